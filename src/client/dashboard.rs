@@ -1,0 +1,137 @@
+use serde::Serialize;
+
+use super::{ClientError, Http};
+use crate::model::{GroupId, HostPort, Overview, ProductName, ProxyToken, Slot, SlotMapping, Stats, Topom};
+
+/// A dashboard's API. Where several instances are named they are asked in turn until one is active.
+#[derive(Debug, Clone)]
+pub struct DashboardClient {
+    http: Http,
+    addrs: Vec<String>,
+    product: ProductName,
+}
+
+impl DashboardClient {
+    /// The dashboard of this product; `addrs` are the admin addresses (`host:port`) of all its instances.
+    pub fn new(http: Http, addrs: Vec<String>, product: ProductName) -> Self {
+        Self { http, addrs, product }
+    }
+
+    /// The instances' addresses.
+    pub fn addrs(&self) -> &[String] {
+        &self.addrs
+    }
+
+    /// Who answers at the first instance that answers at all, active or not.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; this holds for every call here.
+    pub async fn model(&self) -> Result<Topom, ClientError> {
+        self.get("/api/topom/model").await
+    }
+
+    /// Whether the active instance takes this product's calls.
+    pub async fn xping(&self) -> Result<(), ClientError> {
+        let path = format!("/api/topom/xping/{}", self.product.dashboard_xauth());
+        self.get::<String>(&path).await.map(drop)
+    }
+
+    /// Everything.
+    pub async fn overview(&self) -> Result<Overview, ClientError> {
+        self.get("/topom").await
+    }
+
+    /// Slots, groups, proxies and their last polls.
+    pub async fn stats(&self) -> Result<Stats, ClientError> {
+        self.get(&format!("/api/topom/stats/{}", self.product.dashboard_xauth())).await
+    }
+
+    /// What proxies are meant to route.
+    pub async fn slots(&self) -> Result<Vec<Slot>, ClientError> {
+        self.get(&format!("/api/topom/slots/{}", self.product.dashboard_xauth())).await
+    }
+
+    /// Creates an empty group.
+    pub async fn create_group(&self, group: GroupId) -> Result<(), ClientError> {
+        self.change(&format!("group/create/X/{group}"), None::<&()>).await
+    }
+
+    /// Removes an empty group.
+    pub async fn remove_group(&self, group: GroupId) -> Result<(), ClientError> {
+        self.change(&format!("group/remove/X/{group}"), None::<&()>).await
+    }
+
+    /// Appends a server to a group.
+    pub async fn add_server(&self, group: GroupId, server: &HostPort, datacenter: &str) -> Result<(), ClientError> {
+        let tail = if datacenter.is_empty() { String::new() } else { format!("/{datacenter}") };
+        self.change(&format!("group/add/X/{group}/{server}{tail}"), None::<&()>).await
+    }
+
+    /// Removes a server from its group.
+    pub async fn remove_server(&self, group: GroupId, server: &HostPort) -> Result<(), ClientError> {
+        self.change(&format!("group/del/X/{group}/{server}"), None::<&()>).await
+    }
+
+    /// Asks that a server be given the role that its group says.
+    pub async fn create_sync_action(&self, server: &HostPort) -> Result<(), ClientError> {
+        self.change(&format!("group/action/create/X/{server}"), None::<&()>).await
+    }
+
+    /// Forgets a server's sync-action.
+    pub async fn remove_sync_action(&self, server: &HostPort) -> Result<(), ClientError> {
+        self.change(&format!("group/action/remove/X/{server}"), None::<&()>).await
+    }
+
+    /// Assigns slots to groups. Moves no data.
+    pub async fn assign_slots(&self, slots: &[SlotMapping]) -> Result<(), ClientError> {
+        self.change("slots/assign/X", Some(slots)).await
+    }
+
+    /// Registers the proxy at this admin address and brings it online. Repeating it is harmless.
+    pub async fn online_proxy(&self, admin_addr: &str) -> Result<(), ClientError> {
+        self.change(&format!("proxy/online/X/{admin_addr}"), None::<&()>).await
+    }
+
+    /// Shuts a proxy down and forgets it; with `force` it is forgotten even when it does not answer.
+    pub async fn remove_proxy(&self, token: &ProxyToken, force: bool) -> Result<(), ClientError> {
+        self.change(&format!("proxy/remove/X/{token}/{}", u8::from(force)), None::<&()>).await
+    }
+
+    async fn change(&self, path: &str, body: Option<&(impl Serialize + Sync + ?Sized)>) -> Result<(), ClientError> {
+        let path = format!("/api/topom/{}", path.replacen("/X", &format!("/{}", self.product.dashboard_xauth()), 1));
+        let mut last = None;
+        for addr in &self.addrs {
+            match self.http.put::<String>(addr, &path, body.as_ref()).await {
+                Ok(_) => return Ok(()),
+                Err(error) if error.is_transient() => last = Some(error),
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(no_address))
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        let mut last: Option<ClientError> = None;
+        for addr in &self.addrs {
+            match self.http.get(addr, path).await {
+                Ok(answer) => return Ok(answer),
+                // What a standby says tells more than that another instance can't be reached.
+                Err(error) if error.is_transient() => {
+                    if last.as_ref().is_none_or(|last| last.cause().is_none()) {
+                        last = Some(error);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(last.unwrap_or_else(no_address))
+    }
+}
+
+fn no_address() -> ClientError {
+    ClientError::Unreachable {
+        method: reqwest::Method::GET,
+        url: String::new(),
+        reason: "no address of a dashboard was given".to_owned(),
+    }
+}

@@ -1,0 +1,214 @@
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::HostPort;
+use super::slot::{is_false, is_zero};
+
+/// A group's number: 1 to 9999.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct GroupId(u16);
+
+/// A number that is no group. The text is Codis'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("invalid group id = {0}, out of range")]
+pub struct GroupIdError(pub i64);
+
+impl GroupId {
+    /// The largest number.
+    pub const MAX: i64 = 9999;
+
+    /// The group with this number.
+    ///
+    /// # Errors
+    /// When the number is not in 1..=9999.
+    pub fn new(number: i64) -> Result<Self, GroupIdError> {
+        if (1..=Self::MAX).contains(&number) { Ok(Self(number as u16)) } else { Err(GroupIdError(number)) }
+    }
+
+    /// The number.
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for GroupId {
+    type Error = GroupIdError;
+    fn try_from(number: i64) -> Result<Self, GroupIdError> {
+        Self::new(number)
+    }
+}
+
+impl From<GroupId> for i64 {
+    fn from(group: GroupId) -> Self {
+        group.0.into()
+    }
+}
+
+impl fmt::Display for GroupId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Where giving a server its role (Codis' sync-action) stands. Absent in JSON when nothing was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ActionState {
+    /// Nothing was asked.
+    #[default]
+    #[serde(rename = "")]
+    Nothing,
+    /// Waits for its turn.
+    Pending,
+    /// Is being carried out.
+    Syncing,
+    /// The server took its role. A replica may still be copying.
+    Synced,
+    /// The server refused, or could not be reached.
+    SyncedFailed,
+}
+
+impl ActionState {
+    /// Whether nothing was asked.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
+/// A server's sync-action: `{}` when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ServerAction {
+    /// Its place in the queue.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub index: i64,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "ActionState::is_nothing")]
+    pub state: ActionState,
+}
+
+/// A server of a group.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupServer {
+    /// Its address; its identity for ever.
+    pub server: HostPort,
+    /// Where it is; proxies prefer replicas of their own.
+    #[serde(default)]
+    pub datacenter: String,
+    /// Its sync-action.
+    #[serde(default)]
+    pub action: ServerAction,
+    /// Whether it may answer reads.
+    #[serde(default)]
+    pub replica_group: bool,
+    /// Our own: the run id of the server process that was last given a role, `None` before the first time. A process
+    /// with another run id has to be admitted anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admitted_run_id: Option<String>,
+}
+
+impl GroupServer {
+    /// A server of which nothing is known yet.
+    pub fn new(server: HostPort, datacenter: impl Into<String>) -> Self {
+        Self {
+            server,
+            datacenter: datacenter.into(),
+            action: ServerAction::default(),
+            replica_group: false,
+            admitted_run_id: None,
+        }
+    }
+}
+
+/// Where a promotion stands. Absent in JSON when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PromoteState {
+    /// No promotion.
+    #[default]
+    #[serde(rename = "")]
+    Nothing,
+    /// Proxies are being locked.
+    Preparing,
+    /// All proxies are locked.
+    Prepared,
+    /// The order of the servers was changed; proxies are being unlocked.
+    Finished,
+}
+
+impl PromoteState {
+    /// Whether there is no promotion.
+    pub fn is_nothing(&self) -> bool {
+        *self == Self::Nothing
+    }
+}
+
+/// A group's promotion: `{}` when there is none.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Promoting {
+    /// The place of the candidate among the servers.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub index: i64,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "PromoteState::is_nothing")]
+    pub state: PromoteState,
+}
+
+/// The stored record of a group. `servers[0]` is the primary; the order is all there is about roles.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The group.
+    pub id: GroupId,
+    /// Its servers, the primary first.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub servers: Vec<GroupServer>,
+    /// Its promotion.
+    #[serde(default)]
+    pub promoting: Promoting,
+    /// Whether proxies may hold an older view of the group.
+    #[serde(default)]
+    pub out_of_sync: bool,
+    /// Our own: a primary of this group was admitted once, so its servers may hold data. From then on a primary that
+    /// comes back empty is not given its role while another server may know more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub bootstrapped: bool,
+}
+
+impl Group {
+    /// A group without servers.
+    pub fn new(id: GroupId) -> Self {
+        Self { id, servers: Vec::new(), promoting: Promoting::default(), out_of_sync: false, bootstrapped: false }
+    }
+
+    /// The primary, if there is any server.
+    pub fn primary(&self) -> Option<&GroupServer> {
+        self.servers.first()
+    }
+}
+
+/// Go writes an empty slice as `null`.
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<GroupServer>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_of_a_group_is_that_of_codis() {
+        let json = r#"{"id":1,"servers":[{"server":"127.0.0.1:36379","datacenter":"dc1","action":{},"replica_group":true},{"server":"127.0.0.1:36380","datacenter":"dc2","action":{"index":1,"state":"pending"},"replica_group":false},{"server":"127.0.0.1:36381","datacenter":"","action":{"state":"synced_failed"},"replica_group":false}],"promoting":{"index":1,"state":"preparing"},"out_of_sync":false}"#;
+        let group: Group = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&group).unwrap(), json);
+        assert_eq!(group.servers[1].action.state, ActionState::Pending);
+        assert!(serde_json::from_str::<Group>(r#"{"id":1,"servers":null}"#).unwrap().servers.is_empty());
+    }
+
+    #[test]
+    fn group_numbers_are_1_to_9999() {
+        assert!(GroupId::new(1).is_ok() && GroupId::new(9999).is_ok());
+        assert_eq!(GroupId::new(0).unwrap_err().to_string(), "invalid group id = 0, out of range");
+        assert!(GroupId::new(10_000).is_err() && GroupId::new(-1).is_err());
+    }
+}

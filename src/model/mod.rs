@@ -1,0 +1,30 @@
+//! Codis' data: slots, groups, proxies, their JSON, hashing, tokens and xauth. No I/O, no Kubernetes.
+//!
+//! JSON shapes are those of Codis 3.2 (`models` package), so that codis-fe, codis-admin and Codis' own proxies read
+//! them unchanged. Fields of our own are additions that Codis' decoder ignores.
+
+mod addr;
+mod error;
+mod format;
+mod group;
+mod product;
+mod proxy;
+mod slot;
+mod stats;
+mod topom;
+mod users;
+
+pub use addr::{AddrError, HostPort};
+pub use error::{REMOTE_ERROR_STATUS, RemoteError};
+pub use format::{ByteSize, FormatError, GoDuration};
+pub use group::{ActionState, Group, GroupId, GroupIdError, GroupServer, PromoteState, Promoting, ServerAction};
+pub use product::{ProductName, ProductNameError, store_paths};
+pub use proxy::{Proxy, ProxyToken};
+pub use slot::{ForwardMethod, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping, SLOT_COUNT};
+pub use stats::{
+    GroupStats, OpStat, Ops, OpsRedis, Overview, ProxyBackend, ProxyOverview, ProxyStats, ProxyStatsBody,
+    ProxyStatsEntry, ProxySentinels, RedisStats, Rusage, Sentinel, SentinelStats, Sessions, SlotActionProgress,
+    SlotActionStats, Stats,
+};
+pub use topom::Topom;
+pub use users::{ServerUser, ServerUserKind};

@@ -1,0 +1,104 @@
+use hmac::{Hmac, KeyInit, Mac};
+use sha2::{Digest, Sha256};
+
+use super::HostPort;
+
+/// What a user of a server may be for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ServerUserKind {
+    /// The dashboard: gives roles and creates the users of the others.
+    Admin,
+    /// The operator: reads `INFO` and `ROLE`, nothing else.
+    Probe,
+    /// A replica, at its primary.
+    Replica,
+    /// The proxies. Created when the server is admitted, so that one which was not serves nobody.
+    Proxy,
+}
+
+/// An ACL user of one server. Its name ends in `@` and the server's pod, so that a login meant for one server fails at
+/// every other one: nobody ever talks to a wrong server behind a reused IP. Passwords are derived from the product's
+/// secret (`product_auth`), so that nothing has to be handed around.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct ServerUser {
+    kind: ServerUserKind,
+    name: String,
+}
+
+impl ServerUser {
+    /// The user of this kind on the server that runs in `pod`.
+    pub fn new(kind: ServerUserKind, pod: &str) -> Self {
+        let role = match kind {
+            ServerUserKind::Admin => "admin",
+            ServerUserKind::Probe => "probe",
+            ServerUserKind::Replica => "repl",
+            ServerUserKind::Proxy => "proxy",
+        };
+        Self { kind, name: format!("{role}@{pod}") }
+    }
+
+    /// The user of this kind on the server at this address; `None` when the address does not name a pod: such a server
+    /// was not prepared by the operator and is logged into as its default user.
+    pub fn at(kind: ServerUserKind, addr: &HostPort) -> Option<Self> {
+        addr.pod().map(|pod| Self::new(kind, pod))
+    }
+
+    /// The name, as `AUTH` takes it.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The password: lower-case hex of HMAC-SHA256 with the product's secret as key over the name.
+    pub fn password(&self, product_auth: &str) -> String {
+        #[allow(clippy::expect_used, reason = "HMAC takes keys of every length")]
+        let mut mac = Hmac::<Sha256>::new_from_slice(product_auth.as_bytes()).expect("any length is a key");
+        mac.update(self.name.as_bytes());
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    /// What the user may do, as `ACL SETUSER name …` takes it, its password as a hash. The first rule is `reset`, so
+    /// that the user is the same whatever it was before.
+    pub fn rules(&self, product_auth: &str) -> Vec<String> {
+        let hash = hex::encode(Sha256::digest(self.password(product_auth)));
+        let may: &[&str] = match self.kind {
+            ServerUserKind::Admin => &["~*", "&*", "+@all"],
+            ServerUserKind::Probe => &["+info", "+role", "+ping"],
+            ServerUserKind::Replica => &["+psync", "+replconf", "+ping"],
+            ServerUserKind::Proxy => &["~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+sort", "+keys", "+restore", "+role"],
+        };
+        let head = ["reset".to_owned(), "on".to_owned(), format!("#{hash}")];
+        head.into_iter().chain(may.iter().map(|rule| (*rule).to_owned())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_differ_by_user_pod_and_product() {
+        let user = |kind, pod| ServerUser::new(kind, pod);
+        let passwords = [
+            user(ServerUserKind::Admin, "a-g1-0").password("secret"),
+            user(ServerUserKind::Probe, "a-g1-0").password("secret"),
+            user(ServerUserKind::Admin, "a-g1-1").password("secret"),
+            user(ServerUserKind::Admin, "a-g1-0").password("other"),
+        ];
+        let distinct: std::collections::BTreeSet<_> = passwords.iter().collect();
+        assert_eq!(distinct.len(), passwords.len());
+    }
+
+    #[test]
+    fn rules_hold_no_password_in_clear() {
+        let user = ServerUser::new(ServerUserKind::Proxy, "a-g1-0");
+        let rules = user.rules("secret").join(" ");
+        assert!(rules.starts_with("reset on #") && !rules.contains(&user.password("secret")), "{rules}");
+    }
+
+    #[test]
+    fn servers_that_nobody_prepared_have_no_users() {
+        assert_eq!(ServerUser::at(ServerUserKind::Admin, &"127.0.0.1:6379".parse().unwrap()), None);
+        let prepared = ServerUser::at(ServerUserKind::Admin, &"a-g1-0.a.ns.svc:6379".parse().unwrap()).unwrap();
+        assert_eq!(prepared.name(), "admin@a-g1-0");
+    }
+}
