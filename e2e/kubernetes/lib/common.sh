@@ -8,6 +8,7 @@ shopt -s inherit_errexit
 . "$E2E/versions.env"
 CACHE=${CODIS_CACHE:-$HOME/.cache/codis-operator}
 BIN=$CACHE/bin
+export CODIS_CACHE=$CACHE
 export PATH="$BIN:$PATH"
 
 say() { printf '%s\n' "$*" >&2; }
