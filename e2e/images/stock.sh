@@ -38,5 +38,6 @@ stock_rootfs() {
 build_rootfs_image() {
     local tag=$1 root=$2 config=$3 file=$4
     mkdir -p "$root/data"
+    chmod 1777 "$root/data"
     archive "$tag" "$root" "$config" "$file"
 }

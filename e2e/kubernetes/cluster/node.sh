@@ -57,7 +57,10 @@ node_start() {
         say "node $n is on"
         return
     fi
-    make_disks "$n"
+    if [[ ! -d $STATE/nodes/$n ]]; then
+        make_disks "$n"
+        quietly kubectl create -f <(volume_objects "$n")
+    fi
     since=$(date -u +%FT%TZ)
     power_on "$n"
     await_node "$n" "$since"

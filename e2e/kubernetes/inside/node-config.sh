@@ -2,7 +2,9 @@
 # write_node_config DIR: what containerd, its network plugins and kubelet of this node read. ($n, $disk, $node: see node.)
 write_node_config() {
     local dir=$1
-    mkdir -p "$dir/net.d" "$disk/volumes"/{1..12}
+    mkdir -p "$dir/net.d"
+    # shellcheck disable=SC2046
+    (mkdir -p "$disk/volumes" && cd "$disk/volumes" && mkdir -p $(seq "$VOLUMES_PER_NODE"))
     (cd "$STATE/keys" && kubeconfig https://10.99.0.1:6443 "$node") > "$dir/kubelet.conf"
 
     cat > "$dir/net.d/pods.conflist" << FILE

@@ -32,7 +32,7 @@ make_disks_locked() {
 images_key() {
     local name names=("$@")
     (($#)) || mapfile -t names < <(find "$IMAGES" -maxdepth 1 -name '[!.]*.tar' -printf '%f\n' | sed 's/\.tar$//' | sort)
-    for name in "${names[@]}"; do key "$name" "$IMAGES/$name.key"; done
+    key "$(for name in "${names[@]}"; do key "$name" "$IMAGES/$name.key"; done)"
 }
 
 import_common() { import_offline "$1/root" "$IMAGES"/{pause,coredns,valkey,etcd}.tar; }
