@@ -43,12 +43,14 @@ impl DashboardClient {
 
     /// Slots, groups, proxies and their last polls.
     pub async fn stats(&self) -> Result<Stats, ClientError> {
-        self.get(&format!("/api/topom/stats/{}", self.product.dashboard_xauth())).await
+        self.get(&format!("/api/topom/stats/{}", self.product.dashboard_xauth()))
+            .await
     }
 
     /// What proxies are meant to route.
     pub async fn slots(&self) -> Result<Vec<Slot>, ClientError> {
-        self.get(&format!("/api/topom/slots/{}", self.product.dashboard_xauth())).await
+        self.get(&format!("/api/topom/slots/{}", self.product.dashboard_xauth()))
+            .await
     }
 
     /// Creates an empty group.
@@ -63,8 +65,13 @@ impl DashboardClient {
 
     /// Appends a server to a group.
     pub async fn add_server(&self, group: GroupId, server: &HostPort, datacenter: &str) -> Result<(), ClientError> {
-        let tail = if datacenter.is_empty() { String::new() } else { format!("/{datacenter}") };
-        self.change(&format!("group/add/X/{group}/{server}{tail}"), None::<&()>).await
+        let tail = if datacenter.is_empty() {
+            String::new()
+        } else {
+            format!("/{datacenter}")
+        };
+        self.change(&format!("group/add/X/{group}/{server}{tail}"), None::<&()>)
+            .await
     }
 
     /// Removes a server from its group.
@@ -74,12 +81,14 @@ impl DashboardClient {
 
     /// Asks that a server be given the role that its group says.
     pub async fn create_sync_action(&self, server: &HostPort) -> Result<(), ClientError> {
-        self.change(&format!("group/action/create/X/{server}"), None::<&()>).await
+        self.change(&format!("group/action/create/X/{server}"), None::<&()>)
+            .await
     }
 
     /// Forgets a server's sync-action.
     pub async fn remove_sync_action(&self, server: &HostPort) -> Result<(), ClientError> {
-        self.change(&format!("group/action/remove/X/{server}"), None::<&()>).await
+        self.change(&format!("group/action/remove/X/{server}"), None::<&()>)
+            .await
     }
 
     /// Assigns slots to groups. Moves no data.
@@ -94,11 +103,15 @@ impl DashboardClient {
 
     /// Shuts a proxy down and forgets it; with `force` it is forgotten even when it does not answer.
     pub async fn remove_proxy(&self, token: &ProxyToken, force: bool) -> Result<(), ClientError> {
-        self.change(&format!("proxy/remove/X/{token}/{}", u8::from(force)), None::<&()>).await
+        self.change(&format!("proxy/remove/X/{token}/{}", u8::from(force)), None::<&()>)
+            .await
     }
 
     async fn change(&self, path: &str, body: Option<&(impl Serialize + Sync + ?Sized)>) -> Result<(), ClientError> {
-        let path = format!("/api/topom/{}", path.replacen("/X", &format!("/{}", self.product.dashboard_xauth()), 1));
+        let path = format!(
+            "/api/topom/{}",
+            path.replacen("/X", &format!("/{}", self.product.dashboard_xauth()), 1)
+        );
         let mut last = None;
         for addr in &self.addrs {
             match self.http.put::<String>(addr, &path, body.as_ref()).await {

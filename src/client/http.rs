@@ -118,7 +118,11 @@ impl Http {
     ) -> Result<T, ClientError> {
         let url = format!("http://{addr}{path}");
         let shown = without_xauth(&url);
-        let unreachable = |reason: String| ClientError::Unreachable { method: method.clone(), url: shown.clone(), reason };
+        let unreachable = |reason: String| ClientError::Unreachable {
+            method: method.clone(),
+            url: shown.clone(),
+            reason,
+        };
         let mut request = self.client.request(method.clone(), &url);
         if let Some(body) = body {
             request = request.json(body);
@@ -136,13 +140,27 @@ impl Http {
             return serde_json::from_slice(&bytes)
                 .map_err(|error| unreachable(format!("the answer can't be read: {error}")));
         }
-        let cause = serde_json::from_slice::<RemoteError>(&bytes).ok().map(|error| error.cause);
+        let cause = serde_json::from_slice::<RemoteError>(&bytes)
+            .ok()
+            .map(|error| error.cause);
         match (status, cause) {
-            (503, Some(cause)) => Err(ClientError::NotActive { method, url: shown, cause }),
+            (503, Some(cause)) => Err(ClientError::NotActive {
+                method,
+                url: shown,
+                cause,
+            }),
             (REMOTE_ERROR_STATUS | 1500, Some(cause)) if cause.starts_with("topom is not online") => {
-                Err(ClientError::NotActive { method, url: shown, cause })
+                Err(ClientError::NotActive {
+                    method,
+                    url: shown,
+                    cause,
+                })
             }
-            (_, Some(cause)) => Err(ClientError::Refused { method, url: shown, cause }),
+            (_, Some(cause)) => Err(ClientError::Refused {
+                method,
+                url: shown,
+                cause,
+            }),
             (status, None) => Err(unreachable(format!("status {status} without a cause"))),
         }
     }
@@ -163,7 +181,10 @@ fn root_cause(error: reqwest::Error) -> String {
 /// The URL with path segments of 32 hex digits (xauth and tokens) cut out.
 fn without_xauth(url: &str) -> String {
     let hidden = |part: &str| part.len() >= 32 && part.bytes().take(32).all(|b| b.is_ascii_hexdigit());
-    url.split('/').map(|part| if hidden(part) { "…" } else { part }).collect::<Vec<_>>().join("/")
+    url.split('/')
+        .map(|part| if hidden(part) { "…" } else { part })
+        .collect::<Vec<_>>()
+        .join("/")
 }
 
 #[cfg(test)]

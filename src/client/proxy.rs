@@ -21,7 +21,12 @@ impl ProxyClient {
         token: &ProxyToken,
         incarnation: &str,
     ) -> Self {
-        Self { http, addr, xauth: product.proxy_xauth(product_auth, token), incarnation: incarnation.to_owned() }
+        Self {
+            http,
+            addr,
+            xauth: product.proxy_xauth(product_auth, token),
+            incarnation: incarnation.to_owned(),
+        }
     }
 
     /// What the proxy at this address says it is. Needs no xauth.
@@ -34,17 +39,24 @@ impl ProxyClient {
 
     /// Whether product, password and token are right.
     pub async fn xping(&self) -> Result<(), ClientError> {
-        self.http.get::<String>(&self.addr, &format!("/api/proxy/xping/{}", self.xauth)).await.map(drop)
+        self.http
+            .get::<String>(&self.addr, &format!("/api/proxy/xping/{}", self.xauth))
+            .await
+            .map(drop)
     }
 
     /// Basic figures.
     pub async fn stats(&self) -> Result<ProxyStatsBody, ClientError> {
-        self.http.get(&self.addr, &format!("/api/proxy/stats/{}", self.xauth)).await
+        self.http
+            .get(&self.addr, &format!("/api/proxy/stats/{}", self.xauth))
+            .await
     }
 
     /// What it routes.
     pub async fn slots(&self) -> Result<Vec<Slot>, ClientError> {
-        self.http.get(&self.addr, &format!("/api/proxy/slots/{}", self.xauth)).await
+        self.http
+            .get(&self.addr, &format!("/api/proxy/slots/{}", self.xauth))
+            .await
     }
 
     /// Sets the routing of these slots. Acknowledged when nothing is under way any more by the former routing of them.
@@ -67,9 +79,20 @@ impl ProxyClient {
         self.change("sentinels", Some(sentinel)).await
     }
 
-    async fn change(&self, what: &str, body: Option<&(impl serde::Serialize + Sync + ?Sized)>) -> Result<(), ClientError> {
-        let query = if self.incarnation.is_empty() { String::new() } else { format!("?incarnation={}", self.incarnation) };
+    async fn change(
+        &self,
+        what: &str,
+        body: Option<&(impl serde::Serialize + Sync + ?Sized)>,
+    ) -> Result<(), ClientError> {
+        let query = if self.incarnation.is_empty() {
+            String::new()
+        } else {
+            format!("?incarnation={}", self.incarnation)
+        };
         let path = format!("/api/proxy/{what}/{}{query}", self.xauth);
-        self.http.put::<String>(&self.addr, &path, body.as_ref()).await.map(drop)
+        self.http
+            .put::<String>(&self.addr, &path, body.as_ref())
+            .await
+            .map(drop)
     }
 }

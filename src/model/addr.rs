@@ -26,8 +26,12 @@ impl HostPort {
     /// # Errors
     /// When the host is empty or holds characters that no address has.
     pub fn new(host: &str, port: u16) -> Result<Self, AddrError> {
-        if host.contains(':') && !host.starts_with('[') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
-            .parse()
+        if host.contains(':') && !host.starts_with('[') {
+            format!("[{host}]:{port}")
+        } else {
+            format!("{host}:{port}")
+        }
+        .parse()
     }
 
     /// The host, without brackets.
@@ -38,7 +42,10 @@ impl HostPort {
 
     /// The port.
     pub fn port(&self) -> u16 {
-        self.0.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap_or_default()
+        self.0
+            .rsplit_once(':')
+            .and_then(|(_, port)| port.parse().ok())
+            .unwrap_or_default()
     }
 
     /// The text, `host:port`.
@@ -61,7 +68,10 @@ impl FromStr for HostPort {
     type Err = AddrError;
 
     fn from_str(text: &str) -> Result<Self, AddrError> {
-        let fail = |reason| AddrError { text: text.to_owned(), reason };
+        let fail = |reason| AddrError {
+            text: text.to_owned(),
+            reason,
+        };
         let (host, port) = text.rsplit_once(':').ok_or_else(|| fail("there is no port"))?;
         if port.is_empty() || !port.bytes().all(|b| b.is_ascii_digit()) {
             return Err(fail("the port is not a number"));
@@ -76,8 +86,14 @@ impl FromStr for HostPort {
         }
         if let Some(inner) = host.strip_prefix('[') {
             let inner = inner.strip_suffix(']').ok_or_else(|| fail("a bracket is missing"))?;
-            inner.parse::<std::net::Ipv6Addr>().map_err(|_| fail("what is in brackets is not an IPv6 address"))?;
-        } else if host.len() > 253 || !host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')) {
+            inner
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_| fail("what is in brackets is not an IPv6 address"))?;
+        } else if host.len() > 253
+            || !host
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+        {
             return Err(fail("the host is neither a DNS name nor an IP"));
         }
         Ok(Self(text.to_owned()))
@@ -119,7 +135,20 @@ mod tests {
 
     #[test]
     fn texts_that_are_no_addresses_are_refused() {
-        for text in ["", "host", "host:", ":1", "host:0", "host:65536", "host:-1", "host:+1", "a b:1", "::1:80", "[::1:80", "a/b:1"] {
+        for text in [
+            "",
+            "host",
+            "host:",
+            ":1",
+            "host:0",
+            "host:65536",
+            "host:-1",
+            "host:+1",
+            "a b:1",
+            "::1:80",
+            "[::1:80",
+            "a/b:1",
+        ] {
             assert!(text.parse::<HostPort>().is_err(), "{text}");
         }
     }

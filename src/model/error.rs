@@ -17,7 +17,10 @@ pub struct RemoteError {
 impl RemoteError {
     /// An error with this text and no stack.
     pub fn new(cause: impl Into<String>) -> Self {
-        Self { cause: cause.into(), stack: None }
+        Self {
+            cause: cause.into(),
+            stack: None,
+        }
     }
 }
 

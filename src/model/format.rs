@@ -27,31 +27,56 @@ pub struct ByteSize(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct GoDuration(pub Duration);
 
-const SIZE_UNITS: [(&str, u64); 6] =
-    [("pb", 1 << 50), ("tb", 1 << 40), ("gb", 1 << 30), ("mb", 1 << 20), ("kb", 1 << 10), ("b", 1)];
+const SIZE_UNITS: [(&str, u64); 6] = [
+    ("pb", 1 << 50),
+    ("tb", 1 << 40),
+    ("gb", 1 << 30),
+    ("mb", 1 << 20),
+    ("kb", 1 << 10),
+    ("b", 1),
+];
 
 impl FromStr for ByteSize {
     type Err = FormatError;
 
     fn from_str(text: &str) -> Result<Self, FormatError> {
-        let fail = || FormatError { what: "size", text: text.to_owned(), example: "\"32mb\" or a number of bytes" };
-        let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+        let fail = || FormatError {
+            what: "size",
+            text: text.to_owned(),
+            example: "\"32mb\" or a number of bytes",
+        };
+        let end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '.')
+            .unwrap_or(text.len());
         let (number, unit) = text.split_at(end);
         let factor = match unit {
             "" => 1,
-            _ => SIZE_UNITS.iter().find(|(name, _)| *name == unit || name[..1] == *unit).ok_or_else(fail)?.1,
+            _ => {
+                SIZE_UNITS
+                    .iter()
+                    .find(|(name, _)| *name == unit || name[..1] == *unit)
+                    .ok_or_else(fail)?
+                    .1
+            }
         };
         if let Ok(whole) = number.parse::<u64>() {
             return whole.checked_mul(factor).map(Self).ok_or_else(fail);
         }
         let bytes = number.parse::<f64>().map_err(|_| fail())? * factor as f64;
-        if bytes.is_finite() && bytes < u64::MAX as f64 { Ok(Self(bytes as u64)) } else { Err(fail()) }
+        if bytes.is_finite() && bytes < u64::MAX as f64 {
+            Ok(Self(bytes as u64))
+        } else {
+            Err(fail())
+        }
     }
 }
 
 impl fmt::Display for ByteSize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match SIZE_UNITS.iter().find(|(_, factor)| self.0 != 0 && self.0 % factor == 0) {
+        match SIZE_UNITS
+            .iter()
+            .find(|(_, factor)| self.0 != 0 && self.0.is_multiple_of(*factor))
+        {
             Some((_, 1)) | None => write!(f, "{}", self.0),
             Some((unit, factor)) => write!(f, "{}{unit}", self.0 / factor),
         }
@@ -62,7 +87,11 @@ impl FromStr for GoDuration {
     type Err = FormatError;
 
     fn from_str(text: &str) -> Result<Self, FormatError> {
-        let fail = || FormatError { what: "duration", text: text.to_owned(), example: "\"30s\", \"500ms\" or a number of seconds" };
+        let fail = || FormatError {
+            what: "duration",
+            text: text.to_owned(),
+            example: "\"30s\", \"500ms\" or a number of seconds",
+        };
         let seconds = |s: f64| Duration::try_from_secs_f64(s).map_err(|_| fail());
         if let Ok(bare) = text.parse::<u64>() {
             return Ok(Self(Duration::from_secs(bare)));
@@ -74,7 +103,9 @@ impl FromStr for GoDuration {
         while !rest.is_empty() {
             let end = rest.find(|c: char| !c.is_ascii_digit() && c != '.').ok_or_else(fail)?;
             let (number, tail) = rest.split_at(end);
-            let unit_end = tail.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(tail.len());
+            let unit_end = tail
+                .find(|c: char| c.is_ascii_digit() || c == '.')
+                .unwrap_or(tail.len());
             let (unit, tail) = tail.split_at(unit_end);
             let factor = match unit {
                 "ns" => 1e-9,
@@ -96,8 +127,14 @@ impl FromStr for GoDuration {
 impl fmt::Display for GoDuration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = self.0.as_nanos();
-        let whole = [("h", 3_600_000_000_000_u128), ("m", 60_000_000_000), ("s", 1_000_000_000), ("ms", 1_000_000), ("us", 1_000)];
-        match whole.iter().find(|(_, unit)| nanos != 0 && nanos % unit == 0) {
+        let whole = [
+            ("h", 3_600_000_000_000_u128),
+            ("m", 60_000_000_000),
+            ("s", 1_000_000_000),
+            ("ms", 1_000_000),
+            ("us", 1_000),
+        ];
+        match whole.iter().find(|(_, unit)| nanos != 0 && nanos.is_multiple_of(*unit)) {
             Some((name, unit)) => write!(f, "{}{name}", nanos / unit),
             None if nanos == 0 => f.write_str("0"),
             None => write!(f, "{nanos}ns"),
@@ -157,14 +194,20 @@ mod tests {
     #[test]
     fn texts_of_codis_are_read() {
         let size = |t: &str| t.parse::<ByteSize>().unwrap().0;
-        assert_eq!((size("32mb"), size("1.5k"), size("10"), size("2g"), size("7b")), (32 << 20, 1536, 10, 2 << 30, 7));
+        assert_eq!(
+            (size("32mb"), size("1.5k"), size("10"), size("2g"), size("7b")),
+            (32 << 20, 1536, 10, 2 << 30, 7)
+        );
         let span = |t: &str| t.parse::<GoDuration>().unwrap().0;
-        assert_eq!((span("30s"), span("1m30s"), span("5"), span("1.5s")), (
-            Duration::from_secs(30),
-            Duration::from_secs(90),
-            Duration::from_secs(5),
-            Duration::from_millis(1500)
-        ));
+        assert_eq!(
+            (span("30s"), span("1m30s"), span("5"), span("1.5s")),
+            (
+                Duration::from_secs(30),
+                Duration::from_secs(90),
+                Duration::from_secs(5),
+                Duration::from_millis(1500)
+            )
+        );
         assert_eq!(GoDuration::default().to_string(), "0");
     }
 

@@ -24,7 +24,11 @@ impl GroupId {
     /// # Errors
     /// When the number is not in 1..=9999.
     pub fn new(number: i64) -> Result<Self, GroupIdError> {
-        if (1..=Self::MAX).contains(&number) { Ok(Self(number as u16)) } else { Err(GroupIdError(number)) }
+        if (1..=Self::MAX).contains(&number) {
+            Ok(Self(number as u16))
+        } else {
+            Err(GroupIdError(number))
+        }
     }
 
     /// The number.
@@ -178,7 +182,13 @@ pub struct Group {
 impl Group {
     /// A group without servers.
     pub fn new(id: GroupId) -> Self {
-        Self { id, servers: Vec::new(), promoting: Promoting::default(), out_of_sync: false, bootstrapped: false }
+        Self {
+            id,
+            servers: Vec::new(),
+            promoting: Promoting::default(),
+            out_of_sync: false,
+            bootstrapped: false,
+        }
     }
 
     /// The primary, if there is any server.
@@ -202,13 +212,21 @@ mod tests {
         let group: Group = serde_json::from_str(json).unwrap();
         assert_eq!(serde_json::to_string(&group).unwrap(), json);
         assert_eq!(group.servers[1].action.state, ActionState::Pending);
-        assert!(serde_json::from_str::<Group>(r#"{"id":1,"servers":null}"#).unwrap().servers.is_empty());
+        assert!(
+            serde_json::from_str::<Group>(r#"{"id":1,"servers":null}"#)
+                .unwrap()
+                .servers
+                .is_empty()
+        );
     }
 
     #[test]
     fn group_numbers_are_1_to_9999() {
         assert!(GroupId::new(1).is_ok() && GroupId::new(9999).is_ok());
-        assert_eq!(GroupId::new(0).unwrap_err().to_string(), "invalid group id = 0, out of range");
+        assert_eq!(
+            GroupId::new(0).unwrap_err().to_string(),
+            "invalid group id = 0, out of range"
+        );
         assert!(GroupId::new(10_000).is_err() && GroupId::new(-1).is_err());
     }
 }

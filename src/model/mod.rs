@@ -20,10 +20,10 @@ pub use format::{ByteSize, FormatError, GoDuration};
 pub use group::{ActionState, Group, GroupId, GroupIdError, GroupServer, PromoteState, Promoting, ServerAction};
 pub use product::{ProductName, ProductNameError, store_paths};
 pub use proxy::{Proxy, ProxyToken};
-pub use slot::{ForwardMethod, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping, SLOT_COUNT};
+pub use slot::{ForwardMethod, SLOT_COUNT, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping};
 pub use stats::{
-    GroupStats, OpStat, Ops, OpsRedis, Overview, ProxyBackend, ProxyOverview, ProxyStats, ProxyStatsBody,
-    ProxyStatsEntry, ProxySentinels, RedisStats, Rusage, Sentinel, SentinelStats, Sessions, SlotActionProgress,
+    GroupStats, OpStat, Ops, OpsRedis, Overview, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStats,
+    ProxyStatsBody, ProxyStatsEntry, RedisStats, Rusage, Sentinel, SentinelStats, Sessions, SlotActionProgress,
     SlotActionStats, Stats,
 };
 pub use topom::Topom;

@@ -50,8 +50,13 @@ impl FromStr for ProductName {
     fn from_str(text: &str) -> Result<Self, ProductNameError> {
         let word = |c: u8| c.is_ascii_alphanumeric() || c == b'_';
         let bytes = text.as_bytes();
-        let right = bytes.first().is_some_and(|c| word(*c)) && bytes.iter().all(|c| word(*c) || matches!(c, b'.' | b'-'));
-        if right { Ok(Self(text.to_owned())) } else { Err(ProductNameError(text.to_owned())) }
+        let right =
+            bytes.first().is_some_and(|c| word(*c)) && bytes.iter().all(|c| word(*c) || matches!(c, b'.' | b'-'));
+        if right {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(ProductNameError(text.to_owned()))
+        }
     }
 }
 
@@ -154,8 +159,17 @@ mod tests {
     #[test]
     fn paths_are_those_of_codis() {
         let product: ProductName = "demo".parse().unwrap();
-        assert_eq!(store_paths::slot(&product, SlotId::new(7).unwrap()), "/codis3/demo/slots/slot-0007");
-        assert_eq!(store_paths::group(&product, GroupId::new(12).unwrap()), "/codis3/demo/group/group-0012");
-        assert_eq!(store_paths::proxy(&product, &ProxyToken::from("ab")), "/codis3/demo/proxy/proxy-ab");
+        assert_eq!(
+            store_paths::slot(&product, SlotId::new(7).unwrap()),
+            "/codis3/demo/slots/slot-0007"
+        );
+        assert_eq!(
+            store_paths::group(&product, GroupId::new(12).unwrap()),
+            "/codis3/demo/group/group-0012"
+        );
+        assert_eq!(
+            store_paths::proxy(&product, &ProxyToken::from("ab")),
+            "/codis3/demo/proxy/proxy-ab"
+        );
     }
 }

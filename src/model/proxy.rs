@@ -87,7 +87,11 @@ mod tests {
 
     #[test]
     fn token_does_not_depend_on_the_order_of_interfaces() {
-        let macs = ["02:00:00:00:00:02".to_owned(), String::new(), "02:00:00:00:00:01".to_owned()];
+        let macs = [
+            "02:00:00:00:00:02".to_owned(),
+            String::new(),
+            "02:00:00:00:00:01".to_owned(),
+        ];
         let token = ProxyToken::derive(&macs, &["demo", "0.0.0.0:19000", "[::]:11080"]);
         let text = "Codis-Token@[02:00:00:00:00:01 02:00:00:00:00:02]-demo-0.0.0.0:19000-[::]:11080";
         assert_eq!(token.as_str(), hex::encode(Md5::digest(text.as_bytes())));
@@ -96,6 +100,9 @@ mod tests {
     #[test]
     fn json_of_a_proxy_is_that_of_codis() {
         let json = r#"{"id":1,"token":"c674f1f9ec5617b40f2514554c7ee887","start_time":"2026-11-21 19:25:43.31054587 +0000 UTC m=+0.004765691","admin_addr":"127.0.0.1:31080","proto_type":"tcp4","proxy_addr":"127.0.0.1:39000","product_name":"refdemo","pid":20683,"pwd":"/var/lib/codis","sys":"Linux vm","hostname":"vm","datacenter":""}"#;
-        assert_eq!(serde_json::to_string(&serde_json::from_str::<Proxy>(json).unwrap()).unwrap(), json);
+        assert_eq!(
+            serde_json::to_string(&serde_json::from_str::<Proxy>(json).unwrap()).unwrap(),
+            json
+        );
     }
 }

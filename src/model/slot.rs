@@ -144,7 +144,11 @@ pub struct SlotMapping {
 impl SlotMapping {
     /// A slot that nobody owns.
     pub fn offline(id: SlotId) -> Self {
-        Self { id, group_id: 0, action: SlotAction::default() }
+        Self {
+            id,
+            group_id: 0,
+            action: SlotAction::default(),
+        }
     }
 }
 
@@ -264,14 +268,24 @@ mod tests {
         let mapping: SlotMapping = serde_json::from_str(stored).unwrap();
         assert_eq!(serde_json::to_string(&mapping).unwrap(), stored);
         let idle = r#"{"id":5,"group_id":2,"action":{}}"#;
-        assert_eq!(serde_json::to_string(&serde_json::from_str::<SlotMapping>(idle).unwrap()).unwrap(), idle);
+        assert_eq!(
+            serde_json::to_string(&serde_json::from_str::<SlotMapping>(idle).unwrap()).unwrap(),
+            idle
+        );
         let pushed = r#"{"id":5,"backend_addr":"127.0.0.1:36381","backend_addr_group_id":2,"migrate_from":"127.0.0.1:36379","migrate_from_group_id":1,"forward_method":1}"#;
-        assert_eq!(serde_json::to_string(&serde_json::from_str::<Slot>(pushed).unwrap()).unwrap(), pushed);
+        assert_eq!(
+            serde_json::to_string(&serde_json::from_str::<Slot>(pushed).unwrap()).unwrap(),
+            pushed
+        );
     }
 
     #[test]
     fn numbers_that_are_no_slots_are_refused() {
-        for json in [r#"{"id":1024,"group_id":1}"#, r#"{"id":-1,"group_id":1}"#, r#"{"id":"5","group_id":1}"#] {
+        for json in [
+            r#"{"id":1024,"group_id":1}"#,
+            r#"{"id":-1,"group_id":1}"#,
+            r#"{"id":"5","group_id":1}"#,
+        ] {
             assert!(serde_json::from_str::<SlotMapping>(json).is_err(), "{json}");
         }
     }

@@ -268,4 +268,3 @@ pub struct ProxyBackend {
     /// Whether replicas are never read from.
     pub primary_only: bool,
 }
-

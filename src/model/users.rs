@@ -34,7 +34,10 @@ impl ServerUser {
             ServerUserKind::Replica => "repl",
             ServerUserKind::Proxy => "proxy",
         };
-        Self { kind, name: format!("{role}@{pod}") }
+        Self {
+            kind,
+            name: format!("{role}@{pod}"),
+        }
     }
 
     /// The user of this kind on the server at this address; `None` when the address does not name a pod: such a server
@@ -64,10 +67,23 @@ impl ServerUser {
             ServerUserKind::Admin => &["~*", "&*", "+@all"],
             ServerUserKind::Probe => &["+info", "+role", "+ping"],
             ServerUserKind::Replica => &["+psync", "+replconf", "+ping"],
-            ServerUserKind::Proxy => &["~*", "&*", "+@all", "-@admin", "-@dangerous", "+info", "+sort", "+keys", "+restore", "+role"],
+            ServerUserKind::Proxy => &[
+                "~*",
+                "&*",
+                "+@all",
+                "-@admin",
+                "-@dangerous",
+                "+info",
+                "+sort",
+                "+keys",
+                "+restore",
+                "+role",
+            ],
         };
         let head = ["reset".to_owned(), "on".to_owned(), format!("#{hash}")];
-        head.into_iter().chain(may.iter().map(|rule| (*rule).to_owned())).collect()
+        head.into_iter()
+            .chain(may.iter().map(|rule| (*rule).to_owned()))
+            .collect()
     }
 }
 
@@ -92,12 +108,18 @@ mod tests {
     fn rules_hold_no_password_in_clear() {
         let user = ServerUser::new(ServerUserKind::Proxy, "a-g1-0");
         let rules = user.rules("secret").join(" ");
-        assert!(rules.starts_with("reset on #") && !rules.contains(&user.password("secret")), "{rules}");
+        assert!(
+            rules.starts_with("reset on #") && !rules.contains(&user.password("secret")),
+            "{rules}"
+        );
     }
 
     #[test]
     fn servers_that_nobody_prepared_have_no_users() {
-        assert_eq!(ServerUser::at(ServerUserKind::Admin, &"127.0.0.1:6379".parse().unwrap()), None);
+        assert_eq!(
+            ServerUser::at(ServerUserKind::Admin, &"127.0.0.1:6379".parse().unwrap()),
+            None
+        );
         let prepared = ServerUser::at(ServerUserKind::Admin, &"a-g1-0.a.ns.svc:6379".parse().unwrap()).unwrap();
         assert_eq!(prepared.name(), "admin@a-g1-0");
     }
