@@ -68,8 +68,9 @@ is_down() { ! is_up; }
 
 cluster_down() {
     end_processes
-    # Its supervisor ends by itself once everything else has; then nobody writes here any more.
-    [[ ! -e $STATE/supervisor.lock ]] || flock --timeout 20 "$STATE/supervisor.lock" true
+    # Those of its processes that live outside its namespaces hold this lock, and end by themselves once the others have.
+    [[ ! -e $STATE/outside.lock ]] || flock --timeout 20 "$STATE/outside.lock" true ||
+        die "the cluster's supervisor does not end; see $LOGS/supervise.log"
     rm -rf --one-file-system "$STATE"
 }
 

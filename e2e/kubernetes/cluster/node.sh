@@ -34,9 +34,12 @@ power_on() {
     cgroup_make "node$n"
     local init
     init=$(init_pid)
+    exec 8> "$STATE/outside.lock"
+    flock --shared 8
     setsid nsenter --target "$init" --mount --pid --net="/proc/$init/root/run/netns/control" --wd=/ \
         "$E2E/kubernetes/inside/power-on" "$n" > "$LOGS/node$n/init.log" 2>&1 < /dev/null &
     disown # or this shell would announce its end
+    exec 8>&-
     await 10 "the init of node $n" "$LOGS/node$n/init.log" is_on "$n"
 }
 

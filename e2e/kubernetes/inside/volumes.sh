@@ -31,7 +31,7 @@ recycle_volumes() {
         while read -r volume phase claim; do
             [[ $phase == Released && $volume =~ ^node([0-9]+)-([0-9]+)$ ]] || continue
             # The same news can come twice, when the next claim may already hold the volume.
-            [[ -z ${recycled[$claim]:-} ]] || continue
+            [[ -n $claim && -z ${recycled[$claim]:-} ]] || continue
             recycled[$claim]=1
             find "$STATE/nodes/${BASH_REMATCH[1]}/disk/volumes/${BASH_REMATCH[2]}" -mindepth 1 -delete
             "${kubectl[@]}" patch persistentvolume "$volume" --type=json \
