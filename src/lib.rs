@@ -5,4 +5,5 @@
 //! and never `api`.
 
 pub mod client;
+pub mod dashboard;
 pub mod model;
