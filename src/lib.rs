@@ -6,6 +6,7 @@
 
 pub mod api;
 pub mod client;
+pub mod dashboard;
 pub mod model;
 pub mod operator;
 pub mod plan;
