@@ -106,7 +106,11 @@ impl Term {
     /// Returns, with the reason, when the term has ended.
     pub(crate) async fn wait_ended(&self) -> String {
         let mut ended = self.ended.subscribe();
-        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         reason.unwrap_or_default()
     }
 
@@ -145,9 +149,9 @@ impl Term {
     where
         F: Fn(&Topology) -> Result<Vec<Change>, Refusal>,
     {
-        let mut must_read = tokio::time::timeout(TURN, self.turn.lock())
-            .await
-            .map_err(|_| Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned()))?;
+        let mut must_read = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
+            Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned())
+        })?;
         for last_try in [false, true] {
             if *must_read {
                 self.read_again(&mut must_read).await?;
@@ -196,8 +200,10 @@ impl Term {
                 return Err(StoreError::LockLost);
             }
             let topology = self.topology();
-            let writes =
-                part.iter().map(|change| topology.write(&self.means.product, change)).collect::<Result<Vec<_>, _>>()?;
+            let writes = part
+                .iter()
+                .map(|change| topology.write(&self.means.product, change))
+                .collect::<Result<Vec<_>, _>>()?;
             let revision = self.means.store.commit(self.lock, &writes).await?;
             let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
             Arc::make_mut(&mut topology).apply(part, revision);

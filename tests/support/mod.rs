@@ -37,22 +37,37 @@ impl Process {
     pub fn start(command: &Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut guarded = Command::new("setpriv");
-        guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        guarded
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
                 Some(value) => guarded.env(key, value),
                 None => guarded.env_remove(key),
             };
         }
-        let shown = || if std::env::var_os("CODIS_TEST_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
+        let shown = || {
+            if std::env::var_os("CODIS_TEST_LOGS").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            }
+        };
         guarded.stdin(Stdio::null()).stdout(shown()).stderr(shown());
-        let child = guarded.spawn().unwrap_or_else(|error| panic!("starting {name}: {error}"));
+        let child = guarded
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {name}: {error}"));
         Self { child, name }
     }
 
     /// Sends a signal by name: `TERM`, `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
+        let sent = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(sent.success(), "sending {signal} to {}", self.name);
     }
 
@@ -65,7 +80,10 @@ impl Process {
     /// Its exit code, when it ends within this time.
     pub async fn exit_code(&mut self, within: Duration) -> Option<i32> {
         let name = self.name.clone();
-        eventually(&format!("{name} ends"), within, async || self.child.try_wait().unwrap().map(|status| status.code())).await
+        eventually(&format!("{name} ends"), within, async || {
+            self.child.try_wait().unwrap().map(|status| status.code())
+        })
+        .await
     }
 }
 
