@@ -37,6 +37,8 @@ pub async fn install(cluster: &Cluster) {
         "--namespace",
         NAMESPACE,
         "--create-namespace",
+        // A test may have changed the definition of the resource by hand.
+        "--force-conflicts",
     ];
     let image = std::env::var("IMAGE").ok().filter(|image| !image.is_empty());
     let image = image

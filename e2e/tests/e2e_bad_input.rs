@@ -150,7 +150,7 @@ async fn unreadable_cluster(cluster: &Cluster) -> Codis<'_> {
     let unreadable = e2e::eventually(e2e::BRING_UP, "the lax definition is in force", async || {
         let namespace = cluster.namespace("probe").await;
         let yaml = format!(
-            "{{apiVersion: codis.dev/v1alpha1, kind: CodisCluster, metadata: {{name: lax, namespace: {}}}, spec: {{servers: {{groups: many}}}}}}",
+            "{{apiVersion: codis.dev/v1alpha1, kind: CodisCluster, metadata: {{name: lax, namespace: {}}}, spec: {{servers: {{antiAffinity: Sometimes}}}}}}",
             namespace.name()
         );
         cluster
@@ -160,7 +160,7 @@ async fn unreadable_cluster(cluster: &Cluster) -> Codis<'_> {
             .map_err(|failed| failed.to_string())
     });
     unreadable.await;
-    let codis = Codis::apply(cluster, "unreadable", "{servers: {groups: many}}").await;
+    let codis = Codis::apply(cluster, "unreadable", "{servers: {antiAffinity: Sometimes}}").await;
     cluster
         .try_kubectl(&["apply", "--server-side", "--force-conflicts", "-f", "-"], &crd)
         .await

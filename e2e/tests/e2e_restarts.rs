@@ -16,7 +16,7 @@ async fn restarted_replica_is_attached_again() {
     assert_eq!(codis.cli(&["SET", "before", "1"]).await.unwrap(), "OK");
     // Once with the process, once with the whole pod, which comes back at another address.
     for restart in [
-        ["exec", "replica-g1-1", "--", "kill", "1"].as_slice(),
+        ["exec", "replica-g1-1", "--", "sh", "-c", "kill 1"].as_slice(),
         &["delete", "pod", "replica-g1-1", "--force"],
     ] {
         let before = codis.info("replica-g1-1", "server").await.unwrap()["run_id"].clone();
@@ -62,7 +62,10 @@ async fn restarted_empty_primary_is_not_given_its_role_over_a_replica_with_the_d
         }
     })
     .await;
-    codis.kubectl(&["exec", "empty-g1-0", "--", "kill", "1"]).await.unwrap();
+    codis
+        .kubectl(&["exec", "empty-g1-0", "--", "sh", "-c", "kill 1"])
+        .await
+        .unwrap();
     let (reason, message) = codis.wait_for_condition("Degraded", "True").await;
     eventually(Duration::from_secs(60), "the condition says why", async || {
         let (reason, message) = codis.wait_for_condition("Degraded", "True").await;
