@@ -6,12 +6,15 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod cluster;
+mod codis;
 mod command;
 mod eventually;
 mod namespace;
 mod node;
+pub mod operator;
 
 pub use cluster::Cluster;
+pub use codis::{BRING_UP, Codis};
 pub use command::{Failed, run};
 pub use eventually::eventually;
 pub use namespace::Namespace;

@@ -18,12 +18,17 @@ pub enum ServerState {
 impl ServerState {
     /// The state of the server at `index` of this group, from the last poll of it.
     pub fn of(group: &Group, index: usize, stats: Option<&RedisStats>) -> Self {
-        let (Some(server), Some(stats)) = (group.servers.get(index), stats) else { return Self::Unknown };
+        let (Some(server), Some(stats)) = (group.servers.get(index), stats) else {
+            return Self::Unknown;
+        };
         if stats.error.is_some() || stats.timeout || stats.stats.is_empty() {
             return Self::Unknown;
         }
         let info = |field: &str| stats.stats.get(field).map(String::as_str);
-        let admitted = server.admitted_run_id.as_deref().is_some_and(|run_id| info("run_id") == Some(run_id));
+        let admitted = server
+            .admitted_run_id
+            .as_deref()
+            .is_some_and(|run_id| info("run_id") == Some(run_id));
         let role = info("role");
         match index {
             _ if !admitted => Self::Unassigned,
@@ -32,7 +37,9 @@ impl ServerState {
             _ if role != Some("slave") || info("master_server") != group.primary().map(|p| p.server.as_str()) => {
                 Self::Unassigned
             }
-            _ if info("master_link_status") == Some("up") && info("master_sync_in_progress") != Some("1") => Self::InSync,
+            _ if info("master_link_status") == Some("up") && info("master_sync_in_progress") != Some("1") => {
+                Self::InSync
+            }
             _ => Self::Syncing,
         }
     }
@@ -45,5 +52,8 @@ impl ServerState {
 
 /// Whether giving this server its role was asked and is not over.
 pub(super) fn role_is_under_way(group: &Group, index: usize) -> bool {
-    group.servers.get(index).is_some_and(|s| matches!(s.action.state, ActionState::Pending | ActionState::Syncing))
+    group
+        .servers
+        .get(index)
+        .is_some_and(|s| matches!(s.action.state, ActionState::Pending | ActionState::Syncing))
 }

@@ -125,7 +125,13 @@ pub fn plan_topology(desired: &Desired, observed: &Observed<'_>) -> Plan {
         });
         return plan;
     }
-    let groups: BTreeMap<GroupId, &Group> = observed.stats.group.models.iter().map(|group| (group.id, group)).collect();
+    let groups: BTreeMap<GroupId, &Group> = observed
+        .stats
+        .group
+        .models
+        .iter()
+        .map(|group| (group.id, group))
+        .collect();
     let mut whole = true;
     for wanted in &desired.groups {
         whole &= plan_group(wanted, groups.get(&wanted.id).copied(), observed, &mut plan);
@@ -135,7 +141,12 @@ pub fn plan_topology(desired: &Desired, observed: &Observed<'_>) -> Plan {
         let ids: Vec<GroupId> = desired.groups.iter().map(|group| group.id).collect();
         let offline = observed.stats.slots.iter().filter(|slot| slot.group_id == 0);
         let assigned = offline
-            .filter_map(|slot| even_owner(slot.id, &ids).map(|id| SlotMapping { group_id: id.into(), ..*slot }))
+            .filter_map(|slot| {
+                even_owner(slot.id, &ids).map(|id| SlotMapping {
+                    group_id: id.into(),
+                    ..*slot
+                })
+            })
             .collect();
         plan.steps.push(Step::AssignSlots(assigned));
     }
@@ -162,7 +173,8 @@ fn plan_group(wanted: &DesiredGroup, group: Option<&Group>, observed: &Observed<
                 whole = false;
             }
             _ => {
-                plan.waiting.push(format!("group {id}: waiting for the container of {server} to run"));
+                plan.waiting
+                    .push(format!("group {id}: waiting for the container of {server} to run"));
                 // A replica without a node must not keep the cluster from serving; a primary must be there.
                 whole &= has_primary;
             }
@@ -172,19 +184,26 @@ fn plan_group(wanted: &DesiredGroup, group: Option<&Group>, observed: &Observed<
 }
 
 fn plan_known_server(group: &Group, index: usize, running: bool, observed: &Observed<'_>, plan: &mut Plan) -> bool {
-    let Some(server) = group.servers.get(index) else { return false };
+    let Some(server) = group.servers.get(index) else {
+        return false;
+    };
     let (id, addr) = (group.id, &server.server);
     let stats = observed.stats.group.stats.get(addr.as_str());
     let state = ServerState::of(group, index, stats);
     let was_admitted = server.admitted_run_id.is_some();
     match state {
         ServerState::Primary | ServerState::InSync => return true,
-        ServerState::Syncing => plan.waiting.push(format!("group {id}: {addr} is copying from its primary")),
+        ServerState::Syncing => plan
+            .waiting
+            .push(format!("group {id}: {addr} is copying from its primary")),
         ServerState::Unknown if was_admitted => plan.problems.push(Problem {
             reason: ProblemReason::ServerLost,
             message: format!("group {id}: {addr} can't be reached{}", why(stats)),
         }),
-        ServerState::Unknown => plan.waiting.push(format!("group {id}: waiting for the first answer of {addr}{}", why(stats))),
+        ServerState::Unknown => plan.waiting.push(format!(
+            "group {id}: waiting for the first answer of {addr}{}",
+            why(stats)
+        )),
         ServerState::Unassigned => {
             if let Some(refused) = stats.and_then(|stats| stats.stats.get("admission")) {
                 plan.problems.push(Problem {
@@ -213,16 +232,26 @@ fn why(stats: Option<&RedisStats>) -> String {
 
 fn plan_proxies(desired: &Desired, observed: &Observed<'_>, plan: &mut Plan) {
     let records = &observed.stats.proxy.models;
-    for record in records.iter().filter(|record| record.hostname.starts_with(&desired.proxy_prefix)) {
-        let alive = observed.proxies.iter().any(|pod| pod.name == record.hostname && pod.admin_addr == record.admin_addr);
+    for record in records
+        .iter()
+        .filter(|record| record.hostname.starts_with(&desired.proxy_prefix))
+    {
+        let alive = observed
+            .proxies
+            .iter()
+            .any(|pod| pod.name == record.hostname && pod.admin_addr == record.admin_addr);
         if !alive {
-            plan.steps.push(Step::ForgetProxy(record.hostname.clone(), record.token.clone()));
+            plan.steps
+                .push(Step::ForgetProxy(record.hostname.clone(), record.token.clone()));
         }
     }
     for pod in observed.proxies.iter().filter(|pod| pod.running) {
-        let registered = records.iter().any(|r| r.admin_addr == pod.admin_addr && r.hostname == pod.name);
+        let registered = records
+            .iter()
+            .any(|r| r.admin_addr == pod.admin_addr && r.hostname == pod.name);
         if !registered {
-            plan.steps.push(Step::BringProxyOnline(pod.name.clone(), pod.admin_addr.clone()));
+            plan.steps
+                .push(Step::BringProxyOnline(pod.name.clone(), pod.admin_addr.clone()));
         }
     }
 }
