@@ -17,19 +17,48 @@ async fn volume_is_handed_on_empty() {
     let namespace = cluster.namespace("volumes").await;
 
     claim(&cluster, &namespace, "first", &volume).await;
-    let files = cluster.exec_in_pod(namespace.name(), "first", &["sh", "-c", "echo mine > /data/note; ls /data"]).await;
+    let files = cluster
+        .exec_in_pod(
+            namespace.name(),
+            "first",
+            &["sh", "-c", "echo mine > /data/note; ls /data"],
+        )
+        .await;
     assert_eq!(files.unwrap(), "note\n");
-    cluster.kubectl(&["delete", "pod/first", "persistentvolumeclaim/first", "--namespace", namespace.name()]).await;
+    cluster
+        .kubectl(&[
+            "delete",
+            "pod/first",
+            "persistentvolumeclaim/first",
+            "--namespace",
+            namespace.name(),
+        ])
+        .await;
 
     let volumes = Api::<PersistentVolume>::all(cluster.client());
     eventually(SOON, &format!("{volume} on offer again"), async || {
-        let phase = volumes.get(&volume).await.map_err(|error| error.to_string())?.status.and_then(|status| status.phase);
-        if phase.as_deref() == Some("Available") { Ok(()) } else { Err(format!("{phase:?}")) }
+        let phase = volumes
+            .get(&volume)
+            .await
+            .map_err(|error| error.to_string())?
+            .status
+            .and_then(|status| status.phase);
+        if phase.as_deref() == Some("Available") {
+            Ok(())
+        } else {
+            Err(format!("{phase:?}"))
+        }
     })
     .await;
 
     claim(&cluster, &namespace, "second", &volume).await;
-    assert_eq!(cluster.exec_in_pod(namespace.name(), "second", &["ls", "/data"]).await.unwrap(), "");
+    assert_eq!(
+        cluster
+            .exec_in_pod(namespace.name(), "second", &["ls", "/data"])
+            .await
+            .unwrap(),
+        ""
+    );
 }
 
 /// A claim of this volume in the default storage class, and a pod that uses it.
@@ -61,6 +90,12 @@ spec:
             namespace = namespace.name()
         ))
         .await;
-    let wait = ["wait", "--for=condition=Ready", "--timeout=60s", "--namespace", namespace.name()];
+    let wait = [
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=60s",
+        "--namespace",
+        namespace.name(),
+    ];
     cluster.kubectl(&[&wait[..], &[&format!("pod/{name}")]].concat()).await;
 }
