@@ -105,7 +105,7 @@ pub async fn run(
     let result = tokio::select! {
         () = control(context, stop.clone()) => Ok(()),
         () = purge::sweep(client, settings) => Ok(()),
-        () = lease.lost() => Err(Error::Finalizer("another instance leads now".to_owned())),
+        () = lease.lost() => Err(Error::Lease { name: MANAGER.to_owned(), reason: "another instance leads now".to_owned() }),
     };
     lease.release().await;
     server.abort();
@@ -156,6 +156,10 @@ async fn control(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
 
 /// When to try a cluster again that failed: later each time, and not all at the same moment.
 fn failed(object: Arc<DeserializeGuard<CodisCluster>>, error: &Error, context: Arc<Context>) -> Action {
+    if let Error::Waiting(what) = error {
+        tracing::info!(cluster = %id(&*object), what, "waiting");
+        return Action::requeue(error.retry_after());
+    }
     let before = context.failures.count(&object.meta().uid.clone().unwrap_or_default());
     context.metrics.failed(error.reason());
     let wait = wait(error.retry_after(), before, rand::random());

@@ -41,7 +41,7 @@ pub(super) async fn clean_up(context: &Context, cluster: &CodisCluster) -> Resul
         });
     end_writers(context, cluster, &namespace, &name).await?;
     if writers_left(context, &namespace, &name).await? && age < WRITERS {
-        return Err(Error::Finalizer(format!("{name}: waiting for its dashboards to end")));
+        return Err(Error::Waiting("its dashboards are ending".to_owned()));
     }
     let Ok(product) = product(cluster) else {
         return Ok(Action::await_change());
@@ -63,7 +63,7 @@ pub(super) async fn clean_up(context: &Context, cluster: &CodisCluster) -> Resul
             )
             .await;
         }
-        Err(error) if age < PATIENCE => return Err(error),
+        Err(error) if age < PATIENCE => return Err(Error::Waiting(error.to_string())),
         Err(error) => {
             let leftover = Leftover {
                 product,

@@ -29,9 +29,28 @@ pub enum Error {
         /// Why it failed.
         source: Box<etcd_client::Error>,
     },
-    /// The cluster's finalizer.
+    /// The cluster's finalizer could not be put on or taken off.
     #[error("finalizer: {0}")]
     Finalizer(String),
+    /// Nothing is wrong: something has to come about first.
+    #[error("waiting: {0}")]
+    Waiting(String),
+    /// The HTTP server for probes and metrics could not be started.
+    #[error("listening on {listen}: {source}")]
+    Listen {
+        /// Where.
+        listen: std::net::SocketAddr,
+        /// Why not.
+        source: std::io::Error,
+    },
+    /// The Lease could not be used, or another instance took it.
+    #[error("Lease {name}: {reason}")]
+    Lease {
+        /// Its namespace and name.
+        name: String,
+        /// What happened.
+        reason: String,
+    },
 }
 
 /// What is wrong with a spec or what it refers to. The text names the field and the remedy.
@@ -62,6 +81,9 @@ impl Error {
             Self::Dashboard(_) => "DashboardError",
             Self::Coordinator { .. } => "CoordinatorError",
             Self::Finalizer(_) => "FinalizerError",
+            Self::Waiting(_) => "Waiting",
+            Self::Listen { .. } => "ListenError",
+            Self::Lease { .. } => "LeaseError",
         }
     }
 
@@ -71,7 +93,9 @@ impl Error {
             // A change of the object or of a watched Secret comes by itself; this is for what is not watched.
             Self::Invalid(_) => Duration::from_secs(10),
             Self::Kube { .. } | Self::Coordinator { .. } | Self::Finalizer(_) => Duration::from_secs(2),
-            Self::Dashboard(_) => Duration::from_secs(1),
+            Self::Dashboard(_) | Self::Waiting(_) => Duration::from_secs(1),
+            // These end the process.
+            Self::Listen { .. } | Self::Lease { .. } => Duration::ZERO,
         }
     }
 }

@@ -22,8 +22,11 @@ pub(super) struct Lease {
 
 /// Waits until this instance leads.
 pub(super) async fn acquire(client: &Client, settings: &Settings) -> Result<Lease, Error> {
-    let failed =
-        |error: &dyn std::fmt::Display| Error::Finalizer(format!("Lease {}/{MANAGER}: {error}", settings.namespace));
+    let name = format!("{}/{MANAGER}", settings.namespace);
+    let failed = |error: &dyn std::fmt::Display| Error::Lease {
+        name: name.clone(),
+        reason: error.to_string(),
+    };
     let manager = LeaseManagerBuilder::new(client.clone(), MANAGER)
         .with_namespace(&settings.namespace)
         .with_identity(&settings.identity)

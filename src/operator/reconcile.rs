@@ -173,10 +173,10 @@ async fn tell_steps(context: &Context, object: &CodisCluster, cluster: &super::C
         events::publish(&context.recorder, object, events::of_step(step, cluster)).await;
     }
     for (step, error) in &topology.failed {
-        tracing::info!(cluster = %id(object), ?step, %error, "the dashboard could not do it yet");
+        tracing::debug!(cluster = %id(object), ?step, %error, "the dashboard could not do it yet");
     }
     if let Err(cause) = &topology.stats {
-        tracing::info!(cluster = %id(object), cause, "no dashboard is active");
+        tracing::debug!(cluster = %id(object), cause, "no dashboard is active");
     }
 }
 

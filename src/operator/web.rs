@@ -52,7 +52,7 @@ pub(super) async fn serve(
         .route("/healthz", get(async || "ok"))
         .merge(Router::new().route("/readyz", get(ready)).with_state(health))
         .merge(Router::new().route("/metrics", get(text)).with_state(metrics));
-    let failed = |error: std::io::Error| Error::Finalizer(format!("listening on {listen}: {error}"));
+    let failed = |source| Error::Listen { listen, source };
     let listener = tokio::net::TcpListener::bind(listen).await.map_err(failed)?;
     Ok(tokio::spawn(async move {
         if let Err(error) = axum::serve(listener, app).await {

@@ -1,0 +1,214 @@
+//! codis-dashboard: reads its flags and configuration, and runs until it is told to stop.
+
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use codis_operator::dashboard::{Config, DEFAULT_TOML, LogLevel, Logging, Options, Secret, SystemLookup, start};
+use codis_operator::model::HostPort;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// The control plane of a Codis product: owns its slot map, commands its servers and proxies.
+#[derive(Parser)]
+#[command(version, name = "codis-dashboard")]
+struct Args {
+    /// Threads; by default as many as the process may use cores.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    ncpu: Option<u16>,
+
+    /// Configuration file (TOML); see --default-config.
+    #[arg(short, long, value_name = "CONF")]
+    config: Option<PathBuf>,
+
+    /// Write the log to this file instead of stderr.
+    #[arg(short, long, value_name = "FILE")]
+    log: Option<PathBuf>,
+
+    /// DEBUG, INFO, WARN, ERROR or NONE.
+    #[arg(long, value_name = "LEVEL", default_value = "INFO")]
+    log_level: LogLevel,
+
+    /// Address (host:port) that others are told to reach the API at.
+    #[arg(long, value_name = "ADDR")]
+    host_admin: Option<HostPort>,
+
+    /// Write the process id to this file while running.
+    #[arg(long, value_name = "FILE")]
+    pidfile: Option<PathBuf>,
+
+    /// Endpoints of etcd (v3 API), separated by commas.
+    #[arg(long, value_name = "ENDPOINTS")]
+    etcd: Option<String>,
+
+    /// User and password of etcd, user:password.
+    #[arg(long, env = "CODIS_COORDINATOR_AUTH", hide_env_values = true, value_name = "AUTH")]
+    coordinator_auth: Option<String>,
+
+    /// The product to serve.
+    #[arg(long = "product_name", value_name = "NAME")]
+    product_name: Option<String>,
+
+    /// The product's secret; better given by the environment, where other users of the machine do not see it.
+    #[arg(
+        long = "product_auth",
+        env = "CODIS_PRODUCT_AUTH",
+        hide_env_values = true,
+        value_name = "AUTH"
+    )]
+    product_auth: Option<String>,
+
+    /// Serve only if the product is owned by this id, or by nobody: then it is claimed.
+    #[arg(long, value_name = "UID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    owner_id: Option<String>,
+
+    /// Print a configuration file with every key and its default.
+    #[arg(long)]
+    default_config: bool,
+
+    /// Not supported: the coordinator is etcd.
+    #[arg(long, hide = true, value_name = "ADDR")]
+    zookeeper: Option<String>,
+
+    /// Not supported: the coordinator is etcd.
+    #[arg(long, hide = true, value_name = "ROOT")]
+    filesystem: Option<String>,
+
+    /// Not supported: the lock frees itself.
+    #[arg(long, hide = true)]
+    remove_lock: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if args.default_config {
+        return print(DEFAULT_TOML);
+    }
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("codis-dashboard: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    use std::io::Write;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn run(args: Args) -> Result<(), String> {
+    refuse_codis_only(&args)?;
+    let settings = configure(&args)?.check().map_err(|error| error.to_string())?;
+    let log = args.log.as_deref().map(open_log).transpose()?;
+    let logging = Logging::begin(args.log_level, log, settings.product.as_str());
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = args.ncpu {
+        runtime.worker_threads(threads.into());
+    }
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .map_err(|error| format!("starting the threads: {error}"))?;
+    let _pidfile = args.pidfile.map(Pidfile::write).transpose()?;
+    let options = Options {
+        settings,
+        host_admin: args.host_admin,
+        owner: args.owner_id,
+        lookup: Arc::new(SystemLookup),
+        logging,
+    };
+    let served = runtime.block_on(serve(options));
+    // A name lookup may hang in a thread of its own; nobody waits for it.
+    runtime.shutdown_background();
+    served
+}
+
+async fn serve(options: Options) -> Result<(), String> {
+    let on = |kind| signal(kind).map_err(|error| format!("catching signals: {error}"));
+    let (mut terminate, mut interrupt) = (on(SignalKind::terminate())?, on(SignalKind::interrupt())?);
+    let running = start(options).await.map_err(|error| error.to_string())?;
+    let stop = running.stopper();
+    let signalled = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    };
+    let ended = running.ended();
+    tokio::pin!(ended);
+    tokio::select! {
+        () = &mut ended => return Ok(()),
+        () = signalled => stop(),
+    }
+    ended.await;
+    Ok(())
+}
+
+fn refuse_codis_only(args: &Args) -> Result<(), String> {
+    if args.zookeeper.is_some() || args.filesystem.is_some() {
+        return Err(
+            "--zookeeper and --filesystem are not supported: give --etcd=ENDPOINTS (v3 API) instead".to_owned(),
+        );
+    }
+    if args.remove_lock {
+        return Err(
+            "--remove-lock is not supported and not needed: the lock of a dashboard that died frees itself \
+                    within 3 seconds; leave the flag out"
+                .to_owned(),
+        );
+    }
+    Ok(())
+}
+
+fn configure(args: &Args) -> Result<Config, String> {
+    let mut config = match &args.config {
+        Some(path) => {
+            let text = std::fs::read_to_string(path).map_err(|error| format!("reading {}: {error}", path.display()))?;
+            Config::parse(&text).map_err(|error| format!("{}: {error}", path.display()))?
+        }
+        None => Config::default(),
+    };
+    if let Some(endpoints) = &args.etcd {
+        config.coordinator_name = "etcd".to_owned();
+        config.coordinator_addr.clone_from(endpoints);
+    }
+    if let Some(auth) = &args.coordinator_auth {
+        config.coordinator_auth = Secret::from(auth.clone());
+    }
+    if let Some(name) = &args.product_name {
+        config.product_name.clone_from(name);
+    }
+    if let Some(auth) = &args.product_auth {
+        config.product_auth = Secret::from(auth.clone());
+    }
+    Ok(config)
+}
+
+fn open_log(path: &Path) -> Result<File, String> {
+    let opened = OpenOptions::new().create(true).append(true).open(path);
+    opened.map_err(|error| format!("opening the log {}: {error}", path.display()))
+}
+
+/// Removes its file at the end.
+struct Pidfile(PathBuf);
+
+impl Pidfile {
+    fn write(path: PathBuf) -> Result<Self, String> {
+        std::fs::write(&path, format!("{}\n", std::process::id()))
+            .map_err(|error| format!("writing the pidfile {}: {error}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Pidfile {
+    fn drop(&mut self) {
+        // It is gone already, or somebody else's problem: the process ends here.
+        let _ = std::fs::remove_file(&self.0);
+    }
+}

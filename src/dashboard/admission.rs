@@ -1,0 +1,416 @@
+//! Whether a server process is given its role now: the decision behind a sync-action. Pure.
+//!
+//! The rules (DESIGN 3, rules 1 and 5): a process that comes back empty, or with an older copy, is not made primary over
+//! servers that may know more; and a copy is replaced only by the one that the recorded, admitted primary holds.
+
+use super::server::Info;
+use crate::model::{Group, HostPort};
+
+/// What is to be done with the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Decision {
+    /// Make it the primary.
+    Lead,
+    /// Make it a replica of this server.
+    Follow(HostPort),
+    /// Not as things are; somebody has to act.
+    Refuse(String),
+    /// Not yet; ask again.
+    Wait(String),
+}
+
+/// Another server of the group, and what it said when it was asked just now.
+#[derive(Debug, Clone)]
+pub(crate) struct Other {
+    /// Its address.
+    pub(crate) server: HostPort,
+    /// Its INFO, or why there is none.
+    pub(crate) answer: Result<Info, String>,
+}
+
+/// Decides for the server at place `index` of the group, which says `info` of itself. `others` are all other servers of
+/// the group.
+pub(crate) fn decide(group: &Group, index: usize, info: &Info, others: &[Other]) -> Decision {
+    if info.is_loading() {
+        return Decision::Wait("it is loading its data set".to_owned());
+    }
+    if index == 0 {
+        lead(group, info, others)
+    } else {
+        follow(group, info, others)
+    }
+}
+
+fn lead(group: &Group, info: &Info, others: &[Other]) -> Decision {
+    let same_process = group.primary().and_then(|p| p.admitted_run_id.as_deref()) == Some(info.run_id());
+    if same_process {
+        return Decision::Lead;
+    }
+    let (mut unsure, mut refused) = (None, None);
+    for other in others {
+        match judge(group, info, other) {
+            Judgement::NoObjection => {}
+            Judgement::Unsure(reason) => unsure = unsure.or(Some(reason)),
+            Judgement::KnowsMore(reason) => refused = refused.or(Some(reason)),
+        }
+    }
+    match (refused, unsure) {
+        (Some(reason), _) => Decision::Refuse(reason),
+        (None, Some(reason)) => Decision::Wait(reason),
+        (None, None) => Decision::Lead,
+    }
+}
+
+enum Judgement {
+    NoObjection,
+    Unsure(String),
+    KnowsMore(String),
+}
+
+/// What another server says against making the asked one, a new process, the primary.
+fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
+    let server = &other.server;
+    let state = if info.keys() == 0 {
+        "its data set is empty"
+    } else {
+        "it is a new process"
+    };
+    let theirs = match &other.answer {
+        Ok(theirs) => theirs,
+        Err(_) if !group.bootstrapped => return Judgement::NoObjection,
+        Err(reason) => {
+            return Judgement::KnowsMore(format!(
+                "{state}, and {server} can't be asked whether it knows more: {reason}"
+            ));
+        }
+    };
+    if theirs.is_loading() {
+        return Judgement::Unsure(format!("{state}, and {server} is still loading its data set"));
+    }
+    if info.keys() == 0 && theirs.keys() > 0 {
+        return Judgement::KnowsMore(format!("{state}, while {server} has {} keys", theirs.keys()));
+    }
+    if !group.bootstrapped || info.keys() == 0 || is_ahead(info, theirs) {
+        return Judgement::NoObjection;
+    }
+    if theirs.keys() == 0 && !shares_history(info, theirs) {
+        return Judgement::NoObjection;
+    }
+    Judgement::KnowsMore(format!(
+        "{state}, and {server} may hold a newer copy (offset {} of history {}, against {} of {})",
+        theirs.offset(),
+        short(theirs.history()),
+        info.offset(),
+        short(info.history())
+    ))
+}
+
+/// Whether one copy certainly holds all that the other does.
+fn is_ahead(one: &Info, other: &Info) -> bool {
+    if one.history().is_empty() {
+        return false;
+    }
+    if one.history() == other.history() {
+        return one.offset() >= other.offset();
+    }
+    one.former_history()
+        .is_some_and(|(id, end)| id == other.history() && other.offset() <= end)
+}
+
+fn shares_history(one: &Info, other: &Info) -> bool {
+    let ids = |info: &Info| {
+        [
+            Some(info.history().to_owned()),
+            info.former_history().map(|(id, _)| id.to_owned()),
+        ]
+    };
+    let theirs = ids(other);
+    ids(one)
+        .iter()
+        .flatten()
+        .any(|id| !id.is_empty() && theirs.iter().flatten().any(|other| other == id))
+}
+
+fn follow(group: &Group, info: &Info, others: &[Other]) -> Decision {
+    let Some(primary) = group.primary() else {
+        return Decision::Refuse("its group has no primary".to_owned());
+    };
+    let name = &primary.server;
+    let theirs = match others
+        .iter()
+        .find(|other| other.server == *name)
+        .map(|other| &other.answer)
+    {
+        Some(Ok(theirs)) => theirs,
+        Some(Err(reason)) => return Decision::Wait(format!("its primary {name} can't be asked: {reason}")),
+        None => return Decision::Wait(format!("its primary {name} was not asked")),
+    };
+    if theirs.is_loading() {
+        return Decision::Wait(format!("its primary {name} is loading its data set"));
+    }
+    let admitted = primary.admitted_run_id.as_deref();
+    if admitted.is_some_and(|run_id| run_id != theirs.run_id()) {
+        return Decision::Wait(format!(
+            "its primary {name} is a new process that was not given its role yet; ask for a sync-action of {name}"
+        ));
+    }
+    if !theirs.is_primary() {
+        return Decision::Wait(format!(
+            "its primary {name} has not got its role; ask for a sync-action of {name}"
+        ));
+    }
+    if theirs.keys() == 0 && info.keys() > 0 && !shares_history(info, theirs) {
+        return Decision::Refuse(format!(
+            "it holds {} keys that its empty primary {name} never had, and would lose them; remove it from the group, or \
+             empty it (FLUSHALL) if they are not wanted",
+            info.keys()
+        ));
+    }
+    Decision::Follow(name.clone())
+}
+
+fn short(history: &str) -> &str {
+    history.get(..8).unwrap_or(history)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{GroupId, GroupServer};
+
+    fn addr(text: &str) -> HostPort {
+        text.parse().unwrap()
+    }
+
+    /// A group with primary a:1 (whose process r1 was admitted, if `bootstrapped`) and replicas b:1, c:1.
+    fn group(bootstrapped: bool) -> Group {
+        let mut group = Group::new(GroupId::new(1).unwrap());
+        group.servers = ["a:1", "b:1", "c:1"].map(|s| GroupServer::new(addr(s), "")).into();
+        group.bootstrapped = bootstrapped;
+        group.servers[0].admitted_run_id = bootstrapped.then(|| "r1".to_owned());
+        group
+    }
+
+    fn info(run_id: &str, role: &str, keys: u64, history: &str, offset: i64) -> Info {
+        let keyspace = if keys == 0 {
+            String::new()
+        } else {
+            format!("db0:keys={keys},expires=0\n")
+        };
+        Info::parse(&format!(
+            "run_id:{run_id}\nrole:{role}\nloading:0\nmaster_replid:{history}\nmaster_repl_offset:{offset}\n{keyspace}"
+        ))
+    }
+
+    fn empty(run_id: &str) -> Info {
+        info(run_id, "slave", 0, &format!("h-{run_id}"), 0)
+    }
+
+    fn loading() -> Info {
+        Info::parse("run_id:x\nrole:slave\nloading:1\n")
+    }
+
+    fn said(server: &str, info: Info) -> Other {
+        Other {
+            server: addr(server),
+            answer: Ok(info),
+        }
+    }
+
+    fn silent(server: &str) -> Other {
+        Other {
+            server: addr(server),
+            answer: Err("connection refused".to_owned()),
+        }
+    }
+
+    #[track_caller]
+    fn refused(decision: Decision, words: &str) {
+        match decision {
+            Decision::Refuse(reason) => assert!(reason.contains(words), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn waits(decision: Decision, words: &str) {
+        match decision {
+            Decision::Wait(reason) => assert!(reason.contains(words), "{reason}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_fresh_group_gets_its_primary_although_replicas_are_not_there_yet() {
+        let others = [silent("b:1"), said("c:1", empty("r3"))];
+        assert_eq!(decide(&group(false), 0, &empty("r1"), &others), Decision::Lead);
+        assert_eq!(
+            decide(&group(false), 0, &info("r1", "master", 5, "h", 9), &others),
+            Decision::Lead
+        );
+    }
+
+    #[test]
+    fn an_empty_server_is_not_made_primary_of_a_group_whose_record_was_lost_but_not_its_data() {
+        let others = [said("b:1", info("r2", "slave", 7, "h", 9))];
+        refused(decide(&group(false), 0, &empty("r1"), &others), "b:1 has 7 keys");
+    }
+
+    #[test]
+    fn a_primary_that_never_stopped_gets_its_role_again() {
+        let others = [said("b:1", info("r2", "slave", 7, "h", 9)), silent("c:1")];
+        assert_eq!(
+            decide(&group(true), 0, &info("r1", "master", 0, "h", 9), &others),
+            Decision::Lead
+        );
+    }
+
+    #[test]
+    fn a_primary_restarted_empty_is_refused_while_a_replica_has_data() {
+        let others = [said("b:1", empty("r2")), said("c:1", info("r3", "slave", 7, "h", 9))];
+        refused(
+            decide(&group(true), 0, &empty("r9"), &others),
+            "its data set is empty, while c:1 has 7 keys",
+        );
+    }
+
+    #[test]
+    fn a_primary_restarted_empty_is_refused_while_a_replica_cannot_be_asked() {
+        let others = [said("b:1", empty("r2")), silent("c:1")];
+        refused(decide(&group(true), 0, &empty("r9"), &others), "c:1 can't be asked");
+    }
+
+    #[test]
+    fn a_primary_restarted_empty_leads_when_everyone_is_empty_or_it_is_alone() {
+        let others = [said("b:1", empty("r2")), said("c:1", empty("r3"))];
+        assert_eq!(decide(&group(true), 0, &empty("r9"), &others), Decision::Lead);
+        assert_eq!(decide(&group(true), 0, &empty("r9"), &[]), Decision::Lead);
+        assert_eq!(
+            decide(&group(true), 0, &info("r9", "slave", 3, "h", 9), &[]),
+            Decision::Lead
+        );
+    }
+
+    #[test]
+    fn loading_servers_are_waited_for() {
+        waits(decide(&group(true), 0, &loading(), &[]), "loading");
+        waits(decide(&group(true), 1, &loading(), &[]), "loading");
+        waits(
+            decide(&group(true), 0, &empty("r9"), &[said("b:1", loading())]),
+            "b:1 is still loading",
+        );
+    }
+
+    #[test]
+    fn a_primary_restarted_with_data_leads_only_with_the_newest_copy() {
+        let mine = info("r9", "slave", 5, "h", 100);
+        let behind = said("b:1", info("r2", "slave", 5, "h", 90));
+        let ahead = said("c:1", info("r3", "slave", 5, "h", 101));
+        let fresh = said("c:1", empty("r3"));
+        assert_eq!(decide(&group(true), 0, &mine, &[behind.clone(), fresh]), Decision::Lead);
+        refused(
+            decide(&group(true), 0, &mine, &[behind.clone(), ahead]),
+            "c:1 may hold a newer copy",
+        );
+        refused(
+            decide(&group(true), 0, &mine, &[behind, silent("c:1")]),
+            "c:1 can't be asked",
+        );
+    }
+
+    #[test]
+    fn copies_of_unknown_histories_are_not_overwritten() {
+        let mine = info("r9", "slave", 5, "new", 0);
+        refused(
+            decide(&group(true), 0, &mine, &[said("b:1", info("r2", "slave", 5, "h", 90))]),
+            "newer copy",
+        );
+    }
+
+    #[test]
+    fn a_replica_emptied_in_the_same_history_counts_as_newer() {
+        let mine = info("r9", "slave", 5, "h", 100);
+        refused(
+            decide(&group(true), 0, &mine, &[said("b:1", info("r2", "slave", 0, "h", 120))]),
+            "newer copy",
+        );
+    }
+
+    #[test]
+    fn a_promoted_copy_is_ahead_of_those_of_its_former_history_up_to_the_promotion() {
+        let promoted = |end: i64| {
+            Info::parse(&format!(
+                "run_id:r9\nrole:slave\nmaster_replid:n\nmaster_replid2:h\nsecond_repl_offset:{end}\nmaster_repl_offset:200\ndb0:keys=1\n"
+            ))
+        };
+        let others = [said("b:1", info("r2", "slave", 5, "h", 150))];
+        assert_eq!(decide(&group(true), 0, &promoted(150), &others), Decision::Lead);
+        refused(decide(&group(true), 0, &promoted(149), &others), "newer copy");
+    }
+
+    #[test]
+    fn a_replica_follows_the_admitted_primary() {
+        let primary = info("r1", "master", 5, "h", 100);
+        assert_eq!(
+            decide(&group(true), 1, &empty("r2"), &[said("a:1", primary)]),
+            Decision::Follow(addr("a:1"))
+        );
+    }
+
+    #[test]
+    fn a_replica_waits_for_a_primary_that_is_gone_restarted_or_without_its_role() {
+        waits(
+            decide(&group(true), 1, &empty("r2"), &[silent("a:1")]),
+            "can't be asked",
+        );
+        waits(
+            decide(&group(true), 1, &empty("r2"), &[said("a:1", loading())]),
+            "loading",
+        );
+        waits(
+            decide(
+                &group(true),
+                1,
+                &empty("r2"),
+                &[said("a:1", info("r9", "master", 0, "x", 0))],
+            ),
+            "new process",
+        );
+        waits(
+            decide(
+                &group(true),
+                1,
+                &empty("r2"),
+                &[said("a:1", info("r1", "slave", 0, "x", 0))],
+            ),
+            "not got its role",
+        );
+        waits(
+            decide(&group(false), 1, &empty("r2"), &[said("a:1", empty("r1"))]),
+            "not got its role",
+        );
+    }
+
+    #[test]
+    fn a_server_that_nobody_prepared_is_followed_without_admission_as_in_codis() {
+        let primary = info("r1", "master", 0, "h", 0);
+        assert_eq!(
+            decide(&group(false), 2, &empty("r2"), &[said("a:1", primary)]),
+            Decision::Follow(addr("a:1"))
+        );
+    }
+
+    #[test]
+    fn data_is_not_replaced_by_the_emptiness_of_a_primary_that_never_had_it() {
+        let mine = info("r2", "slave", 7, "old", 90);
+        refused(
+            decide(&group(true), 1, &mine, &[said("a:1", info("r1", "master", 0, "h", 0))]),
+            "7 keys",
+        );
+        let flushed = info("r1", "master", 0, "old", 99);
+        assert_eq!(
+            decide(&group(true), 1, &mine, &[said("a:1", flushed)]),
+            Decision::Follow(addr("a:1"))
+        );
+    }
+}

@@ -1,0 +1,84 @@
+use std::future::Future;
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use subtle::ConstantTimeEq;
+
+use super::Api;
+use crate::dashboard::error::Error;
+use crate::dashboard::rules::Refusal;
+use crate::dashboard::term::Term;
+use crate::model::HostPort;
+
+/// The name of the xauth in the paths of routes.
+pub(crate) const XAUTH: &str = "xauth";
+
+/// A request that may be served: the dashboard is active, and the xauth is right where the route has one.
+pub(crate) struct Call {
+    /// The term to serve it in.
+    pub(crate) term: Arc<Term>,
+    params: Vec<(String, String)>,
+}
+
+impl FromRequestParts<Api> for Call {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Error> {
+        let term = api.candidate.term()?;
+        let params = RawPathParams::from_request_parts(parts, api)
+            .await
+            .map_err(|error| Refusal(format!("the path can't be read: {error}")))?;
+        let params: Vec<_> = params
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
+        let given = params.iter().find(|(name, _)| name == XAUTH);
+        if given.is_some_and(|(_, xauth)| !bool::from(xauth.as_bytes().ct_eq(api.xauth.as_bytes()))) {
+            return Err(Refusal("invalid xauth, please check product name & auth".to_owned()).into());
+        }
+        Ok(Self { term, params })
+    }
+}
+
+impl Call {
+    /// A part of the path; empty where the route has none of this name.
+    pub(crate) fn param(&self, name: &str) -> &str {
+        self.params
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or("", |(_, value)| value)
+    }
+
+    /// The address in the path.
+    ///
+    /// # Errors
+    /// When it is not `host:port`.
+    pub(crate) fn addr(&self) -> Result<HostPort, Refusal> {
+        self.param("addr")
+            .parse()
+            .map_err(|error: crate::model::AddrError| Refusal(error.to_string()))
+    }
+
+    /// A switch in the path.
+    ///
+    /// # Errors
+    /// When it is neither 0 nor 1.
+    pub(crate) fn switch(&self, name: &str) -> Result<bool, Refusal> {
+        match self.param(name) {
+            "0" => Ok(false),
+            "1" => Ok(true),
+            other => Err(Refusal(format!("invalid {name} {other:?}: it must be 0 or 1"))),
+        }
+    }
+}
+
+/// Does work that must not stop half way, even when the client goes away or waits no longer.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Result<T, Error> {
+    match tokio::spawn(work).await {
+        Ok(result) => result,
+        Err(error) => Err(Error::TimedOut(format!("the request was not finished: {error}"))),
+    }
+}

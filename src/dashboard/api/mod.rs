@@ -1,0 +1,47 @@
+//! The HTTP API: Codis 3.2's routes and conventions. Mutations are `PUT` with their parameters in the path and answer
+//! `"OK"`; a refused one has status 800 and a `Cause`; the path holds an xauth that proves which product is meant.
+
+mod answer;
+mod call;
+mod listen;
+mod routes;
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::config::Config;
+use super::lead::Candidate;
+use super::logging::Logging;
+
+pub(crate) use listen::serve;
+pub(crate) use routes::router;
+
+/// What the routes work with.
+#[derive(Clone)]
+pub(crate) struct Api {
+    candidate: Arc<Candidate>,
+    config: Arc<Config>,
+    logging: Logging,
+    stop: Arc<watch::Sender<bool>>,
+    xauth: Arc<str>,
+}
+
+impl Api {
+    /// The API of this candidate.
+    pub(crate) fn new(
+        candidate: Arc<Candidate>,
+        config: Config,
+        logging: Logging,
+        stop: Arc<watch::Sender<bool>>,
+    ) -> Self {
+        let xauth = candidate.means.product.dashboard_xauth().into();
+        Self {
+            candidate,
+            config: Arc::new(config),
+            logging,
+            stop,
+            xauth,
+        }
+    }
+}

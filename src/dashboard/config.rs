@@ -1,0 +1,445 @@
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
+
+/// The file that `--default-config` prints: every key with its default, and what it is for.
+pub const DEFAULT_TOML: &str = include_str!("default.toml");
+
+/// Why a configuration can't be used. Each names the key and the remedy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is not TOML, or holds a key or a value that does not exist.
+    #[error("the configuration can't be read: {0}")]
+    Toml(String),
+    /// A value is out of its range.
+    #[error("{key} = {value}: {reason}")]
+    Value {
+        /// The key, as in the file.
+        key: &'static str,
+        /// What was given.
+        value: String,
+        /// What would be right.
+        reason: String,
+    },
+}
+
+fn wrong(key: &'static str, value: impl fmt::Display, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        reason: reason.into(),
+    }
+}
+
+/// A text that is never shown: neither by `Debug` nor in JSON.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// The text itself.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.0.is_empty() { "none" } else { "***" })
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str("")
+    }
+}
+
+/// dashboard.toml, as it stands there. The keys and their meaning are those of Codis 3.2, but for the coordinator,
+/// which is etcd's v3 API here.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Kind of the coordinator.
+    pub coordinator_name: String,
+    /// Its endpoints, separated by commas.
+    pub coordinator_addr: String,
+    /// `user:password`.
+    pub coordinator_auth: Secret,
+    /// Where the API listens.
+    pub admin_addr: String,
+    /// The product.
+    pub product_name: String,
+    /// The product's secret.
+    #[serde(skip_serializing)]
+    pub product_auth: Secret,
+    /// How proxies serve moving slots.
+    pub migration_method: String,
+    /// Slots moved at once.
+    pub migration_parallel_slots: i64,
+    /// `maxbulks` of a move.
+    pub migration_async_maxbulks: i64,
+    /// `maxbytes` of a move.
+    pub migration_async_maxbytes: ByteSize,
+    /// `numkeys` of a move.
+    pub migration_async_numkeys: i64,
+    /// Longest call of a move.
+    pub migration_timeout: GoDuration,
+    /// Longest call to a Sentinel.
+    pub sentinel_client_timeout: GoDuration,
+    /// Sentinels that must agree.
+    pub sentinel_quorum: i64,
+    /// Replicas that copy at once after a failover.
+    pub sentinel_parallel_syncs: i64,
+    /// Silence after which a server counts as down.
+    pub sentinel_down_after: GoDuration,
+    /// Longest failover.
+    pub sentinel_failover_timeout: GoDuration,
+    /// Script that Sentinels call.
+    pub sentinel_notification_script: String,
+    /// Script that Sentinels call.
+    pub sentinel_client_reconfig_script: String,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let seconds = |s| GoDuration(std::time::Duration::from_secs(s));
+        Self {
+            coordinator_name: "etcd".to_owned(),
+            coordinator_addr: "127.0.0.1:2379".to_owned(),
+            coordinator_auth: Secret::default(),
+            admin_addr: "0.0.0.0:18080".to_owned(),
+            product_name: "codis-demo".to_owned(),
+            product_auth: Secret::default(),
+            migration_method: "semi-async".to_owned(),
+            migration_parallel_slots: 100,
+            migration_async_maxbulks: 200,
+            migration_async_maxbytes: ByteSize(32 << 20),
+            migration_async_numkeys: 500,
+            migration_timeout: seconds(30),
+            sentinel_client_timeout: seconds(10),
+            sentinel_quorum: 2,
+            sentinel_parallel_syncs: 1,
+            sentinel_down_after: seconds(30),
+            sentinel_failover_timeout: seconds(300),
+            sentinel_notification_script: String::new(),
+            sentinel_client_reconfig_script: String::new(),
+        }
+    }
+}
+
+/// What [`Config`] means, everything checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// The product.
+    pub product: ProductName,
+    /// The product's secret.
+    pub product_auth: Secret,
+    /// Where the API listens.
+    pub listen: SocketAddr,
+    /// Where the records are.
+    pub etcd: EtcdSettings,
+    /// `forward_method` of the slots that proxies are told: 0 sync, 1 semi-async.
+    pub forward_method: i64,
+    /// The file as it was, for the overview.
+    pub shown: Config,
+}
+
+/// How etcd is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    /// At least one.
+    pub endpoints: Vec<HostPort>,
+    /// User and password.
+    pub auth: Option<(String, Secret)>,
+}
+
+impl Config {
+    /// Reads a file's text.
+    ///
+    /// # Errors
+    /// When it is not TOML, or names an unknown key, or a value has the wrong type.
+    pub fn parse(toml: &str) -> Result<Self, ConfigError> {
+        toml::from_str(toml).map_err(|error| {
+            // The library's own text quotes the line, which may hold a password.
+            let start = error.span().map_or(0, |span| span.start).min(toml.len());
+            let number = toml.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
+            let key = toml
+                .lines()
+                .nth(number - 1)
+                .and_then(|line| line.split('=').next())
+                .unwrap_or_default()
+                .trim();
+            ConfigError::Toml(match key {
+                "product_auth" | "coordinator_auth" => format!("line {number}, {key}: write a text in quotes"),
+                _ => format!("line {number}, {key}: {}", error.message()),
+            })
+        })
+    }
+
+    /// Checks every value.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`], for the first that is wrong.
+    pub fn check(self) -> Result<Settings, ConfigError> {
+        self.check_ranges()?;
+        let product = self
+            .product_name
+            .parse()
+            .map_err(|error: crate::model::ProductNameError| {
+                wrong("product_name", &self.product_name, error.to_string())
+            })?;
+        let listen = self.admin_addr.parse().map_err(|_| {
+            wrong(
+                "admin_addr",
+                &self.admin_addr,
+                "write IP:PORT, for example 0.0.0.0:18080",
+            )
+        })?;
+        let forward_method = match self.migration_method.to_ascii_lowercase().as_str() {
+            "sync" => 0,
+            "semi-async" => 1,
+            _ => {
+                return Err(wrong(
+                    "migration_method",
+                    &self.migration_method,
+                    "write \"sync\" or \"semi-async\"",
+                ));
+            }
+        };
+        let etcd = self.etcd()?;
+        Ok(Settings {
+            product,
+            product_auth: self.product_auth.clone(),
+            listen,
+            etcd,
+            forward_method,
+            shown: self,
+        })
+    }
+
+    /// The keys whose value differs from the default although nothing is made of them yet.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let default = Self::default();
+        let changed = [
+            (
+                "migration_parallel_slots",
+                self.migration_parallel_slots != default.migration_parallel_slots,
+            ),
+            (
+                "migration_async_maxbulks",
+                self.migration_async_maxbulks != default.migration_async_maxbulks,
+            ),
+            (
+                "migration_async_maxbytes",
+                self.migration_async_maxbytes != default.migration_async_maxbytes,
+            ),
+            (
+                "migration_async_numkeys",
+                self.migration_async_numkeys != default.migration_async_numkeys,
+            ),
+            ("migration_timeout", self.migration_timeout != default.migration_timeout),
+            (
+                "sentinel_client_timeout",
+                self.sentinel_client_timeout != default.sentinel_client_timeout,
+            ),
+            ("sentinel_quorum", self.sentinel_quorum != default.sentinel_quorum),
+            (
+                "sentinel_parallel_syncs",
+                self.sentinel_parallel_syncs != default.sentinel_parallel_syncs,
+            ),
+            (
+                "sentinel_down_after",
+                self.sentinel_down_after != default.sentinel_down_after,
+            ),
+            (
+                "sentinel_failover_timeout",
+                self.sentinel_failover_timeout != default.sentinel_failover_timeout,
+            ),
+            (
+                "sentinel_notification_script",
+                !self.sentinel_notification_script.is_empty(),
+            ),
+            (
+                "sentinel_client_reconfig_script",
+                !self.sentinel_client_reconfig_script.is_empty(),
+            ),
+        ];
+        changed
+            .into_iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(key, _)| key)
+            .collect()
+    }
+
+    fn check_ranges(&self) -> Result<(), ConfigError> {
+        let positive = "it must be greater than 0";
+        for (key, value) in [
+            ("migration_parallel_slots", self.migration_parallel_slots),
+            ("migration_async_maxbulks", self.migration_async_maxbulks),
+            ("migration_async_numkeys", self.migration_async_numkeys),
+            ("sentinel_quorum", self.sentinel_quorum),
+            ("sentinel_parallel_syncs", self.sentinel_parallel_syncs),
+        ] {
+            if value <= 0 {
+                return Err(wrong(key, value, positive));
+            }
+        }
+        if self.migration_async_maxbytes.0 == 0 {
+            return Err(wrong(
+                "migration_async_maxbytes",
+                self.migration_async_maxbytes,
+                positive,
+            ));
+        }
+        for (key, value) in [
+            ("migration_timeout", self.migration_timeout),
+            ("sentinel_client_timeout", self.sentinel_client_timeout),
+            ("sentinel_down_after", self.sentinel_down_after),
+            ("sentinel_failover_timeout", self.sentinel_failover_timeout),
+        ] {
+            if value.0.is_zero() {
+                return Err(wrong(key, value, positive));
+            }
+        }
+        Ok(())
+    }
+
+    fn etcd(&self) -> Result<EtcdSettings, ConfigError> {
+        match self.coordinator_name.as_str() {
+            "etcd" => {}
+            "zookeeper" | "zk" | "filesystem" | "fs" => {
+                let reason = "this dashboard keeps its records in etcd only; set coordinator_name = \"etcd\", or --etcd=ENDPOINTS";
+                return Err(wrong("coordinator_name", &self.coordinator_name, reason));
+            }
+            _ => return Err(wrong("coordinator_name", &self.coordinator_name, "write \"etcd\"")),
+        }
+        let endpoints = self
+            .coordinator_addr
+            .split(',')
+            .map(str::trim)
+            .filter(|text| !text.is_empty())
+            .map(endpoint)
+            .collect::<Result<Vec<_>, _>>()?;
+        if endpoints.is_empty() {
+            return Err(wrong(
+                "coordinator_addr",
+                "\"\"",
+                "name at least one endpoint of etcd, host:port",
+            ));
+        }
+        let auth = match self.coordinator_auth.reveal() {
+            "" => None,
+            text => {
+                let (user, password) = text
+                    .split_once(':')
+                    .filter(|(user, _)| !user.is_empty())
+                    .ok_or_else(|| wrong("coordinator_auth", "***", "write it as user:password"))?;
+                Some((user.to_owned(), Secret::from(password.to_owned())))
+            }
+        };
+        Ok(EtcdSettings { endpoints, auth })
+    }
+}
+
+fn endpoint(text: &str) -> Result<HostPort, ConfigError> {
+    if text.starts_with("https://") {
+        return Err(wrong(
+            "coordinator_addr",
+            text,
+            "TLS to etcd is not built yet; name an endpoint that is reached by http://",
+        ));
+    }
+    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
+    bare.parse()
+        .map_err(|error: crate::model::AddrError| wrong("coordinator_addr", text, error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(toml: &str) -> Result<Settings, ConfigError> {
+        Config::parse(toml).and_then(Config::check)
+    }
+
+    #[test]
+    fn the_default_file_holds_every_key_with_its_default() {
+        assert_eq!(Config::parse(DEFAULT_TOML).unwrap(), Config::default());
+        let keys = serde_json::to_value(Config::default()).unwrap();
+        for key in keys
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .chain(["product_auth"])
+        {
+            assert!(
+                DEFAULT_TOML.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                "{key}"
+            );
+        }
+        Config::default().check().unwrap();
+    }
+
+    #[test]
+    fn an_unknown_key_is_named() {
+        let error = with("product_nam = \"x\"").unwrap_err().to_string();
+        assert!(error.contains("product_nam"), "{error}");
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_by_name() {
+        for (toml, key) in [
+            ("migration_parallel_slots = 0", "migration_parallel_slots"),
+            ("migration_async_maxbytes = \"0\"", "migration_async_maxbytes"),
+            ("migration_timeout = \"0s\"", "migration_timeout"),
+            ("sentinel_quorum = -1", "sentinel_quorum"),
+            ("sentinel_down_after = 0", "sentinel_down_after"),
+            ("product_name = \"a/b\"", "product_name"),
+            ("admin_addr = \"nowhere\"", "admin_addr"),
+            ("migration_method = \"fast\"", "migration_method"),
+            ("coordinator_name = \"zookeeper\"", "coordinator_name"),
+            ("coordinator_addr = \"\"", "coordinator_addr"),
+            ("coordinator_addr = \"https://etcd:2379\"", "coordinator_addr"),
+            ("coordinator_addr = \"etcd\"", "coordinator_addr"),
+            ("coordinator_auth = \"nocolon\"", "coordinator_auth"),
+        ] {
+            let error = with(toml).unwrap_err().to_string();
+            assert!(error.starts_with(key), "{toml}: {error}");
+        }
+    }
+
+    #[test]
+    fn endpoints_are_taken_with_and_without_scheme() {
+        let settings = with("coordinator_addr = \"http://a:1/, b:2,\"\ncoordinator_auth = \"root:a:b\"").unwrap();
+        let endpoints: Vec<_> = settings.etcd.endpoints.iter().map(HostPort::as_str).collect();
+        assert_eq!(endpoints, ["a:1", "b:2"]);
+        let (user, password) = settings.etcd.auth.unwrap();
+        assert_eq!((user.as_str(), password.reveal()), ("root", "a:b"));
+    }
+
+    #[test]
+    fn passwords_are_shown_nowhere() {
+        let settings = with("product_auth = \"hush1\"\ncoordinator_auth = \"root:hush2\"").unwrap();
+        let shown = format!("{settings:?} {}", serde_json::to_string(&settings.shown).unwrap());
+        assert!(!shown.contains("hush"), "{shown}");
+        for toml in [
+            "coordinator_auth = \"hush\"",
+            "product_auth = 'hush",
+            "\nproduct_auth = [\"hush\"]",
+        ] {
+            let error = with(toml).unwrap_err().to_string();
+            assert!(!error.contains("hush") && error.contains("_auth"), "{error}");
+        }
+    }
+}

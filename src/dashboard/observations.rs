@@ -1,0 +1,77 @@
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::model::{HostPort, ProxyStatsEntry, ProxyToken, RedisStats};
+
+/// What the last polls found, and why servers were not given their role.
+#[derive(Default)]
+pub(crate) struct Observations {
+    servers: Mutex<HashMap<HostPort, RedisStats>>,
+    proxies: Mutex<HashMap<ProxyToken, ProxyStatsEntry>>,
+    admissions: Mutex<HashMap<HostPort, String>>,
+}
+
+impl Observations {
+    /// Notes a poll of a server.
+    pub(crate) fn note_server(&self, server: &HostPort, stats: RedisStats) {
+        guard(&self.servers).insert(server.clone(), stats);
+    }
+
+    /// Notes a poll of a proxy.
+    pub(crate) fn note_proxy(&self, token: &ProxyToken, stats: ProxyStatsEntry) {
+        guard(&self.proxies).insert(token.clone(), stats);
+    }
+
+    /// Notes why a server was not given its role, or that it was. `true` when that is news.
+    pub(crate) fn note_admission(&self, server: &HostPort, reason: Option<&str>) -> bool {
+        let mut admissions = guard(&self.admissions);
+        let news = admissions.get(server).map(String::as_str) != reason;
+        match reason {
+            Some(reason) => drop(admissions.insert(server.clone(), reason.to_owned())),
+            None => drop(admissions.remove(server)),
+        }
+        news
+    }
+
+    /// Forgets those that are not among these any more.
+    pub(crate) fn retain(&self, servers: impl Fn(&HostPort) -> bool, proxies: impl Fn(&ProxyToken) -> bool) {
+        guard(&self.servers).retain(|server, _| servers(server));
+        guard(&self.admissions).retain(|server, _| servers(server));
+        guard(&self.proxies).retain(|token, _| proxies(token));
+    }
+
+    /// The last poll of each server, with `admission` where a role was not given.
+    pub(crate) fn servers(&self) -> BTreeMap<String, RedisStats> {
+        let admissions = guard(&self.admissions).clone();
+        let mut servers: BTreeMap<String, RedisStats> = guard(&self.servers)
+            .iter()
+            .map(|(server, stats)| (server.to_string(), stats.clone()))
+            .collect();
+        for (server, reason) in admissions {
+            if let Some(stats) = servers.get_mut(server.as_str()) {
+                stats.stats.insert("admission".to_owned(), reason);
+            }
+        }
+        servers
+    }
+
+    /// The last poll of each proxy.
+    pub(crate) fn proxies(&self) -> BTreeMap<String, ProxyStatsEntry> {
+        guard(&self.proxies)
+            .iter()
+            .map(|(token, stats)| (token.to_string(), stats.clone()))
+            .collect()
+    }
+}
+
+/// Seconds since 1970.
+pub(crate) fn unixtime() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed())
+}
+
+fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,277 @@
+//! Asks every server and every proxy once a second how it is, each in a task of its own: one that hangs delays nobody.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::observations::unixtime;
+use super::proxies;
+use super::rules::proxies::Registration;
+use super::server::{Server, ServerError};
+use super::term::Term;
+use crate::client::ProxyClient;
+use crate::model::{HostPort, Proxy, ProxyStatsBody, ProxyStatsEntry, ProxyToken, RedisStats, RemoteError};
+
+/// How often each one is asked.
+const PERIOD: Duration = Duration::from_secs(1);
+/// How long it may take to answer.
+const BUDGET: Duration = Duration::from_secs(1);
+/// How often the list of those to be asked is looked at.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// Polls until it is dropped.
+pub(crate) async fn run(term: Arc<Term>) {
+    let (mut servers, mut proxies) = (Tasks::default(), Tasks::default());
+    loop {
+        let topology = term.topology();
+        let named = topology
+            .groups()
+            .flat_map(|group| &group.servers)
+            .map(|server| server.server.clone())
+            .collect();
+        servers.keep(named, |server| tokio::spawn(poll_server(Arc::clone(&term), server)));
+        let named = topology.proxies().map(|proxy| proxy.token.clone()).collect();
+        proxies.keep(named, |token| tokio::spawn(poll_proxy(Arc::clone(&term), token)));
+        let registered = |token: &ProxyToken| term.topology().proxy(token).is_some();
+        term.observations
+            .retain(|server| term.topology().group_of(server).is_some(), registered);
+        term.links.retain(registered);
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// One task for each of those that are polled. All end with this.
+struct Tasks<K>(HashMap<K, JoinHandle<()>>);
+
+impl<K> Default for Tasks<K> {
+    fn default() -> Self {
+        Self(HashMap::new())
+    }
+}
+
+impl<K: Eq + Hash + Clone> Tasks<K> {
+    fn keep(&mut self, keys: Vec<K>, begin: impl Fn(K) -> JoinHandle<()>) {
+        self.0.retain(|key, task| {
+            let keep = keys.contains(key) && !task.is_finished();
+            if !keep {
+                task.abort();
+            }
+            keep
+        });
+        for key in keys {
+            self.0.entry(key.clone()).or_insert_with(|| begin(key));
+        }
+    }
+}
+
+impl<K> Drop for Tasks<K> {
+    fn drop(&mut self) {
+        self.0.values().for_each(JoinHandle::abort);
+    }
+}
+
+async fn poll_server(term: Arc<Term>, server: HostPort) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut connection = None;
+    loop {
+        ticks.tick().await;
+        let unixtime = unixtime();
+        let stats = match tokio::time::timeout(BUDGET, ask_server(&term, &server, &mut connection)).await {
+            Ok(Ok(stats)) => RedisStats {
+                stats,
+                unixtime,
+                ..RedisStats::default()
+            },
+            Ok(Err(error)) => {
+                connection = None;
+                RedisStats {
+                    error: Some(RemoteError::new(error.to_string())),
+                    unixtime,
+                    ..RedisStats::default()
+                }
+            }
+            Err(_) => {
+                connection = None;
+                RedisStats {
+                    timeout: true,
+                    unixtime,
+                    ..RedisStats::default()
+                }
+            }
+        };
+        term.observations.note_server(&server, stats);
+    }
+}
+
+async fn ask_server(
+    term: &Term,
+    name: &HostPort,
+    connection: &mut Option<Server>,
+) -> Result<std::collections::BTreeMap<String, String>, ServerError> {
+    let server = match connection {
+        Some(server) => server,
+        None => connection.insert(term.means.servers.connect(name).await?),
+    };
+    let info = server.info().await?;
+    let max_memory = server.max_memory().await?;
+    let followed = info.followed();
+    let master_server = match &followed {
+        Some(followed) => group_server_at(term, name, followed).await,
+        None => None,
+    };
+    let mut fields = info.into_fields();
+    let ours = [
+        ("maxmemory", max_memory),
+        ("master_addr", followed),
+        ("master_server", master_server),
+    ];
+    fields.extend(
+        ours.into_iter()
+            .filter_map(|(field, value)| Some((field.to_owned(), value?))),
+    );
+    Ok(fields)
+}
+
+/// Which other server of the group is at this address, which a replica was told to follow.
+async fn group_server_at(term: &Term, replica: &HostPort, followed: &str) -> Option<String> {
+    let topology = term.topology();
+    let (group, _) = topology.group_of(replica)?;
+    let others = group
+        .servers
+        .iter()
+        .map(|server| &server.server)
+        .filter(|server| *server != replica);
+    let found = join_all(others.map(async |server| {
+        let is_it = server.as_str() == followed
+            || term
+                .means
+                .servers
+                .resolve(server)
+                .await
+                .is_ok_and(|addr| addr.to_string() == followed);
+        is_it.then(|| server.to_string())
+    }));
+    found.await.into_iter().flatten().next()
+}
+
+async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
+    let mut ticks = tokio::time::interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut failed_at: Option<Instant> = None;
+    loop {
+        ticks.tick().await;
+        let Some(record) = term.topology().proxy(&token).cloned() else {
+            return;
+        };
+        let unixtime = unixtime();
+        let entry = match tokio::time::timeout(BUDGET, ask_proxy(&term, &record)).await {
+            Ok(Ok((model, stats))) => {
+                let wanting = needs_online(&record, &model, &stats, term.links.of(&token).is_complete());
+                if let Some(reason) = wanting
+                    && failed_at.is_none_or(|at| at.elapsed() >= PERIOD)
+                {
+                    failed_at = bring_online(&term, &record, reason).await;
+                }
+                ProxyStatsEntry {
+                    stats: Some(stats),
+                    unixtime,
+                    ..ProxyStatsEntry::default()
+                }
+            }
+            Ok(Err(reason)) => ProxyStatsEntry {
+                error: Some(RemoteError::new(reason)),
+                unixtime,
+                ..ProxyStatsEntry::default()
+            },
+            Err(_) => ProxyStatsEntry {
+                timeout: true,
+                unixtime,
+                ..ProxyStatsEntry::default()
+            },
+        };
+        term.observations.note_proxy(&token, entry);
+    }
+}
+
+async fn ask_proxy(term: &Term, record: &Proxy) -> Result<(Proxy, ProxyStatsBody), String> {
+    let client = proxies::client(term, &record.admin_addr, record);
+    let (model, stats) = tokio::join!(ProxyClient::model(&term.means.http, &record.admin_addr), client.stats());
+    let model = model.map_err(|error| error.to_string())?;
+    if model.token != record.token {
+        return Err(format!(
+            "another proxy answers at {}: proxy-[{}]",
+            record.admin_addr, model.token
+        ));
+    }
+    Ok((model, stats.map_err(|error| error.to_string())?))
+}
+
+/// Why a registered proxy has to be told everything again, if it has to.
+fn needs_online(record: &Proxy, model: &Proxy, stats: &ProxyStatsBody, complete: bool) -> Option<&'static str> {
+    if stats.closed {
+        None
+    } else if (&model.incarnation, &model.start_time) != (&record.incarnation, &record.start_time) {
+        Some("it was restarted")
+    } else if !stats.online {
+        Some("it is not online")
+    } else if !complete {
+        Some("it has not acknowledged everything")
+    } else {
+        None
+    }
+}
+
+/// Returns when it failed.
+async fn bring_online(term: &Term, record: &Proxy, reason: &str) -> Option<Instant> {
+    let token = &record.token;
+    match proxies::online(term, &record.admin_addr, Registration::Known).await {
+        Ok(()) => {
+            tracing::info!(proxy = %token, reason, "the proxy was brought online");
+            None
+        }
+        Err(error) => {
+            tracing::warn!(proxy = %token, reason, %error, "the proxy can't be brought online yet");
+            Some(Instant::now())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn proxy(incarnation: &str) -> Proxy {
+        let json = format!(
+            r#"{{"token":"t","start_time":"s","admin_addr":"h:1","proto_type":"tcp4","proxy_addr":"h:2",
+                "product_name":"demo","pid":1,"pwd":"/","sys":"","incarnation":"{incarnation}"}}"#
+        );
+        serde_json::from_str(&json).unwrap()
+    }
+
+    fn stats(online: bool, closed: bool) -> ProxyStatsBody {
+        ProxyStatsBody {
+            online,
+            closed,
+            ..ProxyStatsBody::default()
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_told_everything_again_unless_it_is_complete_online_or_on_its_way_out() {
+        let record = proxy("1");
+        let needs = |incarnation, online, closed, complete| {
+            needs_online(&record, &proxy(incarnation), &stats(online, closed), complete).is_some()
+        };
+        assert!(!needs("1", true, false, true));
+        assert!(needs("1", false, false, true));
+        assert!(needs("2", true, false, true));
+        assert!(needs("1", true, false, false));
+        assert!(!needs("2", false, true, false));
+    }
+}

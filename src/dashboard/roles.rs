@@ -1,0 +1,205 @@
+//! The executor of sync-actions: gives servers the role that their group says.
+//!
+//! Groups are worked on at the same time, so that one that can't go on holds nobody up; inside a group the actions go in
+//! the order of asking, and one that has to wait lets the next pass.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::task::JoinSet;
+
+use super::admission::{self, Decision, Other};
+use super::error::Error;
+use super::rules::actions::{self, Outcome};
+use super::server::{Info, ReplicationSource, Server, ServerError};
+use super::term::Term;
+use crate::model::{GroupId, HostPort};
+
+/// How soon an action that had to wait is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Works until the term ends.
+pub(crate) async fn run(term: Arc<Term>) {
+    resume(&term).await;
+    let (mut busy, mut workers) = (HashSet::new(), JoinSet::new());
+    loop {
+        let topology = term.topology();
+        for group in topology.groups().filter(|group| !actions::waiting(group).is_empty()) {
+            if busy.insert(group.id) {
+                let (term, id) = (Arc::clone(&term), group.id);
+                workers.spawn(async move {
+                    work_on(&term, id).await;
+                    id
+                });
+            }
+        }
+        tokio::select! {
+            () = term.actions_asked.notified() => {}
+            () = tokio::time::sleep(RETRY) => {}
+            Some(done) = workers.join_next(), if !workers.is_empty() => match done {
+                Ok(id) => drop(busy.remove(&id)),
+                Err(error) => return term.end(&format!("giving roles failed: {error}")),
+            }
+        }
+    }
+}
+
+/// What a former dashboard left half done goes back into the queue.
+async fn resume(term: &Term) {
+    while let Err(error) = term.change(actions::resume).await {
+        tracing::warn!(%error, "interrupted sync-actions can't be put back into the queue yet");
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Tries each waiting action of a group once; after one that was done, the others again, because they may have waited
+/// for it.
+async fn work_on(term: &Term, id: GroupId) {
+    let mut postponed: HashSet<HostPort> = HashSet::new();
+    loop {
+        let topology = term.topology();
+        let waiting = topology.group(id).map(actions::waiting).unwrap_or_default();
+        let Some(server) = waiting.into_iter().find(|server| !postponed.contains(server)) else {
+            break;
+        };
+        match give_role(term, id, &server).await {
+            Ok(()) => {
+                postponed.clear();
+                note(term, &server, None);
+            }
+            Err(Trouble::Postponed(reason)) => {
+                note(term, &server, Some(&reason));
+                postponed.insert(server);
+            }
+            Err(Trouble::Failed(reason)) => {
+                note(term, &server, Some(&reason));
+                if let Err(error) = term
+                    .change(|topology| actions::end(topology, &server, &Outcome::Failed))
+                    .await
+                {
+                    tracing::warn!(%server, %error, "the failed sync-action can't be recorded yet");
+                    postponed.insert(server);
+                }
+            }
+        }
+    }
+    // So that a group whose only action waits is not tried without pause.
+    tokio::time::sleep(if postponed.is_empty() { Duration::ZERO } else { RETRY }).await;
+}
+
+fn note(term: &Term, server: &HostPort, reason: Option<&str>) {
+    if term.observations.note_admission(server, reason)
+        && let Some(reason) = reason
+    {
+        tracing::warn!(%server, reason, "the server is not given its role");
+    }
+}
+
+/// Why a server did not get its role.
+enum Trouble {
+    Postponed(String),
+    Failed(String),
+}
+
+impl From<ServerError> for Trouble {
+    fn from(error: ServerError) -> Self {
+        if error.is_transient() {
+            Self::Postponed(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
+    }
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Server(error) => error.into(),
+            other => Self::Postponed(other.to_string()),
+        }
+    }
+}
+
+async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trouble> {
+    let topology = term.topology();
+    let Some((group, index)) = topology.group_of(addr).filter(|(group, _)| group.id == id) else {
+        return Err(Trouble::Postponed("its group was changed".to_owned()));
+    };
+    let mut server = term.means.servers.connect(addr).await?;
+    let info = server.info().await?;
+    let asked = join_all(
+        group
+            .servers
+            .iter()
+            .filter(|s| s.server != *addr)
+            .map(|s| ask(term, &s.server)),
+    )
+    .await;
+    let source_of = |name: &HostPort| {
+        asked
+            .iter()
+            .find(|(other, _)| other.server == *name)
+            .and_then(|(_, source)| source.clone())
+    };
+    let others: Vec<Other> = asked.iter().map(|(other, _)| other.clone()).collect();
+    let role = match admission::decide(group, index, &info, &others) {
+        Decision::Wait(reason) => return Err(Trouble::Postponed(reason)),
+        Decision::Refuse(reason) => return Err(Trouble::Failed(reason)),
+        Decision::Lead => None,
+        Decision::Follow(primary) => match source_of(&primary) {
+            Some(source) => Some(source),
+            None => return Err(Trouble::Postponed(format!("its primary {primary} can't be asked"))),
+        },
+    };
+    term.change(|topology| actions::begin(topology, id, addr, index))
+        .await?;
+    term.check()?;
+    let outcome = match command(&mut server, &info, role.as_ref()).await {
+        Ok(()) => Outcome::Admitted {
+            run_id: info.run_id().to_owned(),
+        },
+        Err(error) => {
+            let outcome = if error.is_transient() {
+                Outcome::Postponed
+            } else {
+                Outcome::Failed
+            };
+            term.change(|topology| actions::end(topology, addr, &outcome)).await?;
+            return Err(error.into());
+        }
+    };
+    term.change(|topology| actions::end(topology, addr, &outcome)).await?;
+    tracing::info!(server = %addr, group = %id, role = if role.is_some() { "replica" } else { "primary" }, "role given");
+    Ok(())
+}
+
+async fn ask(term: &Term, server: &HostPort) -> (Other, Option<ReplicationSource>) {
+    let (answer, source) = match term.means.servers.ask(server).await {
+        Ok((info, source)) => (Ok(info), Some(source)),
+        Err(error) => (Err(error.to_string()), None),
+    };
+    (
+        Other {
+            server: server.clone(),
+            answer,
+        },
+        source,
+    )
+}
+
+/// The commands themselves. All go over the connection on which the server was asked: so they reach the process that was
+/// judged, or none.
+async fn command(server: &mut Server, info: &Info, follow: Option<&ReplicationSource>) -> Result<(), ServerError> {
+    server.create_proxy_user().await?;
+    match follow {
+        Some(source) => server.follow(source).await?,
+        None => server.lead().await?,
+    }
+    // As in Codis: clients of a server whose role changed have to notice. Prepared servers let nobody in before.
+    if !server.is_prepared() && info.is_primary() == follow.is_some() {
+        server.disconnect_clients().await?;
+    }
+    Ok(())
+}

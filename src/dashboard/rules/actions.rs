@@ -1,0 +1,290 @@
+use super::{Refusal, Ruling, not_promoting, refuse};
+use crate::dashboard::topology::{Change, Topology};
+use crate::model::{ActionState, Group, GroupId, GroupServer, HostPort, ServerAction};
+
+/// How a sync-action ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// The process with this run id took its role.
+    Admitted {
+        /// The process.
+        run_id: String,
+    },
+    /// It will not work as things are.
+    Failed,
+    /// Not now; it stays in the queue.
+    Postponed,
+}
+
+/// Asks that a server be given its role.
+///
+/// # Errors
+/// When no group has the server, its group is promoting, or the same was asked and not done yet.
+pub(crate) fn create(topology: &Topology, server: &HostPort) -> Ruling {
+    let (group, index) = find(topology, server)?;
+    not_promoting(group)?;
+    if group.servers[index].action.state == ActionState::Pending {
+        return refuse(format!("server-[{server}] action already exist"));
+    }
+    let action = ServerAction {
+        index: next_index(topology),
+        state: ActionState::Pending,
+    };
+    Ok(vec![with_server(group, index, |server| server.action = action)])
+}
+
+/// Forgets a server's sync-action, whatever became of it.
+///
+/// # Errors
+/// When no group has the server, its group is promoting, or there is none.
+pub(crate) fn remove(topology: &Topology, server: &HostPort) -> Ruling {
+    let (group, index) = find(topology, server)?;
+    not_promoting(group)?;
+    if group.servers[index].action.state.is_nothing() {
+        return refuse(format!("server-[{server}] action doesn't exist"));
+    }
+    Ok(vec![with_server(group, index, |server| {
+        server.action = ServerAction::default()
+    })])
+}
+
+/// Notes that a role is being given.
+///
+/// # Errors
+/// When the records changed since this was decided: other place, other group, no longer asked for.
+pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, index: usize) -> Ruling {
+    let (found, place) = find(topology, server)?;
+    not_promoting(found)?;
+    if found.id != group || place != index || found.servers[place].action.state != ActionState::Pending {
+        return refuse(format!("the sync-action of server-[{server}] was changed"));
+    }
+    let syncing = ServerAction {
+        index: 0,
+        state: ActionState::Syncing,
+    };
+    Ok(vec![with_server(found, place, |server| server.action = syncing)])
+}
+
+/// Notes how it ended. An action that was removed or asked for anew meanwhile is left as it is; who was admitted is
+/// recorded all the same.
+///
+/// # Errors
+/// When the server's group is promoting; a server that no group has any more is passed over.
+pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> Ruling {
+    let Ok((group, index)) = find(topology, server) else {
+        return Ok(Vec::new());
+    };
+    let state = group.servers[index].action.state;
+    let under_way = state == ActionState::Syncing || (state == ActionState::Pending && *outcome == Outcome::Failed);
+    let action = match outcome {
+        Outcome::Admitted { .. } => ServerAction {
+            index: 0,
+            state: ActionState::Synced,
+        },
+        Outcome::Failed => ServerAction {
+            index: 0,
+            state: ActionState::SyncedFailed,
+        },
+        Outcome::Postponed => ServerAction {
+            index: next_index(topology),
+            state: ActionState::Pending,
+        },
+    };
+    let mut group = group.clone();
+    if under_way {
+        group.servers[index].action = action;
+    }
+    if let Outcome::Admitted { run_id } = outcome {
+        group.servers[index].admitted_run_id = Some(run_id.clone());
+        group.bootstrapped |= index == 0;
+    }
+    Ok(if topology.group(group.id) == Some(&group) {
+        Vec::new()
+    } else {
+        vec![Change::PutGroup(group)]
+    })
+}
+
+/// Puts what a former dashboard was doing back into the queue.
+///
+/// # Errors
+/// None.
+pub(crate) fn resume(topology: &Topology) -> Ruling {
+    let mut index = next_index(topology);
+    let mut changes = Vec::new();
+    for group in topology.groups() {
+        let mut group = group.clone();
+        let mut changed = false;
+        for server in &mut group.servers {
+            if server.action.state == ActionState::Syncing {
+                server.action = ServerAction {
+                    index,
+                    state: ActionState::Pending,
+                };
+                index += 1;
+                changed = true;
+            }
+        }
+        if changed {
+            changes.push(Change::PutGroup(group));
+        }
+    }
+    Ok(changes)
+}
+
+/// The servers of a group that wait for their role, in the order of asking.
+pub(crate) fn waiting(group: &Group) -> Vec<HostPort> {
+    let mut waiting: Vec<_> = group
+        .servers
+        .iter()
+        .filter(|s| s.action.state == ActionState::Pending)
+        .collect();
+    waiting.sort_by_key(|server| server.action.index);
+    waiting.into_iter().map(|server| server.server.clone()).collect()
+}
+
+fn find<'a>(topology: &'a Topology, server: &HostPort) -> Result<(&'a Group, usize), Refusal> {
+    topology
+        .group_of(server)
+        .ok_or_else(|| Refusal(format!("server-[{server}] doesn't exist")))
+}
+
+fn next_index(topology: &Topology) -> i64 {
+    let pending = topology
+        .groups()
+        .flat_map(|group| &group.servers)
+        .filter(|s| s.action.state == ActionState::Pending);
+    pending.map(|server| server.action.index).max().unwrap_or(0) + 1
+}
+
+fn with_server(group: &Group, index: usize, change: impl FnOnce(&mut GroupServer)) -> Change {
+    let mut group = group.clone();
+    change(&mut group.servers[index]);
+    Change::PutGroup(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::*;
+    use super::*;
+
+    fn action(t: &Topology, server: &str) -> ServerAction {
+        let (group, index) = t.group_of(&addr(server)).unwrap();
+        group.servers[index].action
+    }
+
+    fn asked(servers: &[&str]) -> Topology {
+        servers
+            .iter()
+            .fold(topology(), |t, server| after(&t, &create(&t, &addr(server)).unwrap()))
+    }
+
+    #[test]
+    fn actions_queue_up_and_are_asked_once() {
+        let t = asked(&["b:1", "c:1"]);
+        assert_eq!(
+            action(&t, "b:1"),
+            ServerAction {
+                index: 1,
+                state: ActionState::Pending
+            }
+        );
+        assert_eq!(action(&t, "c:1").index, 2);
+        assert_eq!(refused(create(&t, &addr("b:1"))), "server-[b:1] action already exist");
+        assert_eq!(refused(create(&t, &addr("x:1"))), "server-[x:1] doesn't exist");
+        assert_eq!(refused(remove(&t, &addr("a:1"))), "server-[a:1] action doesn't exist");
+        let t = after(&t, &remove(&t, &addr("b:1")).unwrap());
+        assert_eq!(action(&t, "b:1"), ServerAction::default());
+    }
+
+    #[test]
+    fn the_order_of_asking_is_kept_within_a_group() {
+        let t = asked(&["b:1", "a:1"]);
+        assert_eq!(waiting(t.group(gid(1)).unwrap()), [addr("b:1"), addr("a:1")]);
+    }
+
+    #[test]
+    fn an_admitted_primary_makes_its_group_bootstrapped() {
+        let t = asked(&["a:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        assert_eq!(
+            action(&t, "a:1"),
+            ServerAction {
+                index: 0,
+                state: ActionState::Syncing
+            }
+        );
+        let t = after(
+            &t,
+            &end(&t, &addr("a:1"), &Outcome::Admitted { run_id: "r1".into() }).unwrap(),
+        );
+        let group = t.group(gid(1)).unwrap();
+        assert!(group.bootstrapped && group.servers[0].admitted_run_id.as_deref() == Some("r1"));
+        assert_eq!(
+            action(&t, "a:1"),
+            ServerAction {
+                index: 0,
+                state: ActionState::Synced
+            }
+        );
+    }
+
+    #[test]
+    fn an_admitted_replica_does_not() {
+        let t = asked(&["b:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        let t = after(
+            &t,
+            &end(&t, &addr("b:1"), &Outcome::Admitted { run_id: "r2".into() }).unwrap(),
+        );
+        assert!(!t.group(gid(1)).unwrap().bootstrapped);
+    }
+
+    #[test]
+    fn a_role_is_not_given_when_the_records_changed_since_it_was_decided() {
+        let t = asked(&["b:1"]);
+        for (group, index) in [(1, 0), (2, 1)] {
+            assert!(begin(&t, gid(group), &addr("b:1"), index).is_err());
+        }
+        assert!(begin(&topology(), gid(1), &addr("b:1"), 1).is_err());
+    }
+
+    #[test]
+    fn a_failed_action_may_be_asked_again() {
+        let t = asked(&["a:1"]);
+        let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Failed).unwrap());
+        assert_eq!(action(&t, "a:1").state, ActionState::SyncedFailed);
+        assert_eq!(
+            action(&after(&t, &create(&t, &addr("a:1")).unwrap()), "a:1").state,
+            ActionState::Pending
+        );
+    }
+
+    #[test]
+    fn interrupted_actions_go_back_into_the_queue() {
+        let t = asked(&["a:1", "c:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        let t = after(&t, &resume(&t).unwrap());
+        assert_eq!(
+            action(&t, "a:1"),
+            ServerAction {
+                index: 3,
+                state: ActionState::Pending
+            }
+        );
+        assert_eq!(resume(&t).unwrap(), []);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());
+        assert_eq!(action(&t, "a:1").state, ActionState::Pending);
+    }
+
+    #[test]
+    fn what_was_removed_meanwhile_stays_removed() {
+        let t = asked(&["b:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        let t = after(&t, &remove(&t, &addr("b:1")).unwrap());
+        let t = after(&t, &end(&t, &addr("b:1"), &Outcome::Failed).unwrap());
+        assert_eq!(action(&t, "b:1"), ServerAction::default());
+        assert_eq!(end(&t, &addr("gone:1"), &Outcome::Failed).unwrap(), []);
+    }
+}

@@ -1,0 +1,121 @@
+use std::collections::BTreeMap;
+
+/// A server's `INFO`, as a flat map and with the fields that decisions need by name. A field that is missing reads as
+/// empty or 0.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) struct Info {
+    fields: BTreeMap<String, String>,
+}
+
+impl Info {
+    /// Reads the text that `INFO` answers.
+    pub(crate) fn parse(text: &str) -> Self {
+        let pairs = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(':'));
+        Self {
+            fields: pairs
+                .map(|(key, value)| (key.to_owned(), value.trim_end().to_owned()))
+                .collect(),
+        }
+    }
+
+    /// All fields.
+    pub(crate) fn into_fields(self) -> BTreeMap<String, String> {
+        self.fields
+    }
+
+    /// Whether the server is still reading its data set from disk.
+    pub(crate) fn is_loading(&self) -> bool {
+        self.text("loading") == "1"
+    }
+
+    /// Whether it is a primary.
+    pub(crate) fn is_primary(&self) -> bool {
+        self.text("role") == "master"
+    }
+
+    /// The process: another one after each start.
+    pub(crate) fn run_id(&self) -> &str {
+        self.text("run_id")
+    }
+
+    /// Keys in all databases.
+    pub(crate) fn keys(&self) -> u64 {
+        let databases = self.fields.iter().filter(|(name, _)| {
+            name.strip_prefix("db")
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+        });
+        let counts = databases.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("keys=")));
+        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+    }
+
+    /// The history that the data set belongs to.
+    pub(crate) fn history(&self) -> &str {
+        self.text("master_replid")
+    }
+
+    /// The history before the server was promoted, and up to which offset it shares that.
+    pub(crate) fn former_history(&self) -> Option<(&str, i64)> {
+        let id = self.text("master_replid2");
+        let end = self.number("second_repl_offset");
+        (!id.is_empty() && id.bytes().any(|b| b != b'0') && end >= 0).then_some((id, end))
+    }
+
+    /// How far into its history the data set is.
+    pub(crate) fn offset(&self) -> i64 {
+        self.number("slave_repl_offset").max(self.number("master_repl_offset"))
+    }
+
+    /// The primary that it was told to follow, `host:port`; `None` for a primary.
+    pub(crate) fn followed(&self) -> Option<String> {
+        let (host, port) = (self.text("master_host"), self.text("master_port"));
+        (!host.is_empty()).then(|| {
+            if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            }
+        })
+    }
+
+    fn text(&self, field: &str) -> &str {
+        self.fields.get(field).map_or("", String::as_str)
+    }
+
+    fn number(&self, field: &str) -> i64 {
+        self.text(field).parse().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_read_with_dos_line_ends() {
+        let info = Info::parse(
+            "# Server\r\nrun_id:abc\r\n\r\n# Replication\r\nrole:slave\r\nmaster_host:10.0.0.1\r\nmaster_port:6379\r\n\
+             slave_repl_offset:12\r\nmaster_repl_offset:14\r\nloading:0\r\nmaster_replid2:0000\r\nsecond_repl_offset:-1\r\n",
+        );
+        assert_eq!((info.run_id(), info.is_primary(), info.offset()), ("abc", false, 14));
+        assert_eq!(info.followed().as_deref(), Some("10.0.0.1:6379"));
+        assert_eq!(
+            (info.former_history(), info.keys(), info.is_loading()),
+            (None, 0, false)
+        );
+    }
+
+    #[test]
+    fn keys_of_all_databases_count() {
+        let info = Info::parse("db0:keys=3,expires=0,avg_ttl=0\ndb12:keys=4,expires=1\ndbsize:keys=9\n");
+        assert_eq!(info.keys(), 7);
+    }
+
+    #[test]
+    fn a_former_history_has_an_end() {
+        let info = Info::parse("master_replid:b\nmaster_replid2:a\nsecond_repl_offset:100\n");
+        assert_eq!(info.former_history(), Some(("a", 100)));
+    }
+}

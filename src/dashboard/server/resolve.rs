@@ -1,0 +1,208 @@
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
+
+use super::ServerError;
+use crate::model::HostPort;
+
+/// How long an answer is used without asking again.
+const FRESH: Duration = Duration::from_secs(5);
+/// How long an answer still serves when the name service says nothing. Logins are made for one pod, so an address that
+/// meanwhile belongs to another one does no harm.
+const STALE: Duration = Duration::from_secs(60);
+/// How long a caller waits for an answer.
+const PATIENCE: Duration = Duration::from_millis(800);
+
+/// Turns a host's name into addresses.
+pub trait Lookup: Send + Sync + 'static {
+    /// The addresses, the preferred one first. May take as long as it likes.
+    fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
+}
+
+/// The system's resolver.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host((host, 0))
+                .await?
+                .map(|addr| addr.ip())
+                .collect())
+        })
+    }
+}
+
+type Answer = Result<IpAddr, String>;
+
+#[derive(Default)]
+struct Entry {
+    known: Option<(IpAddr, Instant)>,
+    asking: Option<Shared<BoxFuture<'static, Answer>>>,
+}
+
+/// Remembers addresses, and asks for each name once at a time however many want it: with the name service dead there is
+/// one call under way per name, not one per poll.
+#[derive(Clone)]
+pub(crate) struct Resolver {
+    lookup: Arc<dyn Lookup>,
+    hosts: Arc<Mutex<HashMap<String, Entry>>>,
+}
+
+impl Resolver {
+    /// A resolver that asks this one.
+    pub(crate) fn new(lookup: Arc<dyn Lookup>) -> Self {
+        Self {
+            lookup,
+            hosts: Arc::default(),
+        }
+    }
+
+    /// The address to connect to.
+    ///
+    /// # Errors
+    /// [`ServerError::Lookup`] when there is none, or no answer in time and no recent one.
+    pub(crate) async fn resolve(&self, addr: &HostPort) -> Result<SocketAddr, ServerError> {
+        if let Ok(ip) = addr.host().parse::<IpAddr>() {
+            return Ok(SocketAddr::new(ip, addr.port()));
+        }
+        let ip = self.resolve_name(addr.host()).await;
+        ip.map(|ip| SocketAddr::new(ip, addr.port()))
+            .map_err(|reason| ServerError::Lookup {
+                addr: addr.clone(),
+                reason,
+            })
+    }
+
+    /// The address may have changed: the next call asks again.
+    pub(crate) fn forget(&self, addr: &HostPort) {
+        if let Some(entry) = self.hosts().get_mut(addr.host())
+            && let Some((_, at)) = &mut entry.known
+            && let Some(past) = Instant::now().checked_sub(FRESH)
+        {
+            *at = past.min(*at);
+        }
+    }
+
+    async fn resolve_name(&self, host: &str) -> Answer {
+        let (known, asking) = {
+            let mut hosts = self.hosts();
+            let entry = hosts.entry(host.to_owned()).or_default();
+            if let Some((ip, at)) = entry.known
+                && at.elapsed() < FRESH
+            {
+                return Ok(ip);
+            }
+            (entry.known, entry.asking.get_or_insert_with(|| self.ask(host)).clone())
+        };
+        let answer = match tokio::time::timeout(PATIENCE, asking).await {
+            Ok(answer) => answer,
+            Err(_) => Err("the name service does not answer".to_owned()),
+        };
+        match (answer, known) {
+            (Err(_), Some((ip, at))) if at.elapsed() < STALE => Ok(ip),
+            (answer, _) => answer,
+        }
+    }
+
+    /// Asks in a task of its own: it goes on, and fills the memory, when no caller waits any more.
+    fn ask(&self, host: &str) -> Shared<BoxFuture<'static, Answer>> {
+        let (hosts, host, lookup) = (
+            Arc::clone(&self.hosts),
+            host.to_owned(),
+            self.lookup.lookup(host.to_owned()),
+        );
+        let task = tokio::spawn(async move {
+            let answer = match lookup.await {
+                Ok(ips) => ips.first().copied().ok_or_else(|| "no such host".to_owned()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Some(entry) = hosts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&host) {
+                entry.asking = None;
+                if let Ok(ip) = &answer {
+                    entry.known = Some((*ip, Instant::now()));
+                }
+            }
+            answer
+        });
+        async move { task.await.unwrap_or_else(|error| Err(error.to_string())) }
+            .boxed()
+            .shared()
+    }
+
+    fn hosts(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
+        self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// Answers 10.0.0.n at the n-th call; never answers when `silent`.
+    #[derive(Default)]
+    struct Counting {
+        calls: Arc<AtomicUsize>,
+        silent: bool,
+    }
+
+    impl Lookup for Counting {
+        fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+            let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
+            if self.silent {
+                return Box::pin(std::future::pending());
+            }
+            Box::pin(async move { Ok(vec![IpAddr::from([10, 0, 0, call as u8])]) })
+        }
+    }
+
+    fn addr() -> HostPort {
+        "a.b.svc:6379".parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_remembered_until_it_is_forgotten() {
+        let resolver = Resolver::new(Arc::new(Counting::default()));
+        for _ in 0..2 {
+            assert_eq!(resolver.resolve(&addr()).await.unwrap().to_string(), "10.0.0.1:6379");
+        }
+        resolver.forget(&addr());
+        assert_eq!(resolver.resolve(&addr()).await.unwrap().to_string(), "10.0.0.2:6379");
+    }
+
+    #[tokio::test]
+    async fn a_dead_name_service_is_asked_once_and_waited_for_briefly() {
+        let lookup = Counting {
+            silent: true,
+            ..Counting::default()
+        };
+        let calls = Arc::clone(&lookup.calls);
+        let resolver = Resolver::new(Arc::new(lookup));
+        let began = Instant::now();
+        let addr = addr();
+        let answers = futures::future::join_all((0..5).map(|_| resolver.resolve(&addr))).await;
+        assert!(answers.iter().all(Result::is_err) && began.elapsed() < PATIENCE * 2);
+        assert!(resolver.resolve(&addr).await.is_err());
+        assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn ips_are_not_looked_up() {
+        let resolver = Resolver::new(Arc::new(Counting {
+            silent: true,
+            ..Counting::default()
+        }));
+        assert_eq!(
+            resolver.resolve(&"[::1]:5".parse().unwrap()).await.unwrap().to_string(),
+            "[::1]:5"
+        );
+    }
+}

@@ -1,0 +1,161 @@
+//! Where a product's records are kept, and the lock that makes one dashboard the active one.
+//!
+//! [`Store`] is what a coordinator must offer; [`EtcdStore`] does it with etcd's v3 API. Everything that is written
+//! names the lock it is written under, so that a dashboard which lost it can't change anything any more, however late it
+//! notices.
+
+mod etcd;
+
+use std::time::Instant;
+
+use futures::future::BoxFuture;
+
+use crate::model::Topom;
+
+pub(crate) use etcd::EtcdStore;
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum StoreError {
+    /// No answer. A change may have been made or not. Worth another try.
+    #[error("{doing}: {store} can't be reached: {reason}")]
+    Unreachable {
+        /// What was being done.
+        doing: String,
+        /// Which store.
+        store: String,
+        /// What happened.
+        reason: String,
+    },
+    /// The store answered, and refused. Nothing was changed.
+    #[error("{doing}: {store} refused: {reason}")]
+    Refused {
+        /// What was being done.
+        doing: String,
+        /// Which store.
+        store: String,
+        /// The store's words.
+        reason: String,
+    },
+    /// The lock is not ours (any more). Nothing was changed.
+    #[error("the lock was lost")]
+    LockLost,
+    /// A record is not as we knew it: somebody else wrote it. Nothing was changed.
+    #[error("the store was changed by somebody else")]
+    Conflict,
+    /// The product belongs to somebody else.
+    #[error(
+        "product {product} is owned by {owner}, not by {claimant}; choose another spec.product or remove the key \
+         /codis3/{product}/owner when that cluster is gone"
+    )]
+    Owned {
+        /// The product.
+        product: String,
+        /// Who owns it.
+        owner: String,
+        /// Who wanted it.
+        claimant: String,
+    },
+    /// A record makes no sense.
+    #[error("the record {key} can't be read: {reason}; correct or remove it")]
+    Corrupt {
+        /// Its key.
+        key: String,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl StoreError {
+    /// Whether the change may have been made nevertheless.
+    pub(crate) fn is_unknown_outcome(&self) -> bool {
+        matches!(self, Self::Unreachable { .. })
+    }
+}
+
+/// Our holding of the lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lock {
+    /// The store's revision at which the lock was made: it names this holding for ever.
+    pub(crate) revision: i64,
+    /// The lease behind it.
+    pub(crate) lease: i64,
+    /// Until when it is certainly ours, a margin taken off.
+    pub(crate) valid_until: Instant,
+}
+
+/// What came of a try to take the lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Acquired {
+    /// It is ours.
+    Ours(Lock),
+    /// Somebody else has it.
+    Held {
+        /// The holder's address, as it says itself.
+        by: String,
+        /// When the lock was last written.
+        revision: i64,
+    },
+}
+
+/// A record as it lies in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Record {
+    /// Its key.
+    pub(crate) key: String,
+    /// Its value.
+    pub(crate) value: Vec<u8>,
+    /// The revision that wrote it last.
+    pub(crate) revision: i64,
+}
+
+/// All records of the product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Snapshot {
+    /// Ascending by key.
+    pub(crate) records: Vec<Record>,
+    /// The revision at which all of them were read.
+    pub(crate) revision: i64,
+}
+
+/// One record to write or to delete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Write {
+    /// Its key.
+    pub(crate) key: String,
+    /// Its new value; `None` deletes it.
+    pub(crate) value: Option<String>,
+    /// The revision that wrote it last, as far as we know; 0: it does not exist.
+    pub(crate) expected: i64,
+}
+
+/// A call's result, some time later.
+pub(crate) type Later<'a, T> = BoxFuture<'a, Result<T, StoreError>>;
+
+/// A coordinator, for one product. Each call is bounded in time.
+pub(crate) trait Store: Send + Sync + 'static {
+    /// How many writes [`Store::commit`] takes at once.
+    fn max_writes(&self) -> usize;
+
+    /// Makes sure that the product is this owner's, and claims it if it is nobody's. Without an owner: that it is
+    /// nobody's.
+    fn claim<'a>(&'a self, owner: Option<&'a str>) -> Later<'a, ()>;
+
+    /// Tries to take the lock.
+    fn acquire<'a>(&'a self, topom: &'a Topom) -> Later<'a, Acquired>;
+
+    /// Returns when the lock changed after `revision`, or after about a second.
+    fn wait_changed(&self, revision: i64) -> Later<'_, ()>;
+
+    /// Makes the lock last longer, and tells until when.
+    fn renew(&self, lock: Lock) -> Later<'_, Instant>;
+
+    /// Gives the lock up, if it is still ours.
+    fn release(&self, lock: Lock) -> Later<'_, ()>;
+
+    /// Reads all records.
+    fn load(&self) -> Later<'_, Snapshot>;
+
+    /// Makes all these changes or none, and tells the revision that they got.
+    fn commit<'a>(&'a self, lock: Lock, writes: &'a [Write]) -> Later<'a, i64>;
+}

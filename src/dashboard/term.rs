@@ -1,0 +1,217 @@
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, watch};
+
+use super::error::Error;
+use super::links::Links;
+use super::observations::Observations;
+use super::rules::Refusal;
+use super::server::Servers;
+use super::store::{Lock, Store, StoreError};
+use super::topology::{Change, Topology};
+use crate::client::Http;
+use crate::model::ProductName;
+
+/// How long a change waits for those before it. All of them wait for the same store.
+const TURN: Duration = Duration::from_secs(3);
+
+/// What a term works with, whoever holds the lock.
+#[derive(Clone)]
+pub(crate) struct Means {
+    /// The product.
+    pub(crate) product: ProductName,
+    /// The product's secret.
+    pub(crate) product_auth: super::config::Secret,
+    /// `forward_method` of slots.
+    pub(crate) forward_method: i64,
+    /// Where the records are.
+    pub(crate) store: Arc<dyn Store>,
+    /// The way to servers.
+    pub(crate) servers: Servers,
+    /// The way to proxies.
+    pub(crate) http: Http,
+}
+
+/// One holding of the lock: from taking it to losing it or giving it up. All that is known is known for this term only,
+/// and read anew in the next.
+pub(crate) struct Term {
+    /// What it works with.
+    pub(crate) means: Means,
+    /// The last polls.
+    pub(crate) observations: Observations,
+    /// What each proxy acknowledged.
+    pub(crate) links: Links,
+    /// Wakes the executor of sync-actions.
+    pub(crate) actions_asked: Notify,
+    lock: Lock,
+    valid_until: Mutex<Instant>,
+    ended: watch::Sender<Option<String>>,
+    topology: RwLock<Arc<Topology>>,
+    /// Changes are made one after the other, because the rules look at more records than they write. The guard is held
+    /// across the store's transaction and nothing else: whoever waits for it would wait for the store anyway. `true`: a
+    /// change got no answer, so the records have to be read again first.
+    turn: tokio::sync::Mutex<bool>,
+}
+
+impl Term {
+    /// Begins a term: reads everything.
+    ///
+    /// # Errors
+    /// When the records can't be read.
+    pub(crate) async fn begin(means: Means, lock: Lock) -> Result<Self, StoreError> {
+        let topology = Topology::read(&means.product, &means.store.load().await?)?;
+        Ok(Self {
+            observations: Observations::default(),
+            links: Links::default(),
+            actions_asked: Notify::new(),
+            lock,
+            valid_until: Mutex::new(lock.valid_until),
+            ended: watch::Sender::new(None),
+            topology: RwLock::new(Arc::new(topology)),
+            turn: tokio::sync::Mutex::new(false),
+            means,
+        })
+    }
+
+    /// The records as they were a moment ago.
+    pub(crate) fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.topology.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether this dashboard may still act. To be asked before everything that somebody else may see.
+    ///
+    /// # Errors
+    /// [`Error::NotActive`] once the term ended, or may have.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        if let Some(reason) = self.ended.borrow().as_ref() {
+            return Err(Error::NotActive(reason.clone()));
+        }
+        if Instant::now() < *self.valid_until() {
+            return Ok(());
+        }
+        self.end("the lock could not be renewed in time");
+        Err(Error::NotActive("the lock could not be renewed in time".to_owned()))
+    }
+
+    /// Ends the term for good.
+    pub(crate) fn end(&self, reason: &str) {
+        self.ended.send_if_modified(|ended| {
+            let first = ended.is_none();
+            ended.get_or_insert_with(|| reason.to_owned());
+            first
+        });
+    }
+
+    /// Returns, with the reason, when the term has ended.
+    pub(crate) async fn wait_ended(&self) -> String {
+        let mut ended = self.ended.subscribe();
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
+        reason.unwrap_or_default()
+    }
+
+    /// Renews the lock until the term ends.
+    pub(crate) async fn keep_lock(&self) {
+        let pause = Duration::from_millis(700);
+        loop {
+            let due = *self.valid_until();
+            let renewal = async {
+                tokio::time::sleep(pause).await;
+                self.means.store.renew(self.lock).await
+            };
+            // A call that gets no answer is given up when the time is over: then others may take the lock.
+            match tokio::time::timeout_at(due.into(), renewal).await {
+                Ok(Ok(until)) => *self.valid_until() = until,
+                Ok(Err(StoreError::LockLost)) => self.end("the lock was lost"),
+                Ok(Err(error)) => tracing::warn!(%error, "the lock was not renewed, trying again"),
+                Err(_) => {}
+            }
+            if self.check().is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes a change: `rule` says which records are to become what, the store makes it so, and only then the memory.
+    /// Where the store was changed by somebody else, the records are read again and the rule asked once more. Returns
+    /// what was changed.
+    ///
+    /// Must not be dropped half way (spawn it): the outcome would be unknown.
+    ///
+    /// # Errors
+    /// What the rule refuses, and what the store says. Changes of many records may be made in part; the memory always
+    /// holds what was made.
+    pub(crate) async fn change<F>(&self, rule: F) -> Result<Vec<Change>, Error>
+    where
+        F: Fn(&Topology) -> Result<Vec<Change>, Refusal>,
+    {
+        let mut must_read = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
+            Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned())
+        })?;
+        for last_try in [false, true] {
+            if *must_read {
+                self.read_again(&mut must_read).await?;
+            }
+            self.check()?;
+            let changes = rule(&self.topology())?;
+            match self.commit(&changes).await {
+                Ok(()) => return Ok(changes),
+                Err(StoreError::Conflict) if !last_try => *must_read = true,
+                Err(StoreError::LockLost) => {
+                    self.end("the lock was lost");
+                    return Err(Error::NotActive("the lock was lost".to_owned()));
+                }
+                Err(error) => {
+                    *must_read = error.is_unknown_outcome() || error == StoreError::Conflict;
+                    return Err(error.into());
+                }
+            }
+        }
+        Err(StoreError::Conflict.into())
+    }
+
+    /// Reads everything again: somebody wrote into the store by hand.
+    ///
+    /// # Errors
+    /// When the store does not answer, or a record can't be read.
+    pub(crate) async fn reload(&self) -> Result<(), Error> {
+        let mut must_read = self.turn.lock().await;
+        self.read_again(&mut must_read).await
+    }
+
+    async fn read_again(&self, must_read: &mut bool) -> Result<(), Error> {
+        let snapshot = self.means.store.load().await?;
+        self.check()?;
+        let topology = Topology::read(&self.means.product, &snapshot)?;
+        *self.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
+        // What proxies were told may not be what is stored.
+        self.links.forget_all();
+        *must_read = false;
+        Ok(())
+    }
+
+    async fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+        for part in changes.chunks(self.means.store.max_writes().max(1)) {
+            if self.check().is_err() {
+                return Err(StoreError::LockLost);
+            }
+            let topology = self.topology();
+            let writes = part
+                .iter()
+                .map(|change| topology.write(&self.means.product, change))
+                .collect::<Result<Vec<_>, _>>()?;
+            let revision = self.means.store.commit(self.lock, &writes).await?;
+            let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
+            Arc::make_mut(&mut topology).apply(part, revision);
+        }
+        Ok(())
+    }
+
+    fn valid_until(&self) -> MutexGuard<'_, Instant> {
+        self.valid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,342 @@
+//! What the store holds, in memory: slots, groups, proxies, each with the revision that wrote it. No I/O.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::store::{Record, Snapshot, StoreError, Write};
+use crate::model::{
+    Group, GroupId, HostPort, ProductName, Proxy, ProxyToken, SLOT_COUNT, Sentinel, SlotId, SlotMapping, store_paths,
+};
+
+/// A record and the store's revision that wrote it last; 0: it was never written.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stored<T> {
+    /// The record.
+    pub(crate) value: T,
+    /// Its revision.
+    pub(crate) revision: i64,
+}
+
+/// All records of a product.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Topology {
+    read_at: i64,
+    slots: Vec<Stored<SlotMapping>>,
+    groups: BTreeMap<GroupId, Stored<Group>>,
+    proxies: BTreeMap<ProxyToken, Stored<Proxy>>,
+    sentinel: Sentinel,
+}
+
+/// One record that is to change.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Change {
+    /// Write a slot.
+    PutSlot(SlotMapping),
+    /// Write a group.
+    PutGroup(Group),
+    /// Remove a group.
+    RemoveGroup(GroupId),
+    /// Write a proxy.
+    PutProxy(Box<Proxy>),
+    /// Remove a proxy.
+    RemoveProxy(ProxyToken),
+}
+
+impl Topology {
+    /// Nothing stored yet, as of this revision.
+    pub(crate) fn empty(read_at: i64) -> Self {
+        let slots = SlotId::all()
+            .map(|id| Stored {
+                value: SlotMapping::offline(id),
+                revision: 0,
+            })
+            .collect();
+        Self {
+            read_at,
+            slots,
+            groups: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            sentinel: Sentinel::default(),
+        }
+    }
+
+    /// Reads the records. Keys that are none of ours are passed over.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] for a record that can't be read, or lies under another one's key.
+    pub(crate) fn read(product: &ProductName, snapshot: &Snapshot) -> Result<Self, StoreError> {
+        let mut topology = Self::empty(snapshot.revision);
+        let folder = |folder: String, record: &Record| record.key.starts_with(&folder);
+        for record in &snapshot.records {
+            if folder(store_paths::slots(product), record) {
+                let slot = stored::<SlotMapping>(record, |slot| store_paths::slot(product, slot.id))?;
+                let index = slot.value.id.index();
+                topology.slots[index] = slot;
+            } else if folder(store_paths::groups(product), record) {
+                let group = stored::<Group>(record, |group| store_paths::group(product, group.id))?;
+                topology.groups.insert(group.value.id, group);
+            } else if folder(store_paths::proxies(product), record) {
+                let proxy = stored::<Proxy>(record, |proxy| store_paths::proxy(product, &proxy.token))?;
+                topology.proxies.insert(proxy.value.token.clone(), proxy);
+            } else if record.key == store_paths::sentinel(product) {
+                topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?.value;
+            }
+        }
+        Ok(topology)
+    }
+
+    /// All slots, ascending.
+    pub(crate) fn slots(&self) -> impl ExactSizeIterator<Item = &SlotMapping> {
+        self.slots.iter().map(|slot| &slot.value)
+    }
+
+    /// One slot.
+    pub(crate) fn slot(&self, id: SlotId) -> &SlotMapping {
+        &self.slots[id.index()].value
+    }
+
+    /// All groups, ascending by id.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Group> {
+        self.groups.values().map(|group| &group.value)
+    }
+
+    /// One group.
+    pub(crate) fn group(&self, id: GroupId) -> Option<&Group> {
+        self.groups.get(&id).map(|group| &group.value)
+    }
+
+    /// The group with this number as slots name it; 0 and nonsense: none.
+    pub(crate) fn group_numbered(&self, number: i64) -> Option<&Group> {
+        GroupId::new(number).ok().and_then(|id| self.group(id))
+    }
+
+    /// The group that holds this server, and the server's place in it.
+    pub(crate) fn group_of(&self, server: &HostPort) -> Option<(&Group, usize)> {
+        self.groups()
+            .find_map(|group| Some((group, group.servers.iter().position(|s| s.server == *server)?)))
+    }
+
+    /// All proxies, ascending by token.
+    pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
+        self.proxies.values().map(|proxy| &proxy.value)
+    }
+
+    /// One proxy.
+    pub(crate) fn proxy(&self, token: &ProxyToken) -> Option<&Proxy> {
+        self.proxies.get(token).map(|proxy| &proxy.value)
+    }
+
+    /// The Sentinels' record.
+    pub(crate) fn sentinel(&self) -> &Sentinel {
+        &self.sentinel
+    }
+
+    /// The revision behind what a proxy is told about this slot: the larger of the slot's own and its group's.
+    ///
+    /// A slot that was never written is as old as our reading of it: so it is newer than anything that a proxy may hold
+    /// from before the records were removed.
+    pub(crate) fn epoch(&self, id: SlotId) -> i64 {
+        let slot = &self.slots[id.index()];
+        let own = if slot.revision == 0 {
+            self.read_at
+        } else {
+            slot.revision
+        };
+        let revision_of = |number| {
+            GroupId::new(number)
+                .ok()
+                .and_then(|id| self.groups.get(&id))
+                .map_or(0, |g| g.revision)
+        };
+        own.max(revision_of(slot.value.group_id))
+            .max(revision_of(slot.value.action.target_id))
+    }
+
+    /// What has to be written for a change.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] when the record can't be written as JSON.
+    pub(crate) fn write(&self, product: &ProductName, change: &Change) -> Result<Write, StoreError> {
+        fn put<T: Serialize>(key: String, value: &T, expected: i64) -> Result<Write, StoreError> {
+            match to_json(value) {
+                Ok(json) => Ok(Write {
+                    key,
+                    value: Some(json),
+                    expected,
+                }),
+                Err(error) => Err(StoreError::Corrupt {
+                    key,
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        let delete = |key, expected| {
+            Ok(Write {
+                key,
+                value: None,
+                expected,
+            })
+        };
+        let of_group = |id: &GroupId| self.groups.get(id).map_or(0, |group| group.revision);
+        let of_proxy = |token: &ProxyToken| self.proxies.get(token).map_or(0, |proxy| proxy.revision);
+        match change {
+            Change::PutSlot(slot) => put(
+                store_paths::slot(product, slot.id),
+                slot,
+                self.slots[slot.id.index()].revision,
+            ),
+            Change::PutGroup(group) => put(store_paths::group(product, group.id), group, of_group(&group.id)),
+            Change::RemoveGroup(id) => delete(store_paths::group(product, *id), of_group(id)),
+            Change::PutProxy(proxy) => put(store_paths::proxy(product, &proxy.token), proxy, of_proxy(&proxy.token)),
+            Change::RemoveProxy(token) => delete(store_paths::proxy(product, token), of_proxy(token)),
+        }
+    }
+
+    /// Takes over changes that the store made at this revision.
+    pub(crate) fn apply(&mut self, changes: &[Change], revision: i64) {
+        for change in changes.iter().cloned() {
+            match change {
+                Change::PutSlot(slot) => self.slots[slot.id.index()] = Stored { value: slot, revision },
+                Change::PutGroup(group) => drop(self.groups.insert(group.id, Stored { value: group, revision })),
+                Change::RemoveGroup(id) => drop(self.groups.remove(&id)),
+                Change::PutProxy(proxy) => {
+                    self.proxies.insert(
+                        proxy.token.clone(),
+                        Stored {
+                            value: *proxy,
+                            revision,
+                        },
+                    );
+                }
+                Change::RemoveProxy(token) => drop(self.proxies.remove(&token)),
+            }
+        }
+        debug_assert_eq!(self.slots.len(), SLOT_COUNT);
+    }
+}
+
+/// JSON as Codis keeps it: indented by four spaces.
+pub(super) fn to_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
+    let mut bytes = Vec::new();
+    let indented = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, indented))?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn stored<T: DeserializeOwned>(record: &Record, key: impl Fn(&T) -> String) -> Result<Stored<T>, StoreError> {
+    let corrupt = |reason: String| StoreError::Corrupt {
+        key: record.key.clone(),
+        reason,
+    };
+    let value: T = serde_json::from_slice(&record.value).map_err(|error| corrupt(error.to_string()))?;
+    match key(&value) {
+        right if right == record.key => Ok(Stored {
+            value,
+            revision: record.revision,
+        }),
+        other => Err(corrupt(format!("its content belongs under {other}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn product() -> ProductName {
+        "demo".parse().unwrap()
+    }
+
+    fn record(key: &str, value: &str, revision: i64) -> Record {
+        Record {
+            key: key.to_owned(),
+            value: value.as_bytes().to_vec(),
+            revision,
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_with_its_revision() {
+        let mut topology = Topology::empty(1);
+        let mut group = Group::new(GroupId::new(3).unwrap());
+        group
+            .servers
+            .push(crate::model::GroupServer::new("a:1".parse().unwrap(), "dc"));
+        let slot = SlotMapping {
+            group_id: 3,
+            ..SlotMapping::offline(SlotId::new(7).unwrap())
+        };
+        let changes = [Change::PutGroup(group), Change::PutSlot(slot)];
+        let records = changes
+            .iter()
+            .map(|change| {
+                let write = topology.write(&product(), change).unwrap();
+                assert_eq!(write.expected, 0);
+                record(&write.key, &write.value.unwrap(), 9)
+            })
+            .collect();
+        topology.apply(&changes, 9);
+        let read = Topology::read(&product(), &Snapshot { records, revision: 1 }).unwrap();
+        assert_eq!(read, topology);
+        assert_eq!(topology.write(&product(), &changes[0]).unwrap().expected, 9);
+        assert_eq!(
+            (
+                topology.epoch(SlotId::new(7).unwrap()),
+                topology.epoch(SlotId::new(8).unwrap())
+            ),
+            (9, 1)
+        );
+    }
+
+    #[test]
+    fn records_are_indented_by_four_spaces() {
+        let slot = SlotMapping::offline(SlotId::new(5).unwrap());
+        let write = Topology::empty(1).write(&product(), &Change::PutSlot(slot)).unwrap();
+        assert_eq!(
+            write.value.unwrap(),
+            "{\n    \"id\": 5,\n    \"group_id\": 0,\n    \"action\": {}\n}"
+        );
+    }
+
+    #[test]
+    fn records_that_make_no_sense_are_named() {
+        for (key, value) in [
+            ("/codis3/demo/slots/slot-0001", "{"),
+            ("/codis3/demo/slots/slot-0001", r#"{"id":2,"group_id":0,"action":{}}"#),
+            ("/codis3/demo/group/group-0001", r#"{"id":0}"#),
+            ("/codis3/demo/proxy/proxy-ab", "[]"),
+        ] {
+            let snapshot = Snapshot {
+                records: vec![record(key, value, 4)],
+                revision: 5,
+            };
+            let error = Topology::read(&product(), &snapshot).unwrap_err().to_string();
+            assert!(error.contains(key), "{error}");
+        }
+    }
+
+    #[test]
+    fn keys_of_others_are_passed_over() {
+        let records = vec![
+            record("/codis3/demo/topom", "{}", 1),
+            record("/codis3/demo/owner", "uid", 1),
+        ];
+        assert_eq!(
+            Topology::read(&product(), &Snapshot { records, revision: 6 }).unwrap(),
+            Topology::empty(6)
+        );
+    }
+
+    #[test]
+    fn a_group_change_makes_its_slots_newer() {
+        let mut topology = Topology::empty(1);
+        let slot = SlotMapping {
+            group_id: 3,
+            ..SlotMapping::offline(SlotId::new(7).unwrap())
+        };
+        topology.apply(&[Change::PutSlot(slot)], 5);
+        topology.apply(&[Change::PutGroup(Group::new(GroupId::new(3).unwrap()))], 8);
+        assert_eq!(topology.epoch(SlotId::new(7).unwrap()), 8);
+    }
+}
