@@ -11,7 +11,7 @@ own_image() {
         [[ -x $binaries/$program ]] || die "$binaries/$program is not there; run: cargo build --bins"
     done
     base=$(rootfs base)/root
-    image codis-operator "$(key "$E2E/../Dockerfile" "${PROGRAMS[@]/#/$binaries/}" "$base" "$(declare -f build_own_image)")" build_own_image "$binaries" "$base"
+    image codis-operator "$(key "$OPERATOR_IMAGE" "$E2E/../Dockerfile" "${PROGRAMS[@]/#/$binaries/}" "$base" "$(declare -f build_own_image)")" build_own_image "$binaries" "$base"
 }
 
 build_own_image() {
@@ -26,7 +26,7 @@ build_own_image() {
     local buildah=(buildah --storage-driver vfs --root "$work/store" --runroot "$work/run")
     # The folder stands in for the stage of the same name, which compiles.
     quietly "${buildah[@]}" build --isolation chroot --layers=false --timestamp 0 --build-context programs="$work/context" \
-        --build-arg BASE="docker-archive:$work/base.tar" --tag codis-operator/codis-operator:0.1.0 --file "$E2E/../Dockerfile" "$work/context"
-    quietly "${buildah[@]}" push codis-operator/codis-operator:0.1.0 "docker-archive:$file:docker.io/codis-operator/codis-operator:0.1.0"
+        --build-arg BASE="docker-archive:$work/base.tar" --tag "$OPERATOR_IMAGE" --file "$E2E/../Dockerfile" "$work/context"
+    quietly "${buildah[@]}" push "$OPERATOR_IMAGE" "docker-archive:$file:docker.io/$OPERATOR_IMAGE"
     rm -rf "$work"
 }

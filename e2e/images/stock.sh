@@ -24,8 +24,8 @@ build_coredns_image() {
     rm -r "$root"
 }
 
-stock_valkey() { stock_rootfs valkey valkey/valkey:8.1 '{"Cmd": ["valkey-server"], "WorkingDir": "/data"}'; }
-stock_etcd() { stock_rootfs etcd quay.io/coreos/etcd:v3.5.16 '{"Cmd": ["etcd"]}'; }
+stock_valkey() { stock_rootfs valkey "$VALKEY_IMAGE" '{"Cmd": ["valkey-server"], "WorkingDir": "/data"}'; }
+stock_etcd() { stock_rootfs etcd "$ETCD_IMAGE" '{"Cmd": ["etcd"]}'; }
 
 # stock_rootfs NAME TAG CONFIG: what `e2e/tools install` fetched from Debian.
 stock_rootfs() {

@@ -60,10 +60,10 @@ cgroup_freeze() {
     if [[ $(cgroup_version) == 2 ]]; then
         # Not tried.
         echo 1 > "$CGROUPS/$CLUSTER/$1/cgroup.freeze"
-        await 10 "freezing $1" "$CGROUPS/$CLUSTER/$1/cgroup.events" grep -qx 'frozen 1' "$CGROUPS/$CLUSTER/$1/cgroup.events"
+        await 30 "freezing $1" "$CGROUPS/$CLUSTER/$1/cgroup.events" grep -qx 'frozen 1' "$CGROUPS/$CLUSTER/$1/cgroup.events"
     else
         echo FROZEN > "$CGROUPS/freezer/$CLUSTER/$1/freezer.state"
-        await 10 "freezing $1" "$CGROUPS/freezer/$CLUSTER/$1/freezer.state" grep -qx FROZEN "$CGROUPS/freezer/$CLUSTER/$1/freezer.state"
+        await 30 "freezing $1" "$CGROUPS/freezer/$CLUSTER/$1/freezer.state" grep -qx FROZEN "$CGROUPS/freezer/$CLUSTER/$1/freezer.state"
     fi
 }
 
@@ -85,7 +85,7 @@ cgroup_remove() {
     local group
     # All hierarchies, not only ours: on a hybrid host runc makes groups in "unified" as well.
     for group in "$CGROUPS/$CLUSTER${1:+/$1}" "$CGROUPS"/*/"$CLUSTER${1:+/$1}"; do
-        [[ ! -d $group ]] || await 20 "the end of all processes in $group" "$group/cgroup.procs" cgroup_removed "$group"
+        [[ ! -d $group ]] || await 30 "the end of all processes in $group" "$group/cgroup.procs" cgroup_removed "$group"
     done
 }
 

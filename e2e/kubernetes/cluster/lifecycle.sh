@@ -15,6 +15,7 @@ cluster_up() {
     [[ $grace =~ ^[1-9][0-9]*s$ && ${grace%s} -ge 4 ]] || die "--grace must be whole seconds such as 40s, 4s or more, not '$grace'"
     if is_ready; then
         say "already up: $(cat "$STATE/url"), state in $STATE"
+        load_changed_images
         return
     fi
     # Left over from a start that was interrupted, or from before a reboot.
@@ -37,10 +38,10 @@ start_control_plane() {
     # Its own session: neither the terminal's signals nor its end reach the cluster.
     setsid "$E2E/kubernetes/inside/supervise" > "$LOGS/supervise.log" 2>&1 < /dev/null &
     disown # or this shell would announce its end
-    await 30 "the cluster's init" "$LOGS/supervise.log" test -e "$STATE/url"
+    await 60 "the cluster's init" "$LOGS/supervise.log" test -e "$STATE/url"
     # shellcheck disable=SC2046
     make_disks $(seq "$1")
-    await 60 "the API server" "$LOGS/kube-apiserver.log" test -e "$STATE/api-ready"
+    await 120 "the API server" "$LOGS/kube-apiserver.log and etcd.log" test -e "$STATE/api-ready"
 }
 
 start_nodes() {
@@ -51,15 +52,18 @@ start_nodes() {
     quietly kubectl create --validate=false -f "$E2E/kubernetes/manifests"
     quietly kubectl create --validate=false -f <(for n in $(seq "$1"); do volume_objects "$n"; done)
     for n in $(seq "$1"); do await_node "$n" "$since"; done
-    quietly kubectl -n kube-system wait --for=condition=Available --timeout=60s deployment/coredns
+    await 90 "the cluster's DNS" "$LOGS/node*/kubelet.log" dns_answers
 }
+
+# One is enough to begin with; the second comes a moment later.
+dns_answers() { [[ $(kubectl -n kube-system get deployment coredns -o 'jsonpath={.status.readyReplicas}') -ge 1 ]]; }
 
 # The processes only: the state folder stays.
 end_processes() {
     if is_up; then
         cgroup_thaw_all
         kill -KILL "$(init_pid)" 2> /dev/null || true
-        await 20 "the end of the cluster's init" "$LOGS/supervise.log" is_down
+        await 30 "the end of the cluster's init" "$LOGS/supervise.log" is_down
     fi
     cgroup_remove
 }

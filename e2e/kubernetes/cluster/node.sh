@@ -40,12 +40,12 @@ power_on() {
         "$E2E/kubernetes/inside/power-on" "$n" > "$LOGS/node$n/init.log" 2>&1 < /dev/null &
     disown # or this shell would announce its end
     exec 8>&-
-    await 10 "the init of node $n" "$LOGS/node$n/init.log" is_on "$n"
+    await 30 "the init of node $n" "$LOGS/node$n/init.log" is_on "$n"
 }
 
 # await_node N SINCE: it reported itself Ready at or after that time. (Just after a power cut, what the API server holds is the
 # report of before.)
-await_node() { await 60 "node$1 becoming Ready" "$LOGS/node$1/kubelet.log" is_node_ready "$1" "$2"; }
+await_node() { await 120 "node$1 becoming Ready" "$LOGS/node$1/kubelet.log" is_node_ready "$1" "$2"; }
 
 is_node_ready() {
     local status heartbeat
@@ -81,7 +81,7 @@ node_kill() {
     inside kill -KILL "$(cat "$STATE/nodes/$n/pid")"
     # Had it been frozen, its processes die only now.
     cgroup_thaw "node$n"
-    await 20 "the end of node $n" "$LOGS/node$n/init.log" is_off "$n"
+    await 30 "the end of node $n" "$LOGS/node$n/init.log" is_off "$n"
     cgroup_remove "node$n"
 }
 
@@ -113,6 +113,7 @@ node_heal() {
     inside nft "add table netdev cut$1; delete table netdev cut$1"
 }
 
+# load_images TAR...: gives them to every node that is on.
 load_images() {
     local n tar
     (($#)) || usage
@@ -121,9 +122,27 @@ load_images() {
     done
     for n in $(node_numbers); do
         is_on "$n" || continue
-        for tar in "$@"; do
-            quietly inside nsenter --target "$(cat "$STATE/nodes/$n/pid")" --mount \
-                ctr --address /run/containerd/containerd.sock --namespace k8s.io images import "$(realpath "$tar")"
+        for tar in "$@"; do load_image "$n" "$tar"; done
+    done
+}
+
+load_image() {
+    # Through the node's mounts, where containerd's socket is; the file is seen there as it is here.
+    quietly inside nsenter --target "$(cat "$STATE/nodes/$1/pid")" --mount \
+        ctr --address /run/containerd/containerd.sock --namespace k8s.io images import "$(realpath "$2")"
+}
+
+# What was built since the node got its images.
+load_changed_images() {
+    local n key name
+    for n in $(node_numbers); do
+        is_on "$n" || continue
+        for key in "$IMAGES"/*.key; do
+            name=${key##*/} name=${name%.key}
+            cmp --silent "$key" "$STATE/nodes/$n/images/$name.key" || {
+                timed "image $name to node $n" load_image "$n" "$IMAGES/$name.tar"
+                cp "$key" "$STATE/nodes/$n/images/"
+            }
         done
     done
 }

@@ -38,8 +38,12 @@ fetch_rootfs() {
     local packages=$1 dir=$2
     # `extract` unpacks without running the packages' scripts, so nothing of the other release runs on this machine;
     # what those scripts would have made is made here.
+    # From where this machine's own packages come.
+    local mirror
+    # shellcheck disable=SC2016
+    mirror=$(apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 'Origin: Debian' 'Label: Debian' | head -1)
     quietly mmdebstrap --variant=extract --format=directory --hook-dir=/usr/share/mmdebstrap/hooks/merged-usr \
-        --include="$packages" "$DEBIAN_RELEASE" "$dir/root"
+        --include="$packages" "$DEBIAN_RELEASE" "$dir/root" ${mirror:+"$mirror"}
     printf '%s\n' 'root:x:0:0:root:/root:/bin/sh' 'nobody:x:65534:65534:nobody:/:/usr/sbin/nologin' > "$dir/root/etc/passwd"
     printf '%s\n' 'root:x:0:' 'nogroup:x:65534:' > "$dir/root/etc/group"
     [[ ! -e $dir/root/usr/bin/dash || -e $dir/root/usr/bin/sh ]] || ln -s dash "$dir/root/usr/bin/sh"

@@ -6,8 +6,8 @@ IMAGES=$CACHE/images
 # For a cluster to start: its own images, and those of Valkey and etcd.
 images_ready() {
     local program
-    for program in kubelet coredns etcd; do
-        [[ -x $BIN/$program ]] || die "$program is not in $BIN; run: e2e/tools install"
+    for program in kubelet coredns etcd containerd runc socat nft jq; do
+        command -v "$program" > /dev/null || die "$program is not there; run: e2e/tools install"
     done
     "$E2E/images/build" pause coredns valkey etcd
 }
@@ -23,8 +23,9 @@ make_disks_locked() {
     common=$(part containerd-common "$(images_key pause coredns valkey etcd)" import_common)
     all=$(part containerd-all "$(key "$common" "$(images_key)")" import_all "$common")
     for n in "$@"; do
-        mkdir -p "$STATE/nodes/$n/disk"
-        [[ -d $STATE/nodes/$n/disk/containerd ]] || copy_containerd "$all/root" "$STATE/nodes/$n/disk/containerd"
+        mkdir -p "$STATE/nodes/$n"/{disk,images}
+        copy_containerd "$all/root" "$STATE/nodes/$n/disk/containerd"
+        cp "$IMAGES"/*.key "$STATE/nodes/$n/images/"
     done
 }
 

@@ -10,7 +10,8 @@ key() {
 }
 
 # part NAME KEY BUILDER [ARGS...]: runs `BUILDER ARGS... FOLDER` unless that part is there, and prints the part's folder.
-# It is built beside and renamed, so an interrupted build is never taken for a whole one; parts of other keys are removed.
+# It is built beside and renamed, so an interrupted build is never taken for a whole one. Of each name the three parts used last are
+# kept: other working copies may be on other keys.
 part() { locked "$CACHE/locks/$1" build_part "$@"; }
 
 build_part() {
@@ -21,10 +22,11 @@ build_part() {
         mkdir -p "$new"
         "$@" "$new" >&2
         mv "$new" "$dir"
-        for other in "$CACHE/parts/$name"-*; do
-            [[ $other == "$dir" ]] || rm -rf "$other"
-        done
     fi
+    touch "$dir"
+    for other in $(find "$CACHE/parts" -maxdepth 1 -name "$name-*" -printf '%T@ %f\n' | sort -rn | tail -n +4 | cut -d' ' -f2); do
+        rm -rf "${CACHE:?}/parts/$other"
+    done
     echo "$dir"
 }
 
