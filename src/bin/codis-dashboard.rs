@@ -51,7 +51,12 @@ struct Args {
     product_name: Option<String>,
 
     /// The product's secret; better given by the environment, where other users of the machine do not see it.
-    #[arg(long = "product_auth", env = "CODIS_PRODUCT_AUTH", hide_env_values = true, value_name = "AUTH")]
+    #[arg(
+        long = "product_auth",
+        env = "CODIS_PRODUCT_AUTH",
+        hide_env_values = true,
+        value_name = "AUTH"
+    )]
     product_auth: Option<String>,
 
     /// Serve only if the product is owned by this id, or by nobody: then it is claimed.
@@ -106,7 +111,10 @@ fn run(args: Args) -> Result<(), String> {
     if let Some(threads) = args.ncpu {
         runtime.worker_threads(threads.into());
     }
-    let runtime = runtime.enable_all().build().map_err(|error| format!("starting the threads: {error}"))?;
+    let runtime = runtime
+        .enable_all()
+        .build()
+        .map_err(|error| format!("starting the threads: {error}"))?;
     let _pidfile = args.pidfile.map(Pidfile::write).transpose()?;
     let options = Options {
         settings,
@@ -144,12 +152,16 @@ async fn serve(options: Options) -> Result<(), String> {
 
 fn refuse_codis_only(args: &Args) -> Result<(), String> {
     if args.zookeeper.is_some() || args.filesystem.is_some() {
-        return Err("--zookeeper and --filesystem are not supported: give --etcd=ENDPOINTS (v3 API) instead".to_owned());
+        return Err(
+            "--zookeeper and --filesystem are not supported: give --etcd=ENDPOINTS (v3 API) instead".to_owned(),
+        );
     }
     if args.remove_lock {
-        return Err("--remove-lock is not supported and not needed: the lock of a dashboard that died frees itself \
+        return Err(
+            "--remove-lock is not supported and not needed: the lock of a dashboard that died frees itself \
                     within 3 seconds; leave the flag out"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(())
 }

@@ -34,7 +34,11 @@ pub(crate) fn decide(group: &Group, index: usize, info: &Info, others: &[Other])
     if info.is_loading() {
         return Decision::Wait("it is loading its data set".to_owned());
     }
-    if index == 0 { lead(group, info, others) } else { follow(group, info, others) }
+    if index == 0 {
+        lead(group, info, others)
+    } else {
+        follow(group, info, others)
+    }
 }
 
 fn lead(group: &Group, info: &Info, others: &[Other]) -> Decision {
@@ -66,12 +70,18 @@ enum Judgement {
 /// What another server says against making the asked one, a new process, the primary.
 fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     let server = &other.server;
-    let state = if info.keys() == 0 { "its data set is empty" } else { "it is a new process" };
+    let state = if info.keys() == 0 {
+        "its data set is empty"
+    } else {
+        "it is a new process"
+    };
     let theirs = match &other.answer {
         Ok(theirs) => theirs,
         Err(_) if !group.bootstrapped => return Judgement::NoObjection,
         Err(reason) => {
-            return Judgement::KnowsMore(format!("{state}, and {server} can't be asked whether it knows more: {reason}"));
+            return Judgement::KnowsMore(format!(
+                "{state}, and {server} can't be asked whether it knows more: {reason}"
+            ));
         }
     };
     if theirs.is_loading() {
@@ -103,13 +113,22 @@ fn is_ahead(one: &Info, other: &Info) -> bool {
     if one.history() == other.history() {
         return one.offset() >= other.offset();
     }
-    one.former_history().is_some_and(|(id, end)| id == other.history() && other.offset() <= end)
+    one.former_history()
+        .is_some_and(|(id, end)| id == other.history() && other.offset() <= end)
 }
 
 fn shares_history(one: &Info, other: &Info) -> bool {
-    let ids = |info: &Info| [Some(info.history().to_owned()), info.former_history().map(|(id, _)| id.to_owned())];
+    let ids = |info: &Info| {
+        [
+            Some(info.history().to_owned()),
+            info.former_history().map(|(id, _)| id.to_owned()),
+        ]
+    };
     let theirs = ids(other);
-    ids(one).iter().flatten().any(|id| !id.is_empty() && theirs.iter().flatten().any(|other| other == id))
+    ids(one)
+        .iter()
+        .flatten()
+        .any(|id| !id.is_empty() && theirs.iter().flatten().any(|other| other == id))
 }
 
 fn follow(group: &Group, info: &Info, others: &[Other]) -> Decision {
@@ -117,7 +136,11 @@ fn follow(group: &Group, info: &Info, others: &[Other]) -> Decision {
         return Decision::Refuse("its group has no primary".to_owned());
     };
     let name = &primary.server;
-    let theirs = match others.iter().find(|other| other.server == *name).map(|other| &other.answer) {
+    let theirs = match others
+        .iter()
+        .find(|other| other.server == *name)
+        .map(|other| &other.answer)
+    {
         Some(Ok(theirs)) => theirs,
         Some(Err(reason)) => return Decision::Wait(format!("its primary {name} can't be asked: {reason}")),
         None => return Decision::Wait(format!("its primary {name} was not asked")),
@@ -132,7 +155,9 @@ fn follow(group: &Group, info: &Info, others: &[Other]) -> Decision {
         ));
     }
     if !theirs.is_primary() {
-        return Decision::Wait(format!("its primary {name} has not got its role; ask for a sync-action of {name}"));
+        return Decision::Wait(format!(
+            "its primary {name} has not got its role; ask for a sync-action of {name}"
+        ));
     }
     if theirs.keys() == 0 && info.keys() > 0 && !shares_history(info, theirs) {
         return Decision::Refuse(format!(
@@ -167,7 +192,11 @@ mod tests {
     }
 
     fn info(run_id: &str, role: &str, keys: u64, history: &str, offset: i64) -> Info {
-        let keyspace = if keys == 0 { String::new() } else { format!("db0:keys={keys},expires=0\n") };
+        let keyspace = if keys == 0 {
+            String::new()
+        } else {
+            format!("db0:keys={keys},expires=0\n")
+        };
         Info::parse(&format!(
             "run_id:{run_id}\nrole:{role}\nloading:0\nmaster_replid:{history}\nmaster_repl_offset:{offset}\n{keyspace}"
         ))
@@ -182,11 +211,17 @@ mod tests {
     }
 
     fn said(server: &str, info: Info) -> Other {
-        Other { server: addr(server), answer: Ok(info) }
+        Other {
+            server: addr(server),
+            answer: Ok(info),
+        }
     }
 
     fn silent(server: &str) -> Other {
-        Other { server: addr(server), answer: Err("connection refused".to_owned()) }
+        Other {
+            server: addr(server),
+            answer: Err("connection refused".to_owned()),
+        }
     }
 
     #[track_caller]
@@ -209,7 +244,10 @@ mod tests {
     fn a_fresh_group_gets_its_primary_although_replicas_are_not_there_yet() {
         let others = [silent("b:1"), said("c:1", empty("r3"))];
         assert_eq!(decide(&group(false), 0, &empty("r1"), &others), Decision::Lead);
-        assert_eq!(decide(&group(false), 0, &info("r1", "master", 5, "h", 9), &others), Decision::Lead);
+        assert_eq!(
+            decide(&group(false), 0, &info("r1", "master", 5, "h", 9), &others),
+            Decision::Lead
+        );
     }
 
     #[test]
@@ -221,13 +259,19 @@ mod tests {
     #[test]
     fn a_primary_that_never_stopped_gets_its_role_again() {
         let others = [said("b:1", info("r2", "slave", 7, "h", 9)), silent("c:1")];
-        assert_eq!(decide(&group(true), 0, &info("r1", "master", 0, "h", 9), &others), Decision::Lead);
+        assert_eq!(
+            decide(&group(true), 0, &info("r1", "master", 0, "h", 9), &others),
+            Decision::Lead
+        );
     }
 
     #[test]
     fn a_primary_restarted_empty_is_refused_while_a_replica_has_data() {
         let others = [said("b:1", empty("r2")), said("c:1", info("r3", "slave", 7, "h", 9))];
-        refused(decide(&group(true), 0, &empty("r9"), &others), "its data set is empty, while c:1 has 7 keys");
+        refused(
+            decide(&group(true), 0, &empty("r9"), &others),
+            "its data set is empty, while c:1 has 7 keys",
+        );
     }
 
     #[test]
@@ -241,14 +285,20 @@ mod tests {
         let others = [said("b:1", empty("r2")), said("c:1", empty("r3"))];
         assert_eq!(decide(&group(true), 0, &empty("r9"), &others), Decision::Lead);
         assert_eq!(decide(&group(true), 0, &empty("r9"), &[]), Decision::Lead);
-        assert_eq!(decide(&group(true), 0, &info("r9", "slave", 3, "h", 9), &[]), Decision::Lead);
+        assert_eq!(
+            decide(&group(true), 0, &info("r9", "slave", 3, "h", 9), &[]),
+            Decision::Lead
+        );
     }
 
     #[test]
     fn loading_servers_are_waited_for() {
         waits(decide(&group(true), 0, &loading(), &[]), "loading");
         waits(decide(&group(true), 1, &loading(), &[]), "loading");
-        waits(decide(&group(true), 0, &empty("r9"), &[said("b:1", loading())]), "b:1 is still loading");
+        waits(
+            decide(&group(true), 0, &empty("r9"), &[said("b:1", loading())]),
+            "b:1 is still loading",
+        );
     }
 
     #[test]
@@ -258,20 +308,32 @@ mod tests {
         let ahead = said("c:1", info("r3", "slave", 5, "h", 101));
         let fresh = said("c:1", empty("r3"));
         assert_eq!(decide(&group(true), 0, &mine, &[behind.clone(), fresh]), Decision::Lead);
-        refused(decide(&group(true), 0, &mine, &[behind.clone(), ahead]), "c:1 may hold a newer copy");
-        refused(decide(&group(true), 0, &mine, &[behind, silent("c:1")]), "c:1 can't be asked");
+        refused(
+            decide(&group(true), 0, &mine, &[behind.clone(), ahead]),
+            "c:1 may hold a newer copy",
+        );
+        refused(
+            decide(&group(true), 0, &mine, &[behind, silent("c:1")]),
+            "c:1 can't be asked",
+        );
     }
 
     #[test]
     fn copies_of_unknown_histories_are_not_overwritten() {
         let mine = info("r9", "slave", 5, "new", 0);
-        refused(decide(&group(true), 0, &mine, &[said("b:1", info("r2", "slave", 5, "h", 90))]), "newer copy");
+        refused(
+            decide(&group(true), 0, &mine, &[said("b:1", info("r2", "slave", 5, "h", 90))]),
+            "newer copy",
+        );
     }
 
     #[test]
     fn a_replica_emptied_in_the_same_history_counts_as_newer() {
         let mine = info("r9", "slave", 5, "h", 100);
-        refused(decide(&group(true), 0, &mine, &[said("b:1", info("r2", "slave", 0, "h", 120))]), "newer copy");
+        refused(
+            decide(&group(true), 0, &mine, &[said("b:1", info("r2", "slave", 0, "h", 120))]),
+            "newer copy",
+        );
     }
 
     #[test]
@@ -289,29 +351,66 @@ mod tests {
     #[test]
     fn a_replica_follows_the_admitted_primary() {
         let primary = info("r1", "master", 5, "h", 100);
-        assert_eq!(decide(&group(true), 1, &empty("r2"), &[said("a:1", primary)]), Decision::Follow(addr("a:1")));
+        assert_eq!(
+            decide(&group(true), 1, &empty("r2"), &[said("a:1", primary)]),
+            Decision::Follow(addr("a:1"))
+        );
     }
 
     #[test]
     fn a_replica_waits_for_a_primary_that_is_gone_restarted_or_without_its_role() {
-        waits(decide(&group(true), 1, &empty("r2"), &[silent("a:1")]), "can't be asked");
-        waits(decide(&group(true), 1, &empty("r2"), &[said("a:1", loading())]), "loading");
-        waits(decide(&group(true), 1, &empty("r2"), &[said("a:1", info("r9", "master", 0, "x", 0))]), "new process");
-        waits(decide(&group(true), 1, &empty("r2"), &[said("a:1", info("r1", "slave", 0, "x", 0))]), "not got its role");
-        waits(decide(&group(false), 1, &empty("r2"), &[said("a:1", empty("r1"))]), "not got its role");
+        waits(
+            decide(&group(true), 1, &empty("r2"), &[silent("a:1")]),
+            "can't be asked",
+        );
+        waits(
+            decide(&group(true), 1, &empty("r2"), &[said("a:1", loading())]),
+            "loading",
+        );
+        waits(
+            decide(
+                &group(true),
+                1,
+                &empty("r2"),
+                &[said("a:1", info("r9", "master", 0, "x", 0))],
+            ),
+            "new process",
+        );
+        waits(
+            decide(
+                &group(true),
+                1,
+                &empty("r2"),
+                &[said("a:1", info("r1", "slave", 0, "x", 0))],
+            ),
+            "not got its role",
+        );
+        waits(
+            decide(&group(false), 1, &empty("r2"), &[said("a:1", empty("r1"))]),
+            "not got its role",
+        );
     }
 
     #[test]
     fn a_server_that_nobody_prepared_is_followed_without_admission_as_in_codis() {
         let primary = info("r1", "master", 0, "h", 0);
-        assert_eq!(decide(&group(false), 2, &empty("r2"), &[said("a:1", primary)]), Decision::Follow(addr("a:1")));
+        assert_eq!(
+            decide(&group(false), 2, &empty("r2"), &[said("a:1", primary)]),
+            Decision::Follow(addr("a:1"))
+        );
     }
 
     #[test]
     fn data_is_not_replaced_by_the_emptiness_of_a_primary_that_never_had_it() {
         let mine = info("r2", "slave", 7, "old", 90);
-        refused(decide(&group(true), 1, &mine, &[said("a:1", info("r1", "master", 0, "h", 0))]), "7 keys");
+        refused(
+            decide(&group(true), 1, &mine, &[said("a:1", info("r1", "master", 0, "h", 0))]),
+            "7 keys",
+        );
         let flushed = info("r1", "master", 0, "old", 99);
-        assert_eq!(decide(&group(true), 1, &mine, &[said("a:1", flushed)]), Decision::Follow(addr("a:1")));
+        assert_eq!(
+            decide(&group(true), 1, &mine, &[said("a:1", flushed)]),
+            Decision::Follow(addr("a:1"))
+        );
     }
 }

@@ -27,7 +27,11 @@ pub enum ConfigError {
 }
 
 fn wrong(key: &'static str, value: impl fmt::Display, reason: impl Into<String>) -> ConfigError {
-    ConfigError::Value { key, value: value.to_string(), reason: reason.into() }
+    ConfigError::Value {
+        key,
+        value: value.to_string(),
+        reason: reason.into(),
+    }
 }
 
 /// A text that is never shown: neither by `Debug` nor in JSON.
@@ -169,7 +173,12 @@ impl Config {
             // The library's own text quotes the line, which may hold a password.
             let start = error.span().map_or(0, |span| span.start).min(toml.len());
             let number = toml.as_bytes()[..start].iter().filter(|byte| **byte == b'\n').count() + 1;
-            let key = toml.lines().nth(number - 1).and_then(|line| line.split('=').next()).unwrap_or_default().trim();
+            let key = toml
+                .lines()
+                .nth(number - 1)
+                .and_then(|line| line.split('=').next())
+                .unwrap_or_default()
+                .trim();
             ConfigError::Toml(match key {
                 "product_auth" | "coordinator_auth" => format!("line {number}, {key}: write a text in quotes"),
                 _ => format!("line {number}, {key}: {}", error.message()),
@@ -186,38 +195,90 @@ impl Config {
         let product = self
             .product_name
             .parse()
-            .map_err(|error: crate::model::ProductNameError| wrong("product_name", &self.product_name, error.to_string()))?;
-        let listen = self
-            .admin_addr
-            .parse()
-            .map_err(|_| wrong("admin_addr", &self.admin_addr, "write IP:PORT, for example 0.0.0.0:18080"))?;
+            .map_err(|error: crate::model::ProductNameError| {
+                wrong("product_name", &self.product_name, error.to_string())
+            })?;
+        let listen = self.admin_addr.parse().map_err(|_| {
+            wrong(
+                "admin_addr",
+                &self.admin_addr,
+                "write IP:PORT, for example 0.0.0.0:18080",
+            )
+        })?;
         let forward_method = match self.migration_method.to_ascii_lowercase().as_str() {
             "sync" => 0,
             "semi-async" => 1,
-            _ => return Err(wrong("migration_method", &self.migration_method, "write \"sync\" or \"semi-async\"")),
+            _ => {
+                return Err(wrong(
+                    "migration_method",
+                    &self.migration_method,
+                    "write \"sync\" or \"semi-async\"",
+                ));
+            }
         };
         let etcd = self.etcd()?;
-        Ok(Settings { product, product_auth: self.product_auth.clone(), listen, etcd, forward_method, shown: self })
+        Ok(Settings {
+            product,
+            product_auth: self.product_auth.clone(),
+            listen,
+            etcd,
+            forward_method,
+            shown: self,
+        })
     }
 
     /// The keys whose value differs from the default although nothing is made of them yet.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let default = Self::default();
         let changed = [
-            ("migration_parallel_slots", self.migration_parallel_slots != default.migration_parallel_slots),
-            ("migration_async_maxbulks", self.migration_async_maxbulks != default.migration_async_maxbulks),
-            ("migration_async_maxbytes", self.migration_async_maxbytes != default.migration_async_maxbytes),
-            ("migration_async_numkeys", self.migration_async_numkeys != default.migration_async_numkeys),
+            (
+                "migration_parallel_slots",
+                self.migration_parallel_slots != default.migration_parallel_slots,
+            ),
+            (
+                "migration_async_maxbulks",
+                self.migration_async_maxbulks != default.migration_async_maxbulks,
+            ),
+            (
+                "migration_async_maxbytes",
+                self.migration_async_maxbytes != default.migration_async_maxbytes,
+            ),
+            (
+                "migration_async_numkeys",
+                self.migration_async_numkeys != default.migration_async_numkeys,
+            ),
             ("migration_timeout", self.migration_timeout != default.migration_timeout),
-            ("sentinel_client_timeout", self.sentinel_client_timeout != default.sentinel_client_timeout),
+            (
+                "sentinel_client_timeout",
+                self.sentinel_client_timeout != default.sentinel_client_timeout,
+            ),
             ("sentinel_quorum", self.sentinel_quorum != default.sentinel_quorum),
-            ("sentinel_parallel_syncs", self.sentinel_parallel_syncs != default.sentinel_parallel_syncs),
-            ("sentinel_down_after", self.sentinel_down_after != default.sentinel_down_after),
-            ("sentinel_failover_timeout", self.sentinel_failover_timeout != default.sentinel_failover_timeout),
-            ("sentinel_notification_script", !self.sentinel_notification_script.is_empty()),
-            ("sentinel_client_reconfig_script", !self.sentinel_client_reconfig_script.is_empty()),
+            (
+                "sentinel_parallel_syncs",
+                self.sentinel_parallel_syncs != default.sentinel_parallel_syncs,
+            ),
+            (
+                "sentinel_down_after",
+                self.sentinel_down_after != default.sentinel_down_after,
+            ),
+            (
+                "sentinel_failover_timeout",
+                self.sentinel_failover_timeout != default.sentinel_failover_timeout,
+            ),
+            (
+                "sentinel_notification_script",
+                !self.sentinel_notification_script.is_empty(),
+            ),
+            (
+                "sentinel_client_reconfig_script",
+                !self.sentinel_client_reconfig_script.is_empty(),
+            ),
         ];
-        changed.into_iter().filter(|(_, changed)| *changed).map(|(key, _)| key).collect()
+        changed
+            .into_iter()
+            .filter(|(_, changed)| *changed)
+            .map(|(key, _)| key)
+            .collect()
     }
 
     fn check_ranges(&self) -> Result<(), ConfigError> {
@@ -234,7 +295,11 @@ impl Config {
             }
         }
         if self.migration_async_maxbytes.0 == 0 {
-            return Err(wrong("migration_async_maxbytes", self.migration_async_maxbytes, positive));
+            return Err(wrong(
+                "migration_async_maxbytes",
+                self.migration_async_maxbytes,
+                positive,
+            ));
         }
         for (key, value) in [
             ("migration_timeout", self.migration_timeout),
@@ -266,7 +331,11 @@ impl Config {
             .map(endpoint)
             .collect::<Result<Vec<_>, _>>()?;
         if endpoints.is_empty() {
-            return Err(wrong("coordinator_addr", "\"\"", "name at least one endpoint of etcd, host:port"));
+            return Err(wrong(
+                "coordinator_addr",
+                "\"\"",
+                "name at least one endpoint of etcd, host:port",
+            ));
         }
         let auth = match self.coordinator_auth.reveal() {
             "" => None,
@@ -284,10 +353,15 @@ impl Config {
 
 fn endpoint(text: &str) -> Result<HostPort, ConfigError> {
     if text.starts_with("https://") {
-        return Err(wrong("coordinator_addr", text, "TLS to etcd is not built yet; name an endpoint that is reached by http://"));
+        return Err(wrong(
+            "coordinator_addr",
+            text,
+            "TLS to etcd is not built yet; name an endpoint that is reached by http://",
+        ));
     }
     let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    bare.parse().map_err(|error: crate::model::AddrError| wrong("coordinator_addr", text, error.to_string()))
+    bare.parse()
+        .map_err(|error: crate::model::AddrError| wrong("coordinator_addr", text, error.to_string()))
 }
 
 #[cfg(test)]
@@ -302,8 +376,17 @@ mod tests {
     fn the_default_file_holds_every_key_with_its_default() {
         assert_eq!(Config::parse(DEFAULT_TOML).unwrap(), Config::default());
         let keys = serde_json::to_value(Config::default()).unwrap();
-        for key in keys.as_object().unwrap().keys().map(String::as_str).chain(["product_auth"]) {
-            assert!(DEFAULT_TOML.lines().any(|line| line.starts_with(&format!("{key} = "))), "{key}");
+        for key in keys
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .chain(["product_auth"])
+        {
+            assert!(
+                DEFAULT_TOML.lines().any(|line| line.starts_with(&format!("{key} = "))),
+                "{key}"
+            );
         }
         Config::default().check().unwrap();
     }
@@ -350,7 +433,11 @@ mod tests {
         let settings = with("product_auth = \"hush1\"\ncoordinator_auth = \"root:hush2\"").unwrap();
         let shown = format!("{settings:?} {}", serde_json::to_string(&settings.shown).unwrap());
         assert!(!shown.contains("hush"), "{shown}");
-        for toml in ["coordinator_auth = \"hush\"", "product_auth = 'hush", "\nproduct_auth = [\"hush\"]"] {
+        for toml in [
+            "coordinator_auth = \"hush\"",
+            "product_auth = 'hush",
+            "\nproduct_auth = [\"hush\"]",
+        ] {
             let error = with(toml).unwrap_err().to_string();
             assert!(!error.contains("hush") && error.contains("_auth"), "{error}");
         }

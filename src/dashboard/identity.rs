@@ -9,11 +9,15 @@ pub(crate) fn topom(product: &ProductName, bound: SocketAddr, advertised: &HostP
     let token = ProxyToken::derive(&hardware_addresses(), &[product.as_str(), &bound.to_string()]);
     Topom {
         token: token.as_str().to_owned(),
-        start_time: jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC").to_string(),
+        start_time: jiff::Timestamp::now()
+            .strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
+            .to_string(),
         admin_addr: advertised.to_string(),
         product_name: product.to_string(),
         pid: i64::from(std::process::id()),
-        pwd: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
+        pwd: std::env::current_dir()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
         sys: system(),
     }
 }
@@ -39,7 +43,9 @@ fn outgoing_ip() -> Option<IpAddr> {
 }
 
 fn hardware_addresses() -> Vec<String> {
-    let Ok(interfaces) = std::fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let Ok(interfaces) = std::fs::read_dir("/sys/class/net") else {
+        return Vec::new();
+    };
     interfaces
         .flatten()
         .filter_map(|interface| std::fs::read_to_string(interface.path().join("address")).ok())
@@ -54,7 +60,10 @@ fn system() -> String {
 }
 
 fn kernel(name: &str) -> String {
-    std::fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned()
+    std::fs::read_to_string(format!("/proc/sys/kernel/{name}"))
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
 }
 
 #[cfg(test)]
@@ -63,7 +72,10 @@ mod tests {
 
     #[test]
     fn an_address_that_is_bound_is_told_as_it_is_and_a_wildcard_is_not() {
-        assert_eq!(advertised("127.0.0.1:5".parse().unwrap()).unwrap().as_str(), "127.0.0.1:5");
+        assert_eq!(
+            advertised("127.0.0.1:5".parse().unwrap()).unwrap().as_str(),
+            "127.0.0.1:5"
+        );
         assert_eq!(advertised("0.0.0.0:5".parse().unwrap()).unwrap().port(), 5);
     }
 }

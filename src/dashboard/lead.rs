@@ -44,7 +44,12 @@ impl Candidate {
     /// One that waits for the store.
     pub(crate) fn new(topom: Topom, owner: Option<String>, means: Means) -> Self {
         let reason = "starting".to_owned();
-        Self { topom, owner, means, state: watch::Sender::new(State::Waiting { reason, ready: false }) }
+        Self {
+            topom,
+            owner,
+            means,
+            state: watch::Sender::new(State::Waiting { reason, ready: false }),
+        }
     }
 
     /// The term, if this dashboard may act now.
@@ -156,7 +161,10 @@ impl Candidate {
     }
 
     fn wait(&self, reason: &str, ready: bool) {
-        let next = State::Waiting { reason: reason.to_owned(), ready };
+        let next = State::Waiting {
+            reason: reason.to_owned(),
+            ready,
+        };
         self.state.send_if_modified(|state| {
             let news = !matches!(state, State::Waiting { reason: known, .. } if known == reason);
             *state = next;

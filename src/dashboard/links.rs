@@ -44,7 +44,8 @@ impl Links {
 
     /// Drops the links of proxies that are not registered any more.
     pub(crate) fn retain(&self, registered: impl Fn(&ProxyToken) -> bool) {
-        self.guard().retain(|token, link| registered(token) || Arc::strong_count(link) > 1);
+        self.guard()
+            .retain(|token, link| registered(token) || Arc::strong_count(link) > 1);
     }
 
     fn guard(&self) -> MutexGuard<'_, HashMap<ProxyToken, Arc<Link>>> {

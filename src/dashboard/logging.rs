@@ -52,7 +52,10 @@ impl Logging {
         };
         let (filter, handle) = reload::Layer::new(level.0);
         let lines = tracing_subscriber::fmt::layer()
-            .event_format(WithProduct { format: Format::default(), product: product.to_owned() })
+            .event_format(WithProduct {
+                format: Format::default(),
+                product: product.to_owned(),
+            })
             .with_ansi(colours)
             .with_writer(writer)
             // Libraries tell less: what they say about connections is said better by us.
@@ -62,7 +65,9 @@ impl Logging {
                     .with_target(env!("CARGO_CRATE_NAME"), LevelFilter::TRACE),
             );
         let begun = tracing_subscriber::registry().with(filter).with(lines).try_init();
-        Self { level: begun.is_ok().then_some(handle) }
+        Self {
+            level: begun.is_ok().then_some(handle),
+        }
     }
 
     /// Logs more or less from now on.

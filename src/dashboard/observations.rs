@@ -44,8 +44,10 @@ impl Observations {
     /// The last poll of each server, with `admission` where a role was not given.
     pub(crate) fn servers(&self) -> BTreeMap<String, RedisStats> {
         let admissions = guard(&self.admissions).clone();
-        let mut servers: BTreeMap<String, RedisStats> =
-            guard(&self.servers).iter().map(|(server, stats)| (server.to_string(), stats.clone())).collect();
+        let mut servers: BTreeMap<String, RedisStats> = guard(&self.servers)
+            .iter()
+            .map(|(server, stats)| (server.to_string(), stats.clone()))
+            .collect();
         for (server, reason) in admissions {
             if let Some(stats) = servers.get_mut(server.as_str()) {
                 stats.stats.insert("admission".to_owned(), reason);
@@ -56,13 +58,18 @@ impl Observations {
 
     /// The last poll of each proxy.
     pub(crate) fn proxies(&self) -> BTreeMap<String, ProxyStatsEntry> {
-        guard(&self.proxies).iter().map(|(token, stats)| (token.to_string(), stats.clone())).collect()
+        guard(&self.proxies)
+            .iter()
+            .map(|(token, stats)| (token.to_string(), stats.clone()))
+            .collect()
     }
 }
 
 /// Seconds since 1970.
 pub(crate) fn unixtime() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs().cast_signed())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs().cast_signed())
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

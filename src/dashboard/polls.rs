@@ -29,12 +29,17 @@ pub(crate) async fn run(term: Arc<Term>) {
     let (mut servers, mut proxies) = (Tasks::default(), Tasks::default());
     loop {
         let topology = term.topology();
-        let named = topology.groups().flat_map(|group| &group.servers).map(|server| server.server.clone()).collect();
+        let named = topology
+            .groups()
+            .flat_map(|group| &group.servers)
+            .map(|server| server.server.clone())
+            .collect();
         servers.keep(named, |server| tokio::spawn(poll_server(Arc::clone(&term), server)));
         let named = topology.proxies().map(|proxy| proxy.token.clone()).collect();
         proxies.keep(named, |token| tokio::spawn(poll_proxy(Arc::clone(&term), token)));
         let registered = |token: &ProxyToken| term.topology().proxy(token).is_some();
-        term.observations.retain(|server| term.topology().group_of(server).is_some(), registered);
+        term.observations
+            .retain(|server| term.topology().group_of(server).is_some(), registered);
         term.links.retain(registered);
         tokio::time::sleep(LOOK).await;
     }
@@ -78,14 +83,26 @@ async fn poll_server(term: Arc<Term>, server: HostPort) {
         ticks.tick().await;
         let unixtime = unixtime();
         let stats = match tokio::time::timeout(BUDGET, ask_server(&term, &server, &mut connection)).await {
-            Ok(Ok(stats)) => RedisStats { stats, unixtime, ..RedisStats::default() },
+            Ok(Ok(stats)) => RedisStats {
+                stats,
+                unixtime,
+                ..RedisStats::default()
+            },
             Ok(Err(error)) => {
                 connection = None;
-                RedisStats { error: Some(RemoteError::new(error.to_string())), unixtime, ..RedisStats::default() }
+                RedisStats {
+                    error: Some(RemoteError::new(error.to_string())),
+                    unixtime,
+                    ..RedisStats::default()
+                }
             }
             Err(_) => {
                 connection = None;
-                RedisStats { timeout: true, unixtime, ..RedisStats::default() }
+                RedisStats {
+                    timeout: true,
+                    unixtime,
+                    ..RedisStats::default()
+                }
             }
         };
         term.observations.note_server(&server, stats);
@@ -109,8 +126,15 @@ async fn ask_server(
         None => None,
     };
     let mut fields = info.into_fields();
-    let ours = [("maxmemory", max_memory), ("master_addr", followed), ("master_server", master_server)];
-    fields.extend(ours.into_iter().filter_map(|(field, value)| Some((field.to_owned(), value?))));
+    let ours = [
+        ("maxmemory", max_memory),
+        ("master_addr", followed),
+        ("master_server", master_server),
+    ];
+    fields.extend(
+        ours.into_iter()
+            .filter_map(|(field, value)| Some((field.to_owned(), value?))),
+    );
     Ok(fields)
 }
 
@@ -118,10 +142,19 @@ async fn ask_server(
 async fn group_server_at(term: &Term, replica: &HostPort, followed: &str) -> Option<String> {
     let topology = term.topology();
     let (group, _) = topology.group_of(replica)?;
-    let others = group.servers.iter().map(|server| &server.server).filter(|server| *server != replica);
+    let others = group
+        .servers
+        .iter()
+        .map(|server| &server.server)
+        .filter(|server| *server != replica);
     let found = join_all(others.map(async |server| {
         let is_it = server.as_str() == followed
-            || term.means.servers.resolve(server).await.is_ok_and(|addr| addr.to_string() == followed);
+            || term
+                .means
+                .servers
+                .resolve(server)
+                .await
+                .is_ok_and(|addr| addr.to_string() == followed);
         is_it.then(|| server.to_string())
     }));
     found.await.into_iter().flatten().next()
@@ -133,7 +166,9 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
     let mut failed_at: Option<Instant> = None;
     loop {
         ticks.tick().await;
-        let Some(record) = term.topology().proxy(&token).cloned() else { return };
+        let Some(record) = term.topology().proxy(&token).cloned() else {
+            return;
+        };
         let unixtime = unixtime();
         let entry = match tokio::time::timeout(BUDGET, ask_proxy(&term, &record)).await {
             Ok(Ok((model, stats))) => {
@@ -143,12 +178,22 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
                 {
                     failed_at = bring_online(&term, &record, reason).await;
                 }
-                ProxyStatsEntry { stats: Some(stats), unixtime, ..ProxyStatsEntry::default() }
+                ProxyStatsEntry {
+                    stats: Some(stats),
+                    unixtime,
+                    ..ProxyStatsEntry::default()
+                }
             }
-            Ok(Err(reason)) => {
-                ProxyStatsEntry { error: Some(RemoteError::new(reason)), unixtime, ..ProxyStatsEntry::default() }
-            }
-            Err(_) => ProxyStatsEntry { timeout: true, unixtime, ..ProxyStatsEntry::default() },
+            Ok(Err(reason)) => ProxyStatsEntry {
+                error: Some(RemoteError::new(reason)),
+                unixtime,
+                ..ProxyStatsEntry::default()
+            },
+            Err(_) => ProxyStatsEntry {
+                timeout: true,
+                unixtime,
+                ..ProxyStatsEntry::default()
+            },
         };
         term.observations.note_proxy(&token, entry);
     }
@@ -159,7 +204,10 @@ async fn ask_proxy(term: &Term, record: &Proxy) -> Result<(Proxy, ProxyStatsBody
     let (model, stats) = tokio::join!(ProxyClient::model(&term.means.http, &record.admin_addr), client.stats());
     let model = model.map_err(|error| error.to_string())?;
     if model.token != record.token {
-        return Err(format!("another proxy answers at {}: proxy-[{}]", record.admin_addr, model.token));
+        return Err(format!(
+            "another proxy answers at {}: proxy-[{}]",
+            record.admin_addr, model.token
+        ));
     }
     Ok((model, stats.map_err(|error| error.to_string())?))
 }
@@ -207,7 +255,11 @@ mod tests {
     }
 
     fn stats(online: bool, closed: bool) -> ProxyStatsBody {
-        ProxyStatsBody { online, closed, ..ProxyStatsBody::default() }
+        ProxyStatsBody {
+            online,
+            closed,
+            ..ProxyStatsBody::default()
+        }
     }
 
     #[test]

@@ -27,7 +27,8 @@ pub(crate) async fn online(term: &Term, addr: &str, how: Registration) -> Result
         .xping()
         .await
         .map_err(|error| Error::Proxy(format!("proxy@{addr} check xauth failed, {}", words(&error))))?;
-    term.change(|topology| rules::proxies::register(topology, &model, how)).await?;
+    term.change(|topology| rules::proxies::register(topology, &model, how))
+        .await?;
     begin(term, &model.token).await
 }
 
@@ -43,7 +44,10 @@ pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> 
         term.links.of(token).set_complete(false);
         Error::Proxy(format!("proxy-[{token}] start failed: {reason}"))
     };
-    client(term, &proxy.admin_addr, &proxy).start().await.map_err(|error| failed(words(&error)))
+    client(term, &proxy.admin_addr, &proxy)
+        .start()
+        .await
+        .map_err(|error| failed(words(&error)))
 }
 
 /// Ends a proxy and forgets it. With `force` it is forgotten even when it does not answer.
@@ -56,7 +60,10 @@ pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Resu
     if let Err(error) = client(term, &proxy.admin_addr, &proxy).shutdown().await {
         tracing::warn!(proxy = %token, %error, force, "the proxy did not shut down");
         if !force {
-            return Err(Error::Proxy(format!("proxy-[{token}] shutdown failed: {}", words(&error))));
+            return Err(Error::Proxy(format!(
+                "proxy-[{token}] shutdown failed: {}",
+                words(&error)
+            )));
         }
     }
     term.change(|topology| rules::proxies::remove(topology, token)).await?;
@@ -70,10 +77,18 @@ pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Resu
 pub(crate) async fn push_all(term: &Term, slots: Vec<SlotId>) -> Result<(), Error> {
     let topology = term.topology();
     let pushes = topology.proxies().map(|proxy| push(term, proxy, slots.clone()));
-    let failures: Vec<String> =
-        join_all(pushes).await.into_iter().filter_map(Result::err).map(|error| error.to_string()).collect();
+    let failures: Vec<String> = join_all(pushes)
+        .await
+        .into_iter()
+        .filter_map(Result::err)
+        .map(|error| error.to_string())
+        .collect();
     term.check()?;
-    if failures.is_empty() { Ok(()) } else { Err(Error::Proxy(failures.join("; "))) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Error::Proxy(failures.join("; ")))
+    }
 }
 
 async fn push(term: &Term, proxy: &Proxy, slots: Vec<SlotId>) -> Result<(), Error> {

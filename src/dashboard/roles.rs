@@ -61,7 +61,9 @@ async fn work_on(term: &Term, id: GroupId) {
     loop {
         let topology = term.topology();
         let waiting = topology.group(id).map(actions::waiting).unwrap_or_default();
-        let Some(server) = waiting.into_iter().find(|server| !postponed.contains(server)) else { break };
+        let Some(server) = waiting.into_iter().find(|server| !postponed.contains(server)) else {
+            break;
+        };
         match give_role(term, id, &server).await {
             Ok(()) => {
                 postponed.clear();
@@ -73,7 +75,10 @@ async fn work_on(term: &Term, id: GroupId) {
             }
             Err(Trouble::Failed(reason)) => {
                 note(term, &server, Some(&reason));
-                if let Err(error) = term.change(|topology| actions::end(topology, &server, &Outcome::Failed)).await {
+                if let Err(error) = term
+                    .change(|topology| actions::end(topology, &server, &Outcome::Failed))
+                    .await
+                {
                     tracing::warn!(%server, %error, "the failed sync-action can't be recorded yet");
                     postponed.insert(server);
                 }
@@ -100,7 +105,11 @@ enum Trouble {
 
 impl From<ServerError> for Trouble {
     fn from(error: ServerError) -> Self {
-        if error.is_transient() { Self::Postponed(error.to_string()) } else { Self::Failed(error.to_string()) }
+        if error.is_transient() {
+            Self::Postponed(error.to_string())
+        } else {
+            Self::Failed(error.to_string())
+        }
     }
 }
 
@@ -120,9 +129,20 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
     };
     let mut server = term.means.servers.connect(addr).await?;
     let info = server.info().await?;
-    let asked = join_all(group.servers.iter().filter(|s| s.server != *addr).map(|s| ask(term, &s.server))).await;
-    let source_of =
-        |name: &HostPort| asked.iter().find(|(other, _)| other.server == *name).and_then(|(_, source)| source.clone());
+    let asked = join_all(
+        group
+            .servers
+            .iter()
+            .filter(|s| s.server != *addr)
+            .map(|s| ask(term, &s.server)),
+    )
+    .await;
+    let source_of = |name: &HostPort| {
+        asked
+            .iter()
+            .find(|(other, _)| other.server == *name)
+            .and_then(|(_, source)| source.clone())
+    };
     let others: Vec<Other> = asked.iter().map(|(other, _)| other.clone()).collect();
     let role = match admission::decide(group, index, &info, &others) {
         Decision::Wait(reason) => return Err(Trouble::Postponed(reason)),
@@ -133,12 +153,19 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
             None => return Err(Trouble::Postponed(format!("its primary {primary} can't be asked"))),
         },
     };
-    term.change(|topology| actions::begin(topology, id, addr, index)).await?;
+    term.change(|topology| actions::begin(topology, id, addr, index))
+        .await?;
     term.check()?;
     let outcome = match command(&mut server, &info, role.as_ref()).await {
-        Ok(()) => Outcome::Admitted { run_id: info.run_id().to_owned() },
+        Ok(()) => Outcome::Admitted {
+            run_id: info.run_id().to_owned(),
+        },
         Err(error) => {
-            let outcome = if error.is_transient() { Outcome::Postponed } else { Outcome::Failed };
+            let outcome = if error.is_transient() {
+                Outcome::Postponed
+            } else {
+                Outcome::Failed
+            };
             term.change(|topology| actions::end(topology, addr, &outcome)).await?;
             return Err(error.into());
         }
@@ -153,7 +180,13 @@ async fn ask(term: &Term, server: &HostPort) -> (Other, Option<ReplicationSource
         Ok((info, source)) => (Ok(info), Some(source)),
         Err(error) => (Err(error.to_string()), None),
     };
-    (Other { server: server.clone(), answer }, source)
+    (
+        Other {
+            server: server.clone(),
+            answer,
+        },
+        source,
+    )
 }
 
 /// The commands themselves. All go over the connection on which the server was asked: so they reach the process that was

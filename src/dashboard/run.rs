@@ -88,8 +88,17 @@ impl Running {
 /// # Errors
 /// See [`StartError`]. A store that can't be reached is none: it is tried until it can.
 pub async fn start(options: Options) -> Result<Running, StartError> {
-    let Options { settings, host_admin, owner, lookup, logging } = options;
-    let listen = |reason| StartError::Listen { addr: settings.listen, reason };
+    let Options {
+        settings,
+        host_admin,
+        owner,
+        lookup,
+        logging,
+    } = options;
+    let listen = |reason| StartError::Listen {
+        addr: settings.listen,
+        reason,
+    };
     let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let addr = listener.local_addr().map_err(listen)?;
     let advertised = match host_admin {
@@ -98,7 +107,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     };
     let unused = settings.shown.without_effect();
     if !unused.is_empty() {
-        tracing::warn!(keys = unused.join(", "), "these keys have no effect yet: moving keys and Sentinels are not built");
+        tracing::warn!(
+            keys = unused.join(", "),
+            "these keys have no effect yet: moving keys and Sentinels are not built"
+        );
     }
     let topom = identity::topom(&settings.product, addr, &advertised);
     tracing::info!(listen = %addr, address = %advertised, token = topom.token, "starting");

@@ -8,10 +8,19 @@ pub(crate) fn stats(term: &Term) -> Stats {
     Stats {
         closed: false,
         slots: topology.slots().copied().collect(),
-        group: GroupStats { models: topology.groups().cloned().collect(), stats: term.observations.servers() },
-        proxy: ProxyStats { models: by_id(&topology), stats: term.observations.proxies() },
+        group: GroupStats {
+            models: topology.groups().cloned().collect(),
+            stats: term.observations.servers(),
+        },
+        proxy: ProxyStats {
+            models: by_id(&topology),
+            stats: term.observations.proxies(),
+        },
         slot_action: SlotActionStats::default(),
-        sentinels: SentinelStats { model: topology.sentinel().clone(), ..SentinelStats::default() },
+        sentinels: SentinelStats {
+            model: topology.sentinel().clone(),
+            ..SentinelStats::default()
+        },
     }
 }
 

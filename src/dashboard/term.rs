@@ -16,6 +16,9 @@ use crate::model::ProductName;
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);
 
+/// How often the lock is renewed.
+const RENEWAL: Duration = Duration::from_millis(700);
+
 /// What a term works with, whoever holds the lock.
 #[derive(Clone)]
 pub(crate) struct Means {
@@ -106,17 +109,24 @@ impl Term {
     /// Returns, with the reason, when the term has ended.
     pub(crate) async fn wait_ended(&self) -> String {
         let mut ended = self.ended.subscribe();
-        let reason = ended.wait_for(Option::is_some).await.ok().and_then(|reason| reason.clone());
+        let reason = ended
+            .wait_for(Option::is_some)
+            .await
+            .ok()
+            .and_then(|reason| reason.clone());
         reason.unwrap_or_default()
     }
 
     /// Renews the lock until the term ends.
     pub(crate) async fn keep_lock(&self) {
-        let pause = Duration::from_millis(700);
         loop {
             let due = *self.valid_until();
             let renewal = async {
-                tokio::time::sleep(pause).await;
+                // Whoever takes the lock away by hand is noticed at once.
+                let watched = self.means.store.wait_changed(self.lock.revision);
+                if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
+                    tokio::time::sleep(RENEWAL / 4).await;
+                }
                 self.means.store.renew(self.lock).await
             };
             // A call that gets no answer is given up when the time is over: then others may take the lock.
@@ -145,9 +155,9 @@ impl Term {
     where
         F: Fn(&Topology) -> Result<Vec<Change>, Refusal>,
     {
-        let mut must_read = tokio::time::timeout(TURN, self.turn.lock())
-            .await
-            .map_err(|_| Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned()))?;
+        let mut must_read = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
+            Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned())
+        })?;
         for last_try in [false, true] {
             if *must_read {
                 self.read_again(&mut must_read).await?;
@@ -196,8 +206,10 @@ impl Term {
                 return Err(StoreError::LockLost);
             }
             let topology = self.topology();
-            let writes =
-                part.iter().map(|change| topology.write(&self.means.product, change)).collect::<Result<Vec<_>, _>>()?;
+            let writes = part
+                .iter()
+                .map(|change| topology.write(&self.means.product, change))
+                .collect::<Result<Vec<_>, _>>()?;
             let revision = self.means.store.commit(self.lock, &writes).await?;
             let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
             Arc::make_mut(&mut topology).apply(part, revision);

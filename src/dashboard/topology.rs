@@ -47,8 +47,19 @@ pub(crate) enum Change {
 impl Topology {
     /// Nothing stored yet, as of this revision.
     pub(crate) fn empty(read_at: i64) -> Self {
-        let slots = SlotId::all().map(|id| Stored { value: SlotMapping::offline(id), revision: 0 }).collect();
-        Self { read_at, slots, groups: BTreeMap::new(), proxies: BTreeMap::new(), sentinel: Sentinel::default() }
+        let slots = SlotId::all()
+            .map(|id| Stored {
+                value: SlotMapping::offline(id),
+                revision: 0,
+            })
+            .collect();
+        Self {
+            read_at,
+            slots,
+            groups: BTreeMap::new(),
+            proxies: BTreeMap::new(),
+            sentinel: Sentinel::default(),
+        }
     }
 
     /// Reads the records. Keys that are none of ours are passed over.
@@ -103,7 +114,8 @@ impl Topology {
 
     /// The group that holds this server, and the server's place in it.
     pub(crate) fn group_of(&self, server: &HostPort) -> Option<(&Group, usize)> {
-        self.groups().find_map(|group| Some((group, group.servers.iter().position(|s| s.server == *server)?)))
+        self.groups()
+            .find_map(|group| Some((group, group.servers.iter().position(|s| s.server == *server)?)))
     }
 
     /// All proxies, ascending by token.
@@ -127,9 +139,19 @@ impl Topology {
     /// from before the records were removed.
     pub(crate) fn epoch(&self, id: SlotId) -> i64 {
         let slot = &self.slots[id.index()];
-        let own = if slot.revision == 0 { self.read_at } else { slot.revision };
-        let revision_of = |number| GroupId::new(number).ok().and_then(|id| self.groups.get(&id)).map_or(0, |g| g.revision);
-        own.max(revision_of(slot.value.group_id)).max(revision_of(slot.value.action.target_id))
+        let own = if slot.revision == 0 {
+            self.read_at
+        } else {
+            slot.revision
+        };
+        let revision_of = |number| {
+            GroupId::new(number)
+                .ok()
+                .and_then(|id| self.groups.get(&id))
+                .map_or(0, |g| g.revision)
+        };
+        own.max(revision_of(slot.value.group_id))
+            .max(revision_of(slot.value.action.target_id))
     }
 
     /// What has to be written for a change.
@@ -139,17 +161,32 @@ impl Topology {
     pub(crate) fn write(&self, product: &ProductName, change: &Change) -> Result<Write, StoreError> {
         fn put<T: Serialize>(key: String, value: &T, expected: i64) -> Result<Write, StoreError> {
             match to_json(value) {
-                Ok(json) => Ok(Write { key, value: Some(json), expected }),
-                Err(error) => Err(StoreError::Corrupt { key, reason: error.to_string() }),
+                Ok(json) => Ok(Write {
+                    key,
+                    value: Some(json),
+                    expected,
+                }),
+                Err(error) => Err(StoreError::Corrupt {
+                    key,
+                    reason: error.to_string(),
+                }),
             }
         }
-        let delete = |key, expected| Ok(Write { key, value: None, expected });
+        let delete = |key, expected| {
+            Ok(Write {
+                key,
+                value: None,
+                expected,
+            })
+        };
         let of_group = |id: &GroupId| self.groups.get(id).map_or(0, |group| group.revision);
         let of_proxy = |token: &ProxyToken| self.proxies.get(token).map_or(0, |proxy| proxy.revision);
         match change {
-            Change::PutSlot(slot) => {
-                put(store_paths::slot(product, slot.id), slot, self.slots[slot.id.index()].revision)
-            }
+            Change::PutSlot(slot) => put(
+                store_paths::slot(product, slot.id),
+                slot,
+                self.slots[slot.id.index()].revision,
+            ),
             Change::PutGroup(group) => put(store_paths::group(product, group.id), group, of_group(&group.id)),
             Change::RemoveGroup(id) => delete(store_paths::group(product, *id), of_group(id)),
             Change::PutProxy(proxy) => put(store_paths::proxy(product, &proxy.token), proxy, of_proxy(&proxy.token)),
@@ -165,7 +202,13 @@ impl Topology {
                 Change::PutGroup(group) => drop(self.groups.insert(group.id, Stored { value: group, revision })),
                 Change::RemoveGroup(id) => drop(self.groups.remove(&id)),
                 Change::PutProxy(proxy) => {
-                    self.proxies.insert(proxy.token.clone(), Stored { value: *proxy, revision });
+                    self.proxies.insert(
+                        proxy.token.clone(),
+                        Stored {
+                            value: *proxy,
+                            revision,
+                        },
+                    );
                 }
                 Change::RemoveProxy(token) => drop(self.proxies.remove(&token)),
             }
@@ -183,10 +226,16 @@ pub(super) fn to_json<T: Serialize>(value: &T) -> serde_json::Result<String> {
 }
 
 fn stored<T: DeserializeOwned>(record: &Record, key: impl Fn(&T) -> String) -> Result<Stored<T>, StoreError> {
-    let corrupt = |reason: String| StoreError::Corrupt { key: record.key.clone(), reason };
+    let corrupt = |reason: String| StoreError::Corrupt {
+        key: record.key.clone(),
+        reason,
+    };
     let value: T = serde_json::from_slice(&record.value).map_err(|error| corrupt(error.to_string()))?;
     match key(&value) {
-        right if right == record.key => Ok(Stored { value, revision: record.revision }),
+        right if right == record.key => Ok(Stored {
+            value,
+            revision: record.revision,
+        }),
         other => Err(corrupt(format!("its content belongs under {other}"))),
     }
 }
@@ -200,15 +249,24 @@ mod tests {
     }
 
     fn record(key: &str, value: &str, revision: i64) -> Record {
-        Record { key: key.to_owned(), value: value.as_bytes().to_vec(), revision }
+        Record {
+            key: key.to_owned(),
+            value: value.as_bytes().to_vec(),
+            revision,
+        }
     }
 
     #[test]
     fn what_is_written_is_read_back_with_its_revision() {
         let mut topology = Topology::empty(1);
         let mut group = Group::new(GroupId::new(3).unwrap());
-        group.servers.push(crate::model::GroupServer::new("a:1".parse().unwrap(), "dc"));
-        let slot = SlotMapping { group_id: 3, ..SlotMapping::offline(SlotId::new(7).unwrap()) };
+        group
+            .servers
+            .push(crate::model::GroupServer::new("a:1".parse().unwrap(), "dc"));
+        let slot = SlotMapping {
+            group_id: 3,
+            ..SlotMapping::offline(SlotId::new(7).unwrap())
+        };
         let changes = [Change::PutGroup(group), Change::PutSlot(slot)];
         let records = changes
             .iter()
@@ -222,14 +280,23 @@ mod tests {
         let read = Topology::read(&product(), &Snapshot { records, revision: 1 }).unwrap();
         assert_eq!(read, topology);
         assert_eq!(topology.write(&product(), &changes[0]).unwrap().expected, 9);
-        assert_eq!((topology.epoch(SlotId::new(7).unwrap()), topology.epoch(SlotId::new(8).unwrap())), (9, 1));
+        assert_eq!(
+            (
+                topology.epoch(SlotId::new(7).unwrap()),
+                topology.epoch(SlotId::new(8).unwrap())
+            ),
+            (9, 1)
+        );
     }
 
     #[test]
     fn records_are_indented_by_four_spaces() {
         let slot = SlotMapping::offline(SlotId::new(5).unwrap());
         let write = Topology::empty(1).write(&product(), &Change::PutSlot(slot)).unwrap();
-        assert_eq!(write.value.unwrap(), "{\n    \"id\": 5,\n    \"group_id\": 0,\n    \"action\": {}\n}");
+        assert_eq!(
+            write.value.unwrap(),
+            "{\n    \"id\": 5,\n    \"group_id\": 0,\n    \"action\": {}\n}"
+        );
     }
 
     #[test]
@@ -240,7 +307,10 @@ mod tests {
             ("/codis3/demo/group/group-0001", r#"{"id":0}"#),
             ("/codis3/demo/proxy/proxy-ab", "[]"),
         ] {
-            let snapshot = Snapshot { records: vec![record(key, value, 4)], revision: 5 };
+            let snapshot = Snapshot {
+                records: vec![record(key, value, 4)],
+                revision: 5,
+            };
             let error = Topology::read(&product(), &snapshot).unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
@@ -248,14 +318,23 @@ mod tests {
 
     #[test]
     fn keys_of_others_are_passed_over() {
-        let records = vec![record("/codis3/demo/topom", "{}", 1), record("/codis3/demo/owner", "uid", 1)];
-        assert_eq!(Topology::read(&product(), &Snapshot { records, revision: 6 }).unwrap(), Topology::empty(6));
+        let records = vec![
+            record("/codis3/demo/topom", "{}", 1),
+            record("/codis3/demo/owner", "uid", 1),
+        ];
+        assert_eq!(
+            Topology::read(&product(), &Snapshot { records, revision: 6 }).unwrap(),
+            Topology::empty(6)
+        );
     }
 
     #[test]
     fn a_group_change_makes_its_slots_newer() {
         let mut topology = Topology::empty(1);
-        let slot = SlotMapping { group_id: 3, ..SlotMapping::offline(SlotId::new(7).unwrap()) };
+        let slot = SlotMapping {
+            group_id: 3,
+            ..SlotMapping::offline(SlotId::new(7).unwrap())
+        };
         topology.apply(&[Change::PutSlot(slot)], 5);
         topology.apply(&[Change::PutGroup(Group::new(GroupId::new(3).unwrap()))], 8);
         assert_eq!(topology.epoch(SlotId::new(7).unwrap()), 8);

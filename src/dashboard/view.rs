@@ -9,7 +9,11 @@ pub(crate) fn slot(topology: &Topology, id: SlotId, forward_method: i64) -> Slot
     let (owner, target) = (mapping.group_id, mapping.action.target_id);
     let group = |number| topology.group_numbered(number);
     let promoting = |number| group(number).is_some_and(|group| group.promoting.state == PromoteState::Prepared);
-    let mut slot = Slot { forward_method, epoch: topology.epoch(id), ..Slot::offline(id) };
+    let mut slot = Slot {
+        forward_method,
+        epoch: topology.epoch(id),
+        ..Slot::offline(id)
+    };
     match mapping.action.state {
         SlotActionState::Nothing | SlotActionState::Pending => {
             slot.locked = promoting(owner);
@@ -53,7 +57,12 @@ fn replicas(group: &Group) -> Vec<Vec<HostPort>> {
     if group.servers.len() < 2 || !group.promoting.state.is_nothing() {
         return Vec::new();
     }
-    let members: Vec<_> = group.servers.iter().filter(|s| s.replica_group).map(|s| s.server.clone()).collect();
+    let members: Vec<_> = group
+        .servers
+        .iter()
+        .filter(|s| s.replica_group)
+        .map(|s| s.server.clone())
+        .collect();
     if members.is_empty() { Vec::new() } else { vec![members] }
 }
 
@@ -69,7 +78,10 @@ mod tests {
             let mut group = Group::new(GroupId::new(id).unwrap());
             for (addr, replica_group) in servers {
                 let server = GroupServer::new(addr.parse().unwrap(), "");
-                group.servers.push(GroupServer { replica_group: *replica_group, ..server });
+                group.servers.push(GroupServer {
+                    replica_group: *replica_group,
+                    ..server
+                });
             }
             if let Some((_, state)) = promoting.filter(|(group, _)| *group == id) {
                 group.promoting = Promoting { index: 1, state };
@@ -78,9 +90,20 @@ mod tests {
         };
         let id = SlotId::new(5).unwrap();
         let target_id = if state.is_nothing() { 0 } else { 2 };
-        let mapping = SlotMapping { id, group_id: 1, action: SlotAction { index: 0, state, target_id } };
+        let mapping = SlotMapping {
+            id,
+            group_id: 1,
+            action: SlotAction {
+                index: 0,
+                state,
+                target_id,
+            },
+        };
         let mut topology = Topology::empty(1);
-        topology.apply(&[group(1, &[("a:1", false), ("b:1", true)]), group(2, &[("c:1", false)])], 7);
+        topology.apply(
+            &[group(1, &[("a:1", false), ("b:1", true)]), group(2, &[("c:1", false)])],
+            7,
+        );
         topology.apply(&[Change::PutSlot(mapping)], 6);
         slot(&topology, id, 1)
     }
@@ -122,8 +145,16 @@ mod tests {
             (Migrating, true, true),
             (Finished, false, true),
         ] {
-            assert_eq!(view(state, Some((1, PromoteState::Prepared))).locked, owner_locks, "{state} owner");
-            assert_eq!(view(state, Some((2, PromoteState::Prepared))).locked, target_locks, "{state} target");
+            assert_eq!(
+                view(state, Some((1, PromoteState::Prepared))).locked,
+                owner_locks,
+                "{state} owner"
+            );
+            assert_eq!(
+                view(state, Some((2, PromoteState::Prepared))).locked,
+                target_locks,
+                "{state} target"
+            );
         }
         for state in [PromoteState::Preparing, PromoteState::Finished] {
             let slot = view(Nothing, Some((1, state)));
@@ -135,10 +166,25 @@ mod tests {
     fn a_slot_without_owner_or_of_an_empty_group_has_no_backend() {
         let id = SlotId::new(5).unwrap();
         let mut topology = Topology::empty(4);
-        assert_eq!(slot(&topology, id, 0), Slot { epoch: 4, ..Slot::offline(id) });
+        assert_eq!(
+            slot(&topology, id, 0),
+            Slot {
+                epoch: 4,
+                ..Slot::offline(id)
+            }
+        );
         topology.apply(&[Change::PutGroup(Group::new(GroupId::new(1).unwrap()))], 5);
-        topology.apply(&[Change::PutSlot(SlotMapping { group_id: 1, ..SlotMapping::offline(id) })], 6);
+        topology.apply(
+            &[Change::PutSlot(SlotMapping {
+                group_id: 1,
+                ..SlotMapping::offline(id)
+            })],
+            6,
+        );
         let slot = slot(&topology, id, 0);
-        assert_eq!((slot.backend_addr, slot.backend_addr_group_id, slot.epoch), (None, 1, 6));
+        assert_eq!(
+            (slot.backend_addr, slot.backend_addr_group_id, slot.epoch),
+            (None, 1, 6)
+        );
     }
 }

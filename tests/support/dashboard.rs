@@ -27,7 +27,11 @@ impl Lookup for LocalNames {
     fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let known = host.ends_with(&format!(".{DOMAIN}"));
         Box::pin(async move {
-            if known { Ok(vec![IpAddr::from([127, 0, 0, 1])]) } else { Err(io::ErrorKind::NotFound.into()) }
+            if known {
+                Ok(vec![IpAddr::from([127, 0, 0, 1])])
+            } else {
+                Err(io::ErrorKind::NotFound.into())
+            }
         })
     }
 }
@@ -41,8 +45,16 @@ pub struct Api {
 
 impl Api {
     pub fn new(addr: String) -> Self {
-        let client = DashboardClient::new(Http::new(Duration::from_secs(15)).unwrap(), vec![addr.clone()], product());
-        Self { addr, client, http: reqwest::Client::new() }
+        let client = DashboardClient::new(
+            Http::new(Duration::from_secs(15)).unwrap(),
+            vec![addr.clone()],
+            product(),
+        );
+        Self {
+            addr,
+            client,
+            http: reqwest::Client::new(),
+        }
     }
 
     pub fn addr(&self) -> &str {
@@ -72,9 +84,11 @@ impl Api {
     }
 
     pub async fn wait_active(&self) {
-        eventually(&format!("the dashboard at {} is active", self.addr), Duration::from_secs(10), async || {
-            self.client.xping().await.ok()
-        })
+        eventually(
+            &format!("the dashboard at {} is active", self.addr),
+            Duration::from_secs(10),
+            async || self.client.xping().await.ok(),
+        )
         .await;
     }
 
@@ -82,7 +96,12 @@ impl Api {
     pub async fn server_stats(&self, server: &HostPort, what: &str, fits: impl Fn(&RedisStats) -> bool) -> RedisStats {
         eventually(&format!("{server}: {what}"), Duration::from_secs(10), async || {
             let stats = self.client.stats().await.ok()?;
-            stats.group.stats.get(server.as_str()).filter(|stats| fits(stats)).cloned()
+            stats
+                .group
+                .stats
+                .get(server.as_str())
+                .filter(|stats| fits(stats))
+                .cloned()
         })
         .await
     }
@@ -100,7 +119,10 @@ async fn answer(request: reqwest::RequestBuilder) -> (u16, String) {
 /// The cause in a refusal's body.
 pub fn cause(body: &str) -> String {
     let body: serde_json::Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"));
-    assert!(body["Stack"].is_null() && body.as_object().unwrap().contains_key("Stack"), "{body}");
+    assert!(
+        body["Stack"].is_null() && body.as_object().unwrap().contains_key("Stack"),
+        "{body}"
+    );
     body["Cause"].as_str().unwrap().to_owned()
 }
 
@@ -123,9 +145,17 @@ impl Dashboard {
         let toml = format!("product_name = \"{PRODUCT}\"\nadmin_addr = \"127.0.0.1:{port}\"\n");
         std::fs::write(&file, toml).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_codis-dashboard"));
-        command.arg("--config").arg(&file).arg(format!("--etcd={etcd}")).args(flags);
+        command
+            .arg("--config")
+            .arg(&file)
+            .arg(format!("--etcd={etcd}"))
+            .args(flags);
         let process = Process::start(&command);
-        Self { process, api: Api::new(format!("127.0.0.1:{port}")), _folder: folder }
+        Self {
+            process,
+            api: Api::new(format!("127.0.0.1:{port}")),
+            _folder: folder,
+        }
     }
 
     pub async fn start(etcd: &Etcd, flags: &[&str]) -> Self {

@@ -19,7 +19,12 @@ impl Etcd {
     pub async fn start() -> Self {
         let (port, peer_port, folder) = (free_port(), free_port(), TempDir::new().unwrap());
         let process = Process::start(&command(port, peer_port, &folder));
-        let etcd = Self { process, port, peer_port, folder };
+        let etcd = Self {
+            process,
+            port,
+            peer_port,
+            folder,
+        };
         etcd.wait_ready().await;
         etcd
     }
@@ -51,24 +56,38 @@ impl Etcd {
         let options = GetOptions::new().with_prefix();
         let found = self.client().await.get(prefix, Some(options)).await.unwrap();
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-        found.kvs().iter().map(|kv| (text(kv.key()), text(kv.value()), kv.mod_revision())).collect()
+        found
+            .kvs()
+            .iter()
+            .map(|kv| (text(kv.key()), text(kv.value()), kv.mod_revision()))
+            .collect()
     }
 
     pub async fn get(&self, key: &str) -> Option<String> {
-        self.dump(key).await.into_iter().find(|(found, ..)| found == key).map(|(_, value, _)| value)
+        self.dump(key)
+            .await
+            .into_iter()
+            .find(|(found, ..)| found == key)
+            .map(|(_, value, _)| value)
     }
 
     async fn wait_ready(&self) {
         eventually("etcd answers", Duration::from_secs(20), async || {
             let mut client = Client::connect([self.endpoint()], None).await.ok()?;
-            tokio::time::timeout(Duration::from_secs(1), client.get("x", None)).await.ok()?.ok()
+            tokio::time::timeout(Duration::from_secs(1), client.get("x", None))
+                .await
+                .ok()?
+                .ok()
         })
         .await;
     }
 }
 
 fn command(port: u16, peer_port: u16, folder: &TempDir) -> Command {
-    let (client, peer) = (format!("http://127.0.0.1:{port}"), format!("http://127.0.0.1:{peer_port}"));
+    let (client, peer) = (
+        format!("http://127.0.0.1:{port}"),
+        format!("http://127.0.0.1:{peer_port}"),
+    );
     let mut command = Command::new(tool("etcd"));
     command.arg("--data-dir").arg(folder.path());
     command.args(["--name", "one", "--log-level", "error", "--unsafe-no-fsync"]);

@@ -1,5 +1,6 @@
 //! Real processes for the integration tests, on free loopback ports. All end with the test, however it ends.
-#![allow(dead_code, unreachable_pub, reason = "each test uses a part of it")]
+#![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses a part of it")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 pub mod dashboard;
 pub mod etcd;
@@ -37,22 +38,37 @@ impl Process {
     pub fn start(command: &Command) -> Self {
         let name = command.get_program().to_string_lossy().into_owned();
         let mut guarded = Command::new("setpriv");
-        guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
+        guarded
+            .args(["--pdeathsig", "KILL", "--"])
+            .arg(command.get_program())
+            .args(command.get_args());
         for (key, value) in command.get_envs() {
             match value {
                 Some(value) => guarded.env(key, value),
                 None => guarded.env_remove(key),
             };
         }
-        let shown = || if std::env::var_os("CODIS_TEST_LOGS").is_some() { Stdio::inherit() } else { Stdio::null() };
+        let shown = || {
+            if std::env::var_os("CODIS_TEST_LOGS").is_some() {
+                Stdio::inherit()
+            } else {
+                Stdio::null()
+            }
+        };
         guarded.stdin(Stdio::null()).stdout(shown()).stderr(shown());
-        let child = guarded.spawn().unwrap_or_else(|error| panic!("starting {name}: {error}"));
+        let child = guarded
+            .spawn()
+            .unwrap_or_else(|error| panic!("starting {name}: {error}"));
         Self { child, name }
     }
 
     /// Sends a signal by name: `TERM`, `STOP`, `CONT`, `KILL`.
     pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill").arg(format!("-{signal}")).arg(self.child.id().to_string()).status().unwrap();
+        let sent = Command::new("kill")
+            .arg(format!("-{signal}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(sent.success(), "sending {signal} to {}", self.name);
     }
 
@@ -65,7 +81,10 @@ impl Process {
     /// Its exit code, when it ends within this time.
     pub async fn exit_code(&mut self, within: Duration) -> Option<i32> {
         let name = self.name.clone();
-        eventually(&format!("{name} ends"), within, async || self.child.try_wait().unwrap().map(|status| status.code())).await
+        eventually(&format!("{name} ends"), within, async || {
+            self.child.try_wait().unwrap().map(|status| status.code())
+        })
+        .await
     }
 }
 

@@ -41,14 +41,23 @@ impl Valkey {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let (pod, secret) = (pod.map(str::to_owned), secret.to_owned());
         let process = Process::start(&command(port, &folder, pod.as_deref(), &secret));
-        let server = Self { process, port, folder, pod, secret };
+        let server = Self {
+            process,
+            port,
+            folder,
+            pod,
+            secret,
+        };
         server.wait_ready().await;
         server
     }
 
     /// The address that the dashboard is told.
     pub fn addr(&self) -> HostPort {
-        let host = self.pod.as_ref().map_or("127.0.0.1".to_owned(), |pod| format!("{pod}.{DOMAIN}"));
+        let host = self
+            .pod
+            .as_ref()
+            .map_or("127.0.0.1".to_owned(), |pod| format!("{pod}.{DOMAIN}"));
         HostPort::new(&host, self.port).unwrap()
     }
 
@@ -74,7 +83,9 @@ impl Valkey {
 
     /// Runs a command as the one who may do everything.
     pub async fn run<T: FromRedisValue>(&self, command: &[&str]) -> T {
-        self.try_run(command).await.unwrap_or_else(|error| panic!("{command:?}: {error}"))
+        self.try_run(command)
+            .await
+            .unwrap_or_else(|error| panic!("{command:?}: {error}"))
     }
 
     pub async fn try_run<T: FromRedisValue>(&self, command: &[&str]) -> redis::RedisResult<T> {
@@ -83,14 +94,23 @@ impl Valkey {
     }
 
     /// Runs a command as this user; as the default one without.
-    pub async fn run_as<T: FromRedisValue>(&self, user: Option<&ServerUser>, command: &[&str]) -> redis::RedisResult<T> {
+    pub async fn run_as<T: FromRedisValue>(
+        &self,
+        user: Option<&ServerUser>,
+        command: &[&str],
+    ) -> redis::RedisResult<T> {
         let mut connection = self.connect(user).await?;
-        redis::cmd(command[0]).arg(&command[1..]).query_async(&mut connection).await
+        redis::cmd(command[0])
+            .arg(&command[1..])
+            .query_async(&mut connection)
+            .await
     }
 
     pub async fn info(&self, field: &str) -> String {
         let text: String = self.run(&["INFO"]).await;
-        let found = text.lines().find_map(|line| line.strip_prefix(&format!("{field}:")).map(str::to_owned));
+        let found = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("{field}:")).map(str::to_owned));
         found.unwrap_or_default()
     }
 
@@ -124,11 +144,22 @@ fn command(port: u16, folder: &TempDir, pod: Option<&str>, secret: &str) -> Comm
         let users = users.map(|user| format!("user {} {}\n", user.name(), user.rules(secret).join(" ")));
         let file = folder.path().join("server.conf");
         std::fs::write(&file, format!("user default off\n{}", users.concat())).unwrap();
-        command.arg(file).args(["--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "no"]);
+        command
+            .arg(file)
+            .args(["--replicaof", "127.0.0.1", "1", "--replica-serve-stale-data", "no"]);
     } else if !secret.is_empty() {
         command.args(["--requirepass", secret, "--masterauth", secret]);
     }
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--repl-diskless-sync-delay", "0"]);
+    command.args([
+        "--port",
+        &port.to_string(),
+        "--bind",
+        "127.0.0.1",
+        "--save",
+        "",
+        "--repl-diskless-sync-delay",
+        "0",
+    ]);
     command.arg("--dir").arg(folder.path());
     command
 }

@@ -40,14 +40,19 @@ impl IntoResponse for Error {
 
 /// What Codis answers where there is no such route, or not with this method.
 pub(crate) async fn not_found() -> Response {
-    let plain = (header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    let plain = (
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     (StatusCode::NOT_FOUND, [plain], "404 page not found\n").into_response()
 }
 
 fn failure(error: &RemoteError) -> Response {
     let status = StatusCode::from_u16(REMOTE_ERROR_STATUS).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = with_status(status, error);
-    response.extensions_mut().insert(ReasonPhrase::from_static(b"status code 800"));
+    response
+        .extensions_mut()
+        .insert(ReasonPhrase::from_static(b"status code 800"));
     response
 }
 

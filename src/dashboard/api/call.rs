@@ -29,7 +29,10 @@ impl FromRequestParts<Api> for Call {
         let params = RawPathParams::from_request_parts(parts, api)
             .await
             .map_err(|error| Refusal(format!("the path can't be read: {error}")))?;
-        let params: Vec<_> = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        let params: Vec<_> = params
+            .iter()
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .collect();
         let given = params.iter().find(|(name, _)| name == XAUTH);
         if given.is_some_and(|(_, xauth)| !bool::from(xauth.as_bytes().ct_eq(api.xauth.as_bytes()))) {
             return Err(Refusal("invalid xauth, please check product name & auth".to_owned()).into());
@@ -41,7 +44,10 @@ impl FromRequestParts<Api> for Call {
 impl Call {
     /// A part of the path; empty where the route has none of this name.
     pub(crate) fn param(&self, name: &str) -> &str {
-        self.params.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value)
+        self.params
+            .iter()
+            .find(|(known, _)| known == name)
+            .map_or("", |(_, value)| value)
     }
 
     /// The address in the path.
@@ -49,7 +55,9 @@ impl Call {
     /// # Errors
     /// When it is not `host:port`.
     pub(crate) fn addr(&self) -> Result<HostPort, Refusal> {
-        self.param("addr").parse().map_err(|error: crate::model::AddrError| Refusal(error.to_string()))
+        self.param("addr")
+            .parse()
+            .map_err(|error: crate::model::AddrError| Refusal(error.to_string()))
     }
 
     /// A switch in the path.

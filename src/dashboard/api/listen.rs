@@ -40,7 +40,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router) {
 
 async fn connection(stream: TcpStream, router: Router) {
     let socket = socket2::SockRef::from(&stream);
-    if let Err(error) = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT)).and_then(|()| stream.set_nodelay(true)) {
+    if let Err(error) = socket
+        .set_tcp_user_timeout(Some(WRITE_TIMEOUT))
+        .and_then(|()| stream.set_nodelay(true))
+    {
         tracing::debug!(%error, "a connection ended at once");
         return;
     }

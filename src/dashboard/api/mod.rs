@@ -29,8 +29,19 @@ pub(crate) struct Api {
 
 impl Api {
     /// The API of this candidate.
-    pub(crate) fn new(candidate: Arc<Candidate>, config: Config, logging: Logging, stop: Arc<watch::Sender<bool>>) -> Self {
+    pub(crate) fn new(
+        candidate: Arc<Candidate>,
+        config: Config,
+        logging: Logging,
+        stop: Arc<watch::Sender<bool>>,
+    ) -> Self {
         let xauth = candidate.means.product.dashboard_xauth().into();
-        Self { candidate, config: Arc::new(config), logging, stop, xauth }
+        Self {
+            candidate,
+            config: Arc::new(config),
+            logging,
+            stop,
+            xauth,
+        }
     }
 }

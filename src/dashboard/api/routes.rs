@@ -128,7 +128,11 @@ async fn read_stats(call: Call) -> Json<Stats> {
 }
 
 async fn slots(call: Call) -> Json<Vec<crate::model::Slot>> {
-    Json(view::slots(&call.term.topology(), SlotId::all(), call.term.means.forward_method))
+    Json(view::slots(
+        &call.term.topology(),
+        SlotId::all(),
+        call.term.means.forward_method,
+    ))
 }
 
 async fn xping(_: Call) -> Done {
@@ -145,7 +149,10 @@ async fn shutdown(State(api): State<Api>, _: Call) -> Done {
 }
 
 async fn loglevel(State(api): State<Api>, call: Call) -> Result<Done, Error> {
-    let level = call.param("value").parse().map_err(|error: super::super::LevelError| Refusal(error.to_string()))?;
+    let level = call
+        .param("value")
+        .parse()
+        .map_err(|error: super::super::LevelError| Refusal(error.to_string()))?;
     api.logging.set(level);
     Ok(Done)
 }
@@ -167,19 +174,29 @@ async fn add_server(call: Call) -> Result<Done, Error> {
     // What can't be added is not logged into either.
     rules::groups::add_server(&term.topology(), id, &addr, &datacenter)?;
     reach(&term, &addr).await?;
-    change(term, move |topology| rules::groups::add_server(topology, id, &addr, &datacenter)).await
+    change(term, move |topology| {
+        rules::groups::add_server(topology, id, &addr, &datacenter)
+    })
+    .await
 }
 
 async fn reach(term: &Term, addr: &HostPort) -> Result<(), Error> {
     match tokio::time::timeout(REACH_TIMEOUT, term.means.servers.ask(addr)).await {
         Ok(asked) => Ok(asked.map(drop)?),
-        Err(_) => Err(ServerError::Dial { addr: addr.clone(), reason: "i/o timeout".to_owned() }.into()),
+        Err(_) => Err(ServerError::Dial {
+            addr: addr.clone(),
+            reason: "i/o timeout".to_owned(),
+        }
+        .into()),
     }
 }
 
 async fn remove_server(call: Call) -> Result<Done, Error> {
     let (id, addr) = (rules::groups::parse_id(call.param("gid"))?, call.addr()?);
-    change(call.term, move |topology| rules::groups::remove_server(topology, id, &addr)).await
+    change(call.term, move |topology| {
+        rules::groups::remove_server(topology, id, &addr)
+    })
+    .await
 }
 
 async fn create_action(call: Call) -> Result<Done, Error> {
@@ -245,16 +262,24 @@ async fn map_slots(
     body: Result<Bytes, BytesRejection>,
     rule: fn(&Topology, &[SlotMapping]) -> Ruling,
 ) -> Result<Done, Error> {
-    let body =
-        body.map_err(|error| Refusal(format!("the body can't be read, {MAX_BODY} bytes at most: {}", error.body_text())))?;
+    let body = body.map_err(|error| {
+        Refusal(format!(
+            "the body can't be read, {MAX_BODY} bytes at most: {}",
+            error.body_text()
+        ))
+    })?;
     let wanted = rules::slots::parse(&body)?;
     to_the_end(async move {
-        let changes = call.term.change(|topology| rule(topology, &wanted)).await.inspect_err(|error| {
-            // A part of it may be stored, and no proxy was told.
-            if matches!(error, Error::Store(_)) {
-                call.term.links.forget_all();
-            }
-        })?;
+        let changes = call
+            .term
+            .change(|topology| rule(topology, &wanted))
+            .await
+            .inspect_err(|error| {
+                // A part of it may be stored, and no proxy was told.
+                if matches!(error, Error::Store(_)) {
+                    call.term.links.forget_all();
+                }
+            })?;
         proxies::push_all(&call.term, wanted.iter().map(|slot| slot.id).collect()).await?;
         let groups = changes.into_iter().filter_map(|change| match change {
             Change::PutGroup(group) => Some(group.id),
@@ -266,7 +291,9 @@ async fn map_slots(
 }
 
 async fn mark_in_sync(term: &Term, groups: Vec<GroupId>) -> Result<Done, Error> {
-    term.change(|topology| rules::groups::in_sync(topology, &groups)).await.map(|_| Done)
+    term.change(|topology| rules::groups::in_sync(topology, &groups))
+        .await
+        .map(|_| Done)
 }
 
 async fn create_proxy(call: Call) -> Result<Done, Error> {
@@ -279,17 +306,23 @@ async fn online_proxy(call: Call) -> Result<Done, Error> {
 
 async fn register(call: Call, how: Registration) -> Result<Done, Error> {
     let addr = call.addr()?;
-    to_the_end(async move { proxies::online(&call.term, addr.as_str(), how).await }).await.map(|()| Done)
+    to_the_end(async move { proxies::online(&call.term, addr.as_str(), how).await })
+        .await
+        .map(|()| Done)
 }
 
 async fn reinit_proxy(call: Call) -> Result<Done, Error> {
     let token = ProxyToken::from(call.param("token"));
-    to_the_end(async move { proxies::begin(&call.term, &token).await }).await.map(|()| Done)
+    to_the_end(async move { proxies::begin(&call.term, &token).await })
+        .await
+        .map(|()| Done)
 }
 
 async fn remove_proxy(call: Call) -> Result<Done, Error> {
     let (token, force) = (ProxyToken::from(call.param("token")), call.switch("force")?);
-    to_the_end(async move { proxies::remove(&call.term, &token, force).await }).await.map(|()| Done)
+    to_the_end(async move { proxies::remove(&call.term, &token, force).await })
+        .await
+        .map(|()| Done)
 }
 
 async fn change<F>(term: Arc<Term>, rule: F) -> Result<Done, Error>
@@ -306,6 +339,9 @@ mod tests {
     #[test]
     fn logged_paths_hold_the_token_and_not_the_xauth() {
         let (xauth, token) = ("948967642f9eea556aac8428e1162e3f", "c674f1f9ec5617b40f2514554c7ee887");
-        assert_eq!(without_xauth(&format!("/api/topom/proxy/remove/{xauth}/{token}/0")), format!("/api/topom/proxy/remove/X/{token}/0"));
+        assert_eq!(
+            without_xauth(&format!("/api/topom/proxy/remove/{xauth}/{token}/0")),
+            format!("/api/topom/proxy/remove/X/{token}/0")
+        );
     }
 }

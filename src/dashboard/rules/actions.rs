@@ -26,7 +26,10 @@ pub(crate) fn create(topology: &Topology, server: &HostPort) -> Ruling {
     if group.servers[index].action.state == ActionState::Pending {
         return refuse(format!("server-[{server}] action already exist"));
     }
-    let action = ServerAction { index: next_index(topology), state: ActionState::Pending };
+    let action = ServerAction {
+        index: next_index(topology),
+        state: ActionState::Pending,
+    };
     Ok(vec![with_server(group, index, |server| server.action = action)])
 }
 
@@ -40,7 +43,9 @@ pub(crate) fn remove(topology: &Topology, server: &HostPort) -> Ruling {
     if group.servers[index].action.state.is_nothing() {
         return refuse(format!("server-[{server}] action doesn't exist"));
     }
-    Ok(vec![with_server(group, index, |server| server.action = ServerAction::default())])
+    Ok(vec![with_server(group, index, |server| {
+        server.action = ServerAction::default()
+    })])
 }
 
 /// Notes that a role is being given.
@@ -53,7 +58,10 @@ pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, inde
     if found.id != group || place != index || found.servers[place].action.state != ActionState::Pending {
         return refuse(format!("the sync-action of server-[{server}] was changed"));
     }
-    let syncing = ServerAction { index: 0, state: ActionState::Syncing };
+    let syncing = ServerAction {
+        index: 0,
+        state: ActionState::Syncing,
+    };
     Ok(vec![with_server(found, place, |server| server.action = syncing)])
 }
 
@@ -63,13 +71,24 @@ pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, inde
 /// # Errors
 /// When the server's group is promoting; a server that no group has any more is passed over.
 pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> Ruling {
-    let Ok((group, index)) = find(topology, server) else { return Ok(Vec::new()) };
+    let Ok((group, index)) = find(topology, server) else {
+        return Ok(Vec::new());
+    };
     let state = group.servers[index].action.state;
     let under_way = state == ActionState::Syncing || (state == ActionState::Pending && *outcome == Outcome::Failed);
     let action = match outcome {
-        Outcome::Admitted { .. } => ServerAction { index: 0, state: ActionState::Synced },
-        Outcome::Failed => ServerAction { index: 0, state: ActionState::SyncedFailed },
-        Outcome::Postponed => ServerAction { index: next_index(topology), state: ActionState::Pending },
+        Outcome::Admitted { .. } => ServerAction {
+            index: 0,
+            state: ActionState::Synced,
+        },
+        Outcome::Failed => ServerAction {
+            index: 0,
+            state: ActionState::SyncedFailed,
+        },
+        Outcome::Postponed => ServerAction {
+            index: next_index(topology),
+            state: ActionState::Pending,
+        },
     };
     let mut group = group.clone();
     if under_way {
@@ -79,7 +98,11 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
         group.servers[index].admitted_run_id = Some(run_id.clone());
         group.bootstrapped |= index == 0;
     }
-    Ok(if topology.group(group.id) == Some(&group) { Vec::new() } else { vec![Change::PutGroup(group)] })
+    Ok(if topology.group(group.id) == Some(&group) {
+        Vec::new()
+    } else {
+        vec![Change::PutGroup(group)]
+    })
 }
 
 /// Puts what a former dashboard was doing back into the queue.
@@ -94,7 +117,10 @@ pub(crate) fn resume(topology: &Topology) -> Ruling {
         let mut changed = false;
         for server in &mut group.servers {
             if server.action.state == ActionState::Syncing {
-                server.action = ServerAction { index, state: ActionState::Pending };
+                server.action = ServerAction {
+                    index,
+                    state: ActionState::Pending,
+                };
                 index += 1;
                 changed = true;
             }
@@ -108,17 +134,26 @@ pub(crate) fn resume(topology: &Topology) -> Ruling {
 
 /// The servers of a group that wait for their role, in the order of asking.
 pub(crate) fn waiting(group: &Group) -> Vec<HostPort> {
-    let mut waiting: Vec<_> = group.servers.iter().filter(|s| s.action.state == ActionState::Pending).collect();
+    let mut waiting: Vec<_> = group
+        .servers
+        .iter()
+        .filter(|s| s.action.state == ActionState::Pending)
+        .collect();
     waiting.sort_by_key(|server| server.action.index);
     waiting.into_iter().map(|server| server.server.clone()).collect()
 }
 
 fn find<'a>(topology: &'a Topology, server: &HostPort) -> Result<(&'a Group, usize), Refusal> {
-    topology.group_of(server).ok_or_else(|| Refusal(format!("server-[{server}] doesn't exist")))
+    topology
+        .group_of(server)
+        .ok_or_else(|| Refusal(format!("server-[{server}] doesn't exist")))
 }
 
 fn next_index(topology: &Topology) -> i64 {
-    let pending = topology.groups().flat_map(|group| &group.servers).filter(|s| s.action.state == ActionState::Pending);
+    let pending = topology
+        .groups()
+        .flat_map(|group| &group.servers)
+        .filter(|s| s.action.state == ActionState::Pending);
     pending.map(|server| server.action.index).max().unwrap_or(0) + 1
 }
 
@@ -139,13 +174,21 @@ mod tests {
     }
 
     fn asked(servers: &[&str]) -> Topology {
-        servers.iter().fold(topology(), |t, server| after(&t, &create(&t, &addr(server)).unwrap()))
+        servers
+            .iter()
+            .fold(topology(), |t, server| after(&t, &create(&t, &addr(server)).unwrap()))
     }
 
     #[test]
     fn actions_queue_up_and_are_asked_once() {
         let t = asked(&["b:1", "c:1"]);
-        assert_eq!(action(&t, "b:1"), ServerAction { index: 1, state: ActionState::Pending });
+        assert_eq!(
+            action(&t, "b:1"),
+            ServerAction {
+                index: 1,
+                state: ActionState::Pending
+            }
+        );
         assert_eq!(action(&t, "c:1").index, 2);
         assert_eq!(refused(create(&t, &addr("b:1"))), "server-[b:1] action already exist");
         assert_eq!(refused(create(&t, &addr("x:1"))), "server-[x:1] doesn't exist");
@@ -164,18 +207,36 @@ mod tests {
     fn an_admitted_primary_makes_its_group_bootstrapped() {
         let t = asked(&["a:1"]);
         let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
-        assert_eq!(action(&t, "a:1"), ServerAction { index: 0, state: ActionState::Syncing });
-        let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Admitted { run_id: "r1".into() }).unwrap());
+        assert_eq!(
+            action(&t, "a:1"),
+            ServerAction {
+                index: 0,
+                state: ActionState::Syncing
+            }
+        );
+        let t = after(
+            &t,
+            &end(&t, &addr("a:1"), &Outcome::Admitted { run_id: "r1".into() }).unwrap(),
+        );
         let group = t.group(gid(1)).unwrap();
         assert!(group.bootstrapped && group.servers[0].admitted_run_id.as_deref() == Some("r1"));
-        assert_eq!(action(&t, "a:1"), ServerAction { index: 0, state: ActionState::Synced });
+        assert_eq!(
+            action(&t, "a:1"),
+            ServerAction {
+                index: 0,
+                state: ActionState::Synced
+            }
+        );
     }
 
     #[test]
     fn an_admitted_replica_does_not() {
         let t = asked(&["b:1"]);
         let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
-        let t = after(&t, &end(&t, &addr("b:1"), &Outcome::Admitted { run_id: "r2".into() }).unwrap());
+        let t = after(
+            &t,
+            &end(&t, &addr("b:1"), &Outcome::Admitted { run_id: "r2".into() }).unwrap(),
+        );
         assert!(!t.group(gid(1)).unwrap().bootstrapped);
     }
 
@@ -193,7 +254,10 @@ mod tests {
         let t = asked(&["a:1"]);
         let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Failed).unwrap());
         assert_eq!(action(&t, "a:1").state, ActionState::SyncedFailed);
-        assert_eq!(action(&after(&t, &create(&t, &addr("a:1")).unwrap()), "a:1").state, ActionState::Pending);
+        assert_eq!(
+            action(&after(&t, &create(&t, &addr("a:1")).unwrap()), "a:1").state,
+            ActionState::Pending
+        );
     }
 
     #[test]
@@ -201,7 +265,13 @@ mod tests {
         let t = asked(&["a:1", "c:1"]);
         let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
         let t = after(&t, &resume(&t).unwrap());
-        assert_eq!(action(&t, "a:1"), ServerAction { index: 3, state: ActionState::Pending });
+        assert_eq!(
+            action(&t, "a:1"),
+            ServerAction {
+                index: 3,
+                state: ActionState::Pending
+            }
+        );
         assert_eq!(resume(&t).unwrap(), []);
         let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
         let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());

@@ -65,8 +65,18 @@ pub(crate) fn remove_server(topology: &Topology, id: GroupId, server: &HostPort)
 /// # Errors
 /// None.
 pub(crate) fn in_sync(topology: &Topology, groups: &[GroupId]) -> Ruling {
-    let marked = groups.iter().filter_map(|id| topology.group(*id)).filter(|group| group.out_of_sync);
-    Ok(marked.map(|group| Change::PutGroup(Group { out_of_sync: false, ..group.clone() })).collect())
+    let marked = groups
+        .iter()
+        .filter_map(|id| topology.group(*id))
+        .filter(|group| group.out_of_sync);
+    Ok(marked
+        .map(|group| {
+            Change::PutGroup(Group {
+                out_of_sync: false,
+                ..group.clone()
+            })
+        })
+        .collect())
 }
 
 /// Reads a group's number as it stands in a path.
@@ -74,14 +84,17 @@ pub(crate) fn in_sync(topology: &Topology, groups: &[GroupId]) -> Ruling {
 /// # Errors
 /// When it is not a number, or not one that a group can have.
 pub(crate) fn parse_id(text: &str) -> Result<GroupId, Refusal> {
-    let number: i64 =
-        text.parse().map_err(|_| Refusal(format!("invalid group id {text:?}: it must be a number from 1 to 9999")))?;
+    let number: i64 = text
+        .parse()
+        .map_err(|_| Refusal(format!("invalid group id {text:?}: it must be a number from 1 to 9999")))?;
     GroupId::new(number).map_err(|error| Refusal(error.to_string()))
 }
 
 fn is_in_use(topology: &Topology, id: GroupId) -> bool {
     let number = i64::from(id);
-    topology.slots().any(|slot| slot.group_id == number || slot.action.target_id == number)
+    topology
+        .slots()
+        .any(|slot| slot.group_id == number || slot.action.target_id == number)
 }
 
 #[cfg(test)]
@@ -103,8 +116,14 @@ mod tests {
     #[test]
     fn a_server_is_in_one_group_only() {
         let t = topology();
-        assert_eq!(refused(add_server(&t, gid(2), &addr("a:1"), "")), "server-[a:1] already exists");
-        assert_eq!(refused(add_server(&t, gid(9), &addr("d:1"), "")), "group-[9] doesn't exist");
+        assert_eq!(
+            refused(add_server(&t, gid(2), &addr("a:1"), "")),
+            "server-[a:1] already exists"
+        );
+        assert_eq!(
+            refused(add_server(&t, gid(9), &addr("d:1"), "")),
+            "group-[9] doesn't exist"
+        );
         let t = after(&t, &add_server(&t, gid(2), &addr("d:1"), "dc1").unwrap());
         let added = &t.group(gid(2)).unwrap().servers[1];
         assert_eq!((added.server.as_str(), added.datacenter.as_str()), ("d:1", "dc1"));
@@ -113,13 +132,38 @@ mod tests {
     #[test]
     fn a_primary_leaves_last_and_only_when_no_slot_needs_it() {
         let t = topology();
-        assert_eq!(refused(remove_server(&t, gid(1), &addr("a:1"))), "group-[1] can't remove master, still in use");
-        let slot = SlotMapping { group_id: 2, ..SlotMapping::offline(SlotId::new(0).unwrap()) };
+        assert_eq!(
+            refused(remove_server(&t, gid(1), &addr("a:1"))),
+            "group-[1] can't remove master, still in use"
+        );
+        let slot = SlotMapping {
+            group_id: 2,
+            ..SlotMapping::offline(SlotId::new(0).unwrap())
+        };
         let used = after(&t, &[Change::PutSlot(slot)]);
-        assert_eq!(refused(remove_server(&used, gid(2), &addr("c:1"))), "group-[2] can't remove master, still in use");
-        assert!(after(&t, &remove_server(&t, gid(2), &addr("c:1")).unwrap()).group(gid(2)).unwrap().servers.is_empty());
-        assert_eq!(refused(remove_server(&t, gid(2), &addr("a:1"))), "group-[2] doesn't have server-[a:1]");
-        assert_eq!(after(&t, &remove_server(&t, gid(1), &addr("b:1")).unwrap()).group(gid(1)).unwrap().servers.len(), 1);
+        assert_eq!(
+            refused(remove_server(&used, gid(2), &addr("c:1"))),
+            "group-[2] can't remove master, still in use"
+        );
+        assert!(
+            after(&t, &remove_server(&t, gid(2), &addr("c:1")).unwrap())
+                .group(gid(2))
+                .unwrap()
+                .servers
+                .is_empty()
+        );
+        assert_eq!(
+            refused(remove_server(&t, gid(2), &addr("a:1"))),
+            "group-[2] doesn't have server-[a:1]"
+        );
+        assert_eq!(
+            after(&t, &remove_server(&t, gid(1), &addr("b:1")).unwrap())
+                .group(gid(1))
+                .unwrap()
+                .servers
+                .len(),
+            1
+        );
     }
 
     #[test]
@@ -134,15 +178,27 @@ mod tests {
     #[test]
     fn nothing_changes_in_a_promoting_group() {
         let mut group = topology().group(gid(1)).unwrap().clone();
-        group.promoting = Promoting { index: 1, state: PromoteState::Preparing };
+        group.promoting = Promoting {
+            index: 1,
+            state: PromoteState::Preparing,
+        };
         let t = after(&topology(), &[Change::PutGroup(group)]);
-        assert_eq!(refused(add_server(&t, gid(1), &addr("d:1"), "")), "group-[1] is promoting");
-        assert_eq!(refused(remove_server(&t, gid(1), &addr("b:1"))), "group-[1] is promoting");
+        assert_eq!(
+            refused(add_server(&t, gid(1), &addr("d:1"), "")),
+            "group-[1] is promoting"
+        );
+        assert_eq!(
+            refused(remove_server(&t, gid(1), &addr("b:1"))),
+            "group-[1] is promoting"
+        );
     }
 
     #[test]
     fn group_numbers_in_paths_are_checked() {
-        assert_eq!(parse_id("0").unwrap_err().to_string(), "invalid group id = 0, out of range");
+        assert_eq!(
+            parse_id("0").unwrap_err().to_string(),
+            "invalid group id = 0, out of range"
+        );
         assert!(parse_id("x").is_err() && parse_id("").is_err() && parse_id("10000").is_err());
         assert_eq!(parse_id("12").unwrap(), gid(12));
     }

@@ -27,11 +27,17 @@ fn refuse<T>(reason: impl Into<String>) -> Result<T, Refusal> {
 /// # Errors
 /// When it does not.
 pub(crate) fn existing(topology: &Topology, id: GroupId) -> Result<&Group, Refusal> {
-    topology.group(id).ok_or_else(|| Refusal(format!("group-[{id}] doesn't exist")))
+    topology
+        .group(id)
+        .ok_or_else(|| Refusal(format!("group-[{id}] doesn't exist")))
 }
 
 fn not_promoting(group: &Group) -> Result<(), Refusal> {
-    if group.promoting.state.is_nothing() { Ok(()) } else { refuse(format!("group-[{}] is promoting", group.id)) }
+    if group.promoting.state.is_nothing() {
+        Ok(())
+    } else {
+        refuse(format!("group-[{}] is promoting", group.id))
+    }
 }
 
 #[cfg(test)]
@@ -60,7 +66,10 @@ mod fixture {
             group.servers = servers.iter().map(|s| GroupServer::new(addr(s), "")).collect();
             Change::PutGroup(group)
         };
-        after(&Topology::empty(1), &[group(1, &["a:1", "b:1"]), group(2, &["c:1"]), group(3, &[])])
+        after(
+            &Topology::empty(1),
+            &[group(1, &["a:1", "b:1"]), group(2, &["c:1"]), group(3, &[])],
+        )
     }
 
     pub(super) fn refused(ruling: Ruling) -> String {

@@ -26,7 +26,11 @@ pub(crate) fn register(topology: &Topology, model: &Proxy, how: Registration) ->
         (None, _) => topology.proxies().map(|proxy| proxy.id).max().unwrap_or(0) + 1,
     };
     let record = Proxy { id, ..model.clone() };
-    Ok(if known == Some(&record) { Vec::new() } else { vec![Change::PutProxy(Box::new(record))] })
+    Ok(if known == Some(&record) {
+        Vec::new()
+    } else {
+        vec![Change::PutProxy(Box::new(record))]
+    })
 }
 
 /// Forgets a proxy.
@@ -59,7 +63,10 @@ mod tests {
         let t = after(&t, &register(&t, &proxy("a", "1"), Registration::New).unwrap());
         let t = after(&t, &register(&t, &proxy("b", "1"), Registration::NewOrKnown).unwrap());
         let t = after(&t, &register(&t, &proxy("a", "2"), Registration::NewOrKnown).unwrap());
-        let ids: Vec<_> = t.proxies().map(|p| (p.token.as_str(), p.id, p.incarnation.as_str())).collect();
+        let ids: Vec<_> = t
+            .proxies()
+            .map(|p| (p.token.as_str(), p.id, p.incarnation.as_str()))
+            .collect();
         assert_eq!(ids, [("a", 1, "2"), ("b", 2, "1")]);
         assert_eq!(register(&t, &proxy("a", "2"), Registration::Known).unwrap(), []);
     }
@@ -67,9 +74,15 @@ mod tests {
     #[test]
     fn registering_against_the_callers_wish_is_refused() {
         let t = Topology::empty(1);
-        assert_eq!(refused(register(&t, &proxy("a", ""), Registration::Known)), "proxy-[a] doesn't exist");
+        assert_eq!(
+            refused(register(&t, &proxy("a", ""), Registration::Known)),
+            "proxy-[a] doesn't exist"
+        );
         let t = after(&t, &register(&t, &proxy("a", ""), Registration::New).unwrap());
-        assert_eq!(refused(register(&t, &proxy("a", ""), Registration::New)), "proxy-[a] already exists");
+        assert_eq!(
+            refused(register(&t, &proxy("a", ""), Registration::New)),
+            "proxy-[a] already exists"
+        );
         assert_eq!(refused(remove(&t, &"b".into())), "proxy-[b] doesn't exist");
         assert_eq!(after(&t, &remove(&t, &"a".into()).unwrap()).proxies().count(), 0);
     }

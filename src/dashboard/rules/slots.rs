@@ -33,7 +33,8 @@ pub(crate) fn assign(topology: &Topology, wanted: &[SlotMapping]) -> Ruling {
     check_slots(topology, wanted)?;
     let mut groups = BTreeSet::new();
     for slot in wanted {
-        let id = GroupId::new(slot.group_id).map_err(|_| Refusal(format!("group-[{}] doesn't exist", slot.group_id)))?;
+        let id =
+            GroupId::new(slot.group_id).map_err(|_| Refusal(format!("group-[{}] doesn't exist", slot.group_id)))?;
         if groups.insert(id) {
             let group = existing(topology, id)?;
             if group.servers.is_empty() {
@@ -43,11 +44,15 @@ pub(crate) fn assign(topology: &Topology, wanted: &[SlotMapping]) -> Ruling {
         }
     }
     // The marks go first: should only a part be stored, it shows that proxies may not know.
-    let marks = groups
-        .iter()
-        .filter_map(|id| topology.group(*id))
-        .map(|group| Change::PutGroup(Group { out_of_sync: true, ..group.clone() }));
-    Ok(marks.chain(wanted.iter().map(|slot| put(slot.id, slot.group_id))).collect())
+    let marks = groups.iter().filter_map(|id| topology.group(*id)).map(|group| {
+        Change::PutGroup(Group {
+            out_of_sync: true,
+            ..group.clone()
+        })
+    });
+    Ok(marks
+        .chain(wanted.iter().map(|slot| put(slot.id, slot.group_id)))
+        .collect())
 }
 
 /// Takes slots from their groups. Moves and deletes no data.
@@ -70,7 +75,11 @@ pub(crate) fn of_group(topology: &Topology, id: GroupId) -> Vec<SlotId> {
 }
 
 fn put(id: SlotId, group_id: i64) -> Change {
-    Change::PutSlot(SlotMapping { id, group_id, action: SlotAction::default() })
+    Change::PutSlot(SlotMapping {
+        id,
+        group_id,
+        action: SlotAction::default(),
+    })
 }
 
 fn check_slots(topology: &Topology, wanted: &[SlotMapping]) -> Result<(), Refusal> {
@@ -99,7 +108,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn slot(id: i64, group_id: i64) -> SlotMapping {
-        SlotMapping { group_id, ..SlotMapping::offline(SlotId::new(id).unwrap()) }
+        SlotMapping {
+            group_id,
+            ..SlotMapping::offline(SlotId::new(id).unwrap())
+        }
     }
 
     #[test]
@@ -131,7 +143,11 @@ mod tests {
         assert_eq!(assign(&[slot(0, 1), slot(1, 3)]), "group-[3] is empty");
         assert_eq!(assign(&[slot(0, 1), slot(0, 2)]), "slot-[0] is named twice");
         let moving = SlotMapping {
-            action: SlotAction { index: 1, state: SlotActionState::Pending, target_id: 2 },
+            action: SlotAction {
+                index: 1,
+                state: SlotActionState::Pending,
+                target_id: 2,
+            },
             ..slot(11, 1)
         };
         assert_eq!(assign(&[moving]), "invalid slot-[11] action = pending");

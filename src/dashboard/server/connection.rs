@@ -69,7 +69,10 @@ impl Servers {
     /// See [`ServerError`].
     pub(crate) async fn connect(&self, addr: &HostPort) -> Result<Server, ServerError> {
         let opened = self.open(addr).await;
-        if matches!(opened, Err(ServerError::Dial { .. } | ServerError::Lost { .. } | ServerError::Login { .. })) {
+        if matches!(
+            opened,
+            Err(ServerError::Dial { .. } | ServerError::Lost { .. } | ServerError::Login { .. })
+        ) {
             self.resolver.forget(addr);
         }
         opened
@@ -86,7 +89,10 @@ impl Servers {
 
     async fn open(&self, addr: &HostPort) -> Result<Server, ServerError> {
         let peer = self.resolver.resolve(addr).await?;
-        let dial = |reason: String| ServerError::Dial { addr: addr.clone(), reason };
+        let dial = |reason: String| ServerError::Dial {
+            addr: addr.clone(),
+            reason,
+        };
         let stream = match tokio::time::timeout(TIMEOUT, TcpStream::connect(peer)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) if error.kind() == io::ErrorKind::ConnectionRefused => {
@@ -104,8 +110,14 @@ impl Servers {
             .map_err(|error| dial(error.to_string()))?;
         let driver = Driver(tokio::spawn(driver));
         let product_auth = self.product_auth.clone();
-        let mut server =
-            Server { addr: addr.clone(), peer, prepared: false, connection, _driver: driver, product_auth };
+        let mut server = Server {
+            addr: addr.clone(),
+            peer,
+            prepared: false,
+            connection,
+            _driver: driver,
+            product_auth,
+        };
         server.log_in().await?;
         Ok(server)
     }
@@ -119,7 +131,11 @@ impl Server {
 
     /// Where its replicas find it.
     pub(crate) fn source(&self) -> ReplicationSource {
-        ReplicationSource { addr: self.addr.clone(), peer: self.peer, prepared: self.prepared }
+        ReplicationSource {
+            addr: self.addr.clone(),
+            peer: self.peer,
+            prepared: self.prepared,
+        }
     }
 
     /// `INFO`.
@@ -133,7 +149,9 @@ impl Server {
 
     /// The limit of its memory, in bytes, as text. `None` when it does not tell.
     pub(crate) async fn max_memory(&mut self) -> Result<Option<String>, ServerError> {
-        let asked: Result<Vec<String>, _> = self.query("CONFIG GET", cmd("CONFIG").arg("GET").arg("maxmemory")).await;
+        let asked: Result<Vec<String>, _> = self
+            .query("CONFIG GET", cmd("CONFIG").arg("GET").arg("maxmemory"))
+            .await;
         match asked {
             Ok(pair) => Ok(pair.into_iter().nth(1)),
             Err(ServerError::Refused { .. }) => Ok(None),
@@ -147,21 +165,27 @@ impl Server {
             return Ok(());
         };
         let mut command = cmd("ACL");
-        command.arg("SETUSER").arg(user.name()).arg(user.rules(self.product_auth.reveal()));
+        command
+            .arg("SETUSER")
+            .arg(user.name())
+            .arg(user.rules(self.product_auth.reveal()));
         // What it says about a rule may hold the rule, and so the password's hash.
-        self.query::<()>("ACL SETUSER", &command).await.map_err(|error| match error {
-            ServerError::Refused { addr, command, .. } => ServerError::Refused {
-                addr,
-                command,
-                reason: "it does not know the rules of our users; Valkey or Redis 7 or newer is needed".to_owned(),
-            },
-            other => other,
-        })
+        self.query::<()>("ACL SETUSER", &command)
+            .await
+            .map_err(|error| match error {
+                ServerError::Refused { addr, command, .. } => ServerError::Refused {
+                    addr,
+                    command,
+                    reason: "it does not know the rules of our users; Valkey or Redis 7 or newer is needed".to_owned(),
+                },
+                other => other,
+            })
     }
 
     /// Makes it a primary; its data set stays.
     pub(crate) async fn lead(&mut self) -> Result<(), ServerError> {
-        self.query("REPLICAOF NO ONE", cmd("REPLICAOF").arg("NO").arg("ONE")).await
+        self.query("REPLICAOF NO ONE", cmd("REPLICAOF").arg("NO").arg("ONE"))
+            .await
     }
 
     /// Makes it a replica. The address is given as an IP, because the server would resolve a name on its main thread.
@@ -210,7 +234,10 @@ impl Server {
             Ok(()) => Ok(()),
             Err(reason) => {
                 tried.push(format!("as default user with product_auth: {reason}"));
-                Err(ServerError::Login { addr: self.addr.clone(), reason: tried.join("; ") })
+                Err(ServerError::Login {
+                    addr: self.addr.clone(),
+                    reason: tried.join("; "),
+                })
             }
         }
     }
@@ -225,21 +252,32 @@ impl Server {
     }
 
     async fn query<T: FromRedisValue>(&mut self, name: &'static str, command: &Cmd) -> Result<T, ServerError> {
-        command.query_async(&mut self.connection).await.map_err(|error: RedisError| {
-            let (addr, command) = (self.addr.clone(), name);
-            match error.code() {
-                Some(code) => {
-                    let reason = format!("{code} {}", error.detail().unwrap_or_default()).trim_end().to_owned();
-                    match code {
-                        "LOADING" | "BUSY" => ServerError::Lost { addr, command, reason },
-                        _ => ServerError::Refused { addr, command, reason },
+        command
+            .query_async(&mut self.connection)
+            .await
+            .map_err(|error: RedisError| {
+                let (addr, command) = (self.addr.clone(), name);
+                match error.code() {
+                    Some(code) => {
+                        let reason = format!("{code} {}", error.detail().unwrap_or_default())
+                            .trim_end()
+                            .to_owned();
+                        match code {
+                            "LOADING" | "BUSY" => ServerError::Lost { addr, command, reason },
+                            _ => ServerError::Refused { addr, command, reason },
+                        }
                     }
+                    None if error.is_timeout() => ServerError::Lost {
+                        addr,
+                        command,
+                        reason: format!("no answer within {TIMEOUT:?}"),
+                    },
+                    None => ServerError::Lost {
+                        addr,
+                        command,
+                        reason: error.to_string(),
+                    },
                 }
-                None if error.is_timeout() => {
-                    ServerError::Lost { addr, command, reason: format!("no answer within {TIMEOUT:?}") }
-                }
-                None => ServerError::Lost { addr, command, reason: error.to_string() },
-            }
-        })
+            })
     }
 }

@@ -10,8 +10,15 @@ pub(crate) struct Info {
 impl Info {
     /// Reads the text that `INFO` answers.
     pub(crate) fn parse(text: &str) -> Self {
-        let pairs = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split_once(':'));
-        Self { fields: pairs.map(|(key, value)| (key.to_owned(), value.trim_end().to_owned())).collect() }
+        let pairs = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .filter_map(|line| line.split_once(':'));
+        Self {
+            fields: pairs
+                .map(|(key, value)| (key.to_owned(), value.trim_end().to_owned()))
+                .collect(),
+        }
     }
 
     /// All fields.
@@ -37,7 +44,8 @@ impl Info {
     /// Keys in all databases.
     pub(crate) fn keys(&self) -> u64 {
         let databases = self.fields.iter().filter(|(name, _)| {
-            name.strip_prefix("db").is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+            name.strip_prefix("db")
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
         });
         let counts = databases.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("keys=")));
         counts.filter_map(|count| count.parse::<u64>().ok()).sum()
@@ -63,7 +71,13 @@ impl Info {
     /// The primary that it was told to follow, `host:port`; `None` for a primary.
     pub(crate) fn followed(&self) -> Option<String> {
         let (host, port) = (self.text("master_host"), self.text("master_port"));
-        (!host.is_empty()).then(|| if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+        (!host.is_empty()).then(|| {
+            if host.contains(':') {
+                format!("[{host}]:{port}")
+            } else {
+                format!("{host}:{port}")
+            }
+        })
     }
 
     fn text(&self, field: &str) -> &str {
@@ -87,7 +101,10 @@ mod tests {
         );
         assert_eq!((info.run_id(), info.is_primary(), info.offset()), ("abc", false, 14));
         assert_eq!(info.followed().as_deref(), Some("10.0.0.1:6379"));
-        assert_eq!((info.former_history(), info.keys(), info.is_loading()), (None, 0, false));
+        assert_eq!(
+            (info.former_history(), info.keys(), info.is_loading()),
+            (None, 0, false)
+        );
     }
 
     #[test]

@@ -30,7 +30,12 @@ pub struct SystemLookup;
 
 impl Lookup for SystemLookup {
     fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move { Ok(tokio::net::lookup_host((host, 0)).await?.map(|addr| addr.ip()).collect()) })
+        Box::pin(async move {
+            Ok(tokio::net::lookup_host((host, 0))
+                .await?
+                .map(|addr| addr.ip())
+                .collect())
+        })
     }
 }
 
@@ -53,7 +58,10 @@ pub(crate) struct Resolver {
 impl Resolver {
     /// A resolver that asks this one.
     pub(crate) fn new(lookup: Arc<dyn Lookup>) -> Self {
-        Self { lookup, hosts: Arc::default() }
+        Self {
+            lookup,
+            hosts: Arc::default(),
+        }
     }
 
     /// The address to connect to.
@@ -66,7 +74,10 @@ impl Resolver {
         }
         let ip = self.resolve_name(addr.host()).await;
         ip.map(|ip| SocketAddr::new(ip, addr.port()))
-            .map_err(|reason| ServerError::Lookup { addr: addr.clone(), reason })
+            .map_err(|reason| ServerError::Lookup {
+                addr: addr.clone(),
+                reason,
+            })
     }
 
     /// The address may have changed: the next call asks again.
@@ -102,7 +113,11 @@ impl Resolver {
 
     /// Asks in a task of its own: it goes on, and fills the memory, when no caller waits any more.
     fn ask(&self, host: &str) -> Shared<BoxFuture<'static, Answer>> {
-        let (hosts, host, lookup) = (Arc::clone(&self.hosts), host.to_owned(), self.lookup.lookup(host.to_owned()));
+        let (hosts, host, lookup) = (
+            Arc::clone(&self.hosts),
+            host.to_owned(),
+            self.lookup.lookup(host.to_owned()),
+        );
         let task = tokio::spawn(async move {
             let answer = match lookup.await {
                 Ok(ips) => ips.first().copied().ok_or_else(|| "no such host".to_owned()),
@@ -116,7 +131,9 @@ impl Resolver {
             }
             answer
         });
-        async move { task.await.unwrap_or_else(|error| Err(error.to_string())) }.boxed().shared()
+        async move { task.await.unwrap_or_else(|error| Err(error.to_string())) }
+            .boxed()
+            .shared()
     }
 
     fn hosts(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
@@ -163,7 +180,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_dead_name_service_is_asked_once_and_waited_for_briefly() {
-        let lookup = Counting { silent: true, ..Counting::default() };
+        let lookup = Counting {
+            silent: true,
+            ..Counting::default()
+        };
         let calls = Arc::clone(&lookup.calls);
         let resolver = Resolver::new(Arc::new(lookup));
         let began = Instant::now();
@@ -176,7 +196,13 @@ mod tests {
 
     #[tokio::test]
     async fn ips_are_not_looked_up() {
-        let resolver = Resolver::new(Arc::new(Counting { silent: true, ..Counting::default() }));
-        assert_eq!(resolver.resolve(&"[::1]:5".parse().unwrap()).await.unwrap().to_string(), "[::1]:5");
+        let resolver = Resolver::new(Arc::new(Counting {
+            silent: true,
+            ..Counting::default()
+        }));
+        assert_eq!(
+            resolver.resolve(&"[::1]:5".parse().unwrap()).await.unwrap().to_string(),
+            "[::1]:5"
+        );
     }
 }

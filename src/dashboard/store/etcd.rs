@@ -41,7 +41,11 @@ struct Connection {
 impl EtcdStore {
     /// A store for this product. Connects when it is first used.
     pub(crate) fn new(settings: EtcdSettings, product: ProductName) -> Self {
-        Self { settings, product, connection: Mutex::default() }
+        Self {
+            settings,
+            product,
+            connection: Mutex::default(),
+        }
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
@@ -50,15 +54,22 @@ impl EtcdStore {
 
     fn current(&self) -> (usize, u64, Option<Client>) {
         let connection = self.connection();
-        (connection.endpoint % self.settings.endpoints.len(), connection.generation, connection.client.clone())
+        (
+            connection.endpoint % self.settings.endpoints.len(),
+            connection.generation,
+            connection.client.clone(),
+        )
     }
 
     /// After a failure the next call goes to the next endpoint, over a new connection.
     fn give_up(&self, generation: u64) {
         let mut connection = self.connection();
         if connection.generation == generation {
-            *connection =
-                Connection { endpoint: connection.endpoint.wrapping_add(1), client: None, generation: generation + 1 };
+            *connection = Connection {
+                endpoint: connection.endpoint.wrapping_add(1),
+                client: None,
+                generation: generation + 1,
+            };
         }
     }
 
@@ -103,13 +114,21 @@ impl EtcdStore {
         let error = match tokio::time::timeout(limit, work).await {
             Ok(Ok(answer)) => return Ok(answer),
             Ok(Err(error)) if is_refusal(&error) => {
-                return Err(StoreError::Refused { doing: doing.to_owned(), store: store(), reason: words(&error) });
+                return Err(StoreError::Refused {
+                    doing: doing.to_owned(),
+                    store: store(),
+                    reason: words(&error),
+                });
             }
             Ok(Err(error)) => words(&error),
             Err(_) => format!("no answer within {} s", limit.as_secs_f32()),
         };
         self.give_up(generation);
-        Err(StoreError::Unreachable { doing: doing.to_owned(), store: store(), reason: error })
+        Err(StoreError::Unreachable {
+            doing: doing.to_owned(),
+            store: store(),
+            reason: error,
+        })
     }
 
     fn lock_is_ours(&self, lock: Lock) -> Compare {
@@ -122,10 +141,17 @@ impl EtcdStore {
         if let Some(owner) = owner {
             let free = Compare::create_revision(key.clone(), CompareOp::Equal, 0);
             let txn = Txn::new().when([free]).and_then([TxnOp::put(key.clone(), owner, None)]);
-            self.call(&doing, async move |mut client: Client| client.txn(txn).await).await?;
+            self.call(&doing, async move |mut client: Client| client.txn(txn).await)
+                .await?;
         }
-        let found = self.call(&doing, async move |mut client: Client| client.get(key, None).await).await?;
-        match found.kvs().first().map(|kv| String::from_utf8_lossy(kv.value()).into_owned()) {
+        let found = self
+            .call(&doing, async move |mut client: Client| client.get(key, None).await)
+            .await?;
+        match found
+            .kvs()
+            .first()
+            .map(|kv| String::from_utf8_lossy(kv.value()).into_owned())
+        {
             Some(found) if Some(found.as_str()) != owner => Err(StoreError::Owned {
                 product: self.product.to_string(),
                 owner: found,
@@ -139,46 +165,70 @@ impl EtcdStore {
         let key = store_paths::lock(&self.product);
         let doing = format!("taking the lock {key}");
         let asked = key.clone();
-        let found = self.call(&doing, async move |mut client: Client| client.get(asked, None).await).await?;
+        let found = self
+            .call(&doing, async move |mut client: Client| client.get(asked, None).await)
+            .await?;
         if let Some(kv) = found.kvs().first() {
             return Ok(held(kv));
         }
         let asked_at = Instant::now();
         let ttl = i64::try_from(LOCK_TTL.as_secs()).unwrap_or(i64::MAX);
-        let lease = self.call(&doing, async move |mut client: Client| client.lease_grant(ttl, None).await).await?.id();
+        let lease = self
+            .call(&doing, async move |mut client: Client| {
+                client.lease_grant(ttl, None).await
+            })
+            .await?
+            .id();
         let value = json(topom, &key)?;
         let options = PutOptions::new().with_lease(lease);
         let txn = Txn::new()
             .when([Compare::create_revision(key.clone(), CompareOp::Equal, 0)])
             .and_then([TxnOp::put(key.clone(), value, Some(options))])
             .or_else([TxnOp::get(key, None)]);
-        let answer = self.call(&doing, async move |mut client: Client| client.txn(txn).await).await;
+        let answer = self
+            .call(&doing, async move |mut client: Client| client.txn(txn).await)
+            .await;
         if let Ok(answer) = &answer
             && answer.succeeded()
         {
             let revision = answer.header().map_or(0, |header| header.revision());
-            return Ok(Acquired::Ours(Lock { revision, lease, valid_until: asked_at + LOCK_TTL - MARGIN }));
+            return Ok(Acquired::Ours(Lock {
+                revision,
+                lease,
+                valid_until: asked_at + LOCK_TTL - MARGIN,
+            }));
         }
         // Not ours, or unknown: without its lease the key, if it was made, goes at once.
-        let _ = self.call("dropping a lease", async move |mut client: Client| client.lease_revoke(lease).await).await;
+        let _ = self
+            .call("dropping a lease", async move |mut client: Client| {
+                client.lease_revoke(lease).await
+            })
+            .await;
         let holder = answer?.op_responses().into_iter().find_map(|response| match response {
             TxnOpResponse::Get(get) => get.kvs().first().map(held),
             _ => None,
         });
-        Ok(holder.unwrap_or_else(|| Acquired::Held { by: "unknown".to_owned(), revision: 0 }))
+        Ok(holder.unwrap_or_else(|| Acquired::Held {
+            by: "unknown".to_owned(),
+            revision: 0,
+        }))
     }
 
     async fn renew_lock(&self, lock: Lock) -> Result<Instant, StoreError> {
         let key = store_paths::lock(&self.product);
         let doing = format!("keeping the lock {key}");
         let asked_at = Instant::now();
-        let renewal = self.call(&doing, async move |mut client: Client| client.lease_keep_alive(lock.lease).await);
+        let renewal = self.call(&doing, async move |mut client: Client| {
+            client.lease_keep_alive(lock.lease).await
+        });
         match renewal.await {
             Ok(_) => {}
             Err(StoreError::Refused { .. }) => return Err(StoreError::LockLost),
             Err(error) => return Err(error),
         }
-        let found = self.call(&doing, async move |mut client: Client| client.get(key, None).await).await?;
+        let found = self
+            .call(&doing, async move |mut client: Client| client.get(key, None).await)
+            .await?;
         match found.kvs().first() {
             Some(kv) if kv.create_revision() == lock.revision => Ok(asked_at + LOCK_TTL - MARGIN),
             _ => Err(StoreError::LockLost),
@@ -188,10 +238,17 @@ impl EtcdStore {
     async fn release_lock(&self, lock: Lock) -> Result<(), StoreError> {
         let key = store_paths::lock(&self.product);
         let doing = format!("releasing the lock {key}");
-        let txn = Txn::new().when([self.lock_is_ours(lock)]).and_then([TxnOp::delete(key, None)]);
-        self.call(&doing, async move |mut client: Client| client.txn(txn).await).await?;
+        let txn = Txn::new()
+            .when([self.lock_is_ours(lock)])
+            .and_then([TxnOp::delete(key, None)]);
+        self.call(&doing, async move |mut client: Client| client.txn(txn).await)
+            .await?;
         // The lease ends by itself when this fails.
-        let _ = self.call(&doing, async move |mut client: Client| client.lease_revoke(lock.lease).await).await;
+        let _ = self
+            .call(&doing, async move |mut client: Client| {
+                client.lease_revoke(lock.lease).await
+            })
+            .await;
         Ok(())
     }
 
@@ -222,8 +279,15 @@ impl EtcdStore {
         let (mut records, mut from, mut revision) = (Vec::new(), prefix.clone().into_bytes(), 0);
         loop {
             let (start, end) = (from.clone(), end.clone());
-            let options = GetOptions::new().with_range(end).with_limit(PAGE).with_revision(revision);
-            let page = self.call(&doing, async move |mut client: Client| client.get(start, Some(options)).await).await?;
+            let options = GetOptions::new()
+                .with_range(end)
+                .with_limit(PAGE)
+                .with_revision(revision);
+            let page = self
+                .call(&doing, async move |mut client: Client| {
+                    client.get(start, Some(options)).await
+                })
+                .await?;
             if revision == 0 {
                 revision = page.header().map_or(0, |header| header.revision());
             }
@@ -247,8 +311,11 @@ impl EtcdStore {
             many => format!("writing {} records of {}", many.len(), self.product),
         };
         let mut compares = vec![self.lock_is_ours(lock)];
-        compares
-            .extend(writes.iter().map(|w| Compare::mod_revision(w.key.clone(), CompareOp::Equal, w.expected)));
+        compares.extend(
+            writes
+                .iter()
+                .map(|w| Compare::mod_revision(w.key.clone(), CompareOp::Equal, w.expected)),
+        );
         let changes: Vec<TxnOp> = writes
             .iter()
             .map(|write| match &write.value {
@@ -257,16 +324,28 @@ impl EtcdStore {
             })
             .collect();
         let lock_key = store_paths::lock(&self.product);
-        let txn = Txn::new().when(compares).and_then(changes).or_else([TxnOp::get(lock_key, None)]);
-        let answer = self.call(&doing, async move |mut client: Client| client.txn(txn).await).await?;
+        let txn = Txn::new()
+            .when(compares)
+            .and_then(changes)
+            .or_else([TxnOp::get(lock_key, None)]);
+        let answer = self
+            .call(&doing, async move |mut client: Client| client.txn(txn).await)
+            .await?;
         if answer.succeeded() {
             return Ok(answer.header().map_or(0, |header| header.revision()));
         }
         let still_ours = answer.op_responses().iter().any(|response| match response {
-            TxnOpResponse::Get(get) => get.kvs().first().is_some_and(|kv| kv.create_revision() == lock.revision),
+            TxnOpResponse::Get(get) => get
+                .kvs()
+                .first()
+                .is_some_and(|kv| kv.create_revision() == lock.revision),
             _ => false,
         });
-        Err(if still_ours { StoreError::Conflict } else { StoreError::LockLost })
+        Err(if still_ours {
+            StoreError::Conflict
+        } else {
+            StoreError::LockLost
+        })
     }
 }
 
@@ -309,12 +388,17 @@ fn held(kv: &etcd_client::KeyValue) -> Acquired {
         Ok(topom) => topom.admin_addr,
         Err(_) => "unknown (the lock's value is not a dashboard's)".to_owned(),
     };
-    Acquired::Held { by, revision: kv.mod_revision() }
+    Acquired::Held {
+        by,
+        revision: kv.mod_revision(),
+    }
 }
 
 fn json(topom: &Topom, key: &str) -> Result<String, StoreError> {
-    super::super::topology::to_json(topom)
-        .map_err(|reason| StoreError::Corrupt { key: key.to_owned(), reason: reason.to_string() })
+    super::super::topology::to_json(topom).map_err(|reason| StoreError::Corrupt {
+        key: key.to_owned(),
+        reason: reason.to_string(),
+    })
 }
 
 /// The first key behind all that begin with this prefix (which ends in a slash).
@@ -386,6 +470,9 @@ mod tests {
     fn the_prefix_does_not_reach_into_other_products() {
         let end = after_prefix("/codis3/shop/");
         assert!(b"/codis3/shop/slots/slot-0001".as_slice() < end.as_slice());
-        assert!(b"/codis3/shop2/topom".as_slice() > end.as_slice() && b"/codis3/shop.eu/topom".as_slice() < b"/codis3/shop/".as_slice());
+        assert!(
+            b"/codis3/shop2/topom".as_slice() > end.as_slice()
+                && b"/codis3/shop.eu/topom".as_slice() < b"/codis3/shop/".as_slice()
+        );
     }
 }
