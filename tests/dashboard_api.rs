@@ -314,7 +314,7 @@ async fn malformed_bodies_are_refused_and_change_nothing() {
             r#"[{"id":11,"group_id":1,"action":{"state":"pending"}}]"#,
             "invalid slot-[11] action = pending",
         ),
-        (huge.as_str(), "length limit"),
+        (huge.as_str(), "larger than 1048576 bytes"),
         (&"[".repeat(100_000), "recursion"),
     ] {
         let cause = api.refused("/api/topom/slots/assign/X", body).await;

@@ -180,6 +180,34 @@ async fn a_lock_that_was_taken_away_is_noticed() {
 }
 
 #[tokio::test]
+async fn a_compacted_history_disturbs_nobody() {
+    let etcd = Etcd::start().await;
+    let (mut active, standby) = pair(&etcd).await;
+    active.api.done("/api/topom/group/create/X/1").await;
+    let (_, _, newest) = etcd.dump(&format!("/codis3/{PRODUCT}/group/")).await.remove(0);
+    etcd.client().await.compact(newest, None).await.unwrap();
+    let before = (active.process.cpu_time(), standby.process.cpu_time());
+    holds_for("the same one is active", Duration::from_secs(3), || async {
+        active.api.client.xping().await.is_ok() && standby.api.client.xping().await.is_err()
+    })
+    .await;
+    let busy = (active.process.cpu_time() - before.0).max(standby.process.cpu_time() - before.1);
+    assert!(busy < Duration::from_millis(600), "{busy:?}");
+    active.process.signal("TERM");
+    standby.api.wait_active().await;
+    active.process.exit_code(Duration::from_secs(2)).await;
+}
+
+#[tokio::test]
+async fn one_that_is_told_to_end_ends_although_etcd_hangs() {
+    let etcd = Etcd::start().await;
+    let mut dashboard = Dashboard::start(&etcd, &[]).await;
+    etcd.signal("STOP");
+    dashboard.process.signal("TERM");
+    assert_eq!(dashboard.process.exit_code(Duration::from_secs(2)).await, Some(0));
+}
+
+#[tokio::test]
 async fn a_product_of_somebody_else_is_left_alone() {
     let etcd = Etcd::start().await;
     let owner = Dashboard::start(&etcd, &["--owner-id=uid-1"]).await;

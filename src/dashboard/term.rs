@@ -123,7 +123,7 @@ impl Term {
             let due = *self.valid_until();
             let renewal = async {
                 // Whoever takes the lock away by hand is noticed at once.
-                let watched = self.means.store.wait_changed(self.lock.revision);
+                let watched = self.means.store.wait_changed(None);
                 if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
                     tokio::time::sleep(RENEWAL / 4).await;
                 }
@@ -187,6 +187,19 @@ impl Term {
     pub(crate) async fn reload(&self) -> Result<(), Error> {
         let mut must_read = self.turn.lock().await;
         self.read_again(&mut must_read).await
+    }
+
+    /// Reads everything again if a change got no answer since the last reading.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        let mut must_read = self.turn.lock().await;
+        if *must_read {
+            self.read_again(&mut must_read).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn read_again(&self, must_read: &mut bool) -> Result<(), Error> {

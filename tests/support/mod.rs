@@ -78,6 +78,20 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// The time that it used a core.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        // User and system time, in hundredths of a second.
+        let ticks: u64 = fields
+            .split(' ')
+            .skip(11)
+            .take(2)
+            .map(|ticks| ticks.parse::<u64>().unwrap())
+            .sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// Its exit code, when it ends within this time.
     pub async fn exit_code(&mut self, within: Duration) -> Option<i32> {
         let name = self.name.clone();
