@@ -1,0 +1,41 @@
+# Everything is done by two of these: `make demo` and `make test`. Both install what they need.
+
+# A cluster of your own for demo and end-to-end tests: make demo KUBECONFIG=$HOME/.kube/config IMAGE=registry/codis-operator:tag
+export KUBECONFIG ?=
+export IMAGE ?=
+
+.PHONY: demo demo-down test unit e2e tools binaries images crds manifests fmt
+
+demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
+	@e2e/demo
+
+demo-down: ## End what `make demo` started
+	@e2e/demo down
+
+test: ## All tests: format, lints, unit, integration, end to end
+	@e2e/test
+
+unit: ## Format, lints, unit and integration tests: no Kubernetes
+	@e2e/test unit
+
+e2e: ## End-to-end tests only
+	@e2e/test e2e
+
+tools: ## Install what building, testing and the demo need
+	@e2e/tools install
+
+binaries: tools
+	cargo build --workspace --bins
+
+images: binaries ## Build the images of the local cluster
+	@e2e/images/build --binaries target/debug
+
+crds: ## Write the CustomResourceDefinition anew, after a change of src/api
+	@cargo run --quiet --bin codis-operator crd > crds/.new && mv crds/.new crds/codisclusters.codis.dev.yaml
+	@cp crds/codisclusters.codis.dev.yaml charts/codis-operator/files/
+
+manifests: crds ## Write manifests/install.yaml anew, after a change of the chart
+	@e2e/manifests > manifests/.new && mv manifests/.new manifests/install.yaml
+
+fmt: ## Format
+	@cargo fmt --all

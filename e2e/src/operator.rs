@@ -1,0 +1,131 @@
+//! The operator, installed with its chart on the cluster that tests share.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use crate::{Cluster, eventually};
+
+/// Where the operator is.
+pub const NAMESPACE: &str = "codis-system";
+/// The Helm release.
+pub const RELEASE: &str = "codis-operator";
+
+/// The folder of the chart.
+pub fn chart() -> PathBuf {
+    repository().join("charts/codis-operator")
+}
+
+/// The repository's folder.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("e2e lies in the repository")
+}
+
+/// Installs the operator if it is not there, or brings it to the chart as it is now; returns when it leads.
+pub async fn install(cluster: &Cluster) {
+    let chart = chart();
+    let args = [
+        "upgrade",
+        "--install",
+        RELEASE,
+        &chart.to_string_lossy(),
+        "--namespace",
+        NAMESPACE,
+        "--create-namespace",
+    ];
+    let image = std::env::var("IMAGE").ok().filter(|image| !image.is_empty());
+    let image = image
+        .as_deref()
+        .and_then(|image| image.rsplit_once(':'))
+        .map(|(repository, tag)| {
+            [
+                format!("--set=image.repository={repository}"),
+                format!("--set-string=image.tag={tag}"),
+            ]
+        });
+    let args: Vec<&str> = args
+        .into_iter()
+        .chain(image.iter().flatten().map(String::as_str))
+        .collect();
+    cluster.helm(&args).await.unwrap_or_else(|failed| panic!("{failed}"));
+    wait_until_it_leads(cluster).await;
+}
+
+/// Waits until all instances are ready and one of them leads.
+pub async fn wait_until_it_leads(cluster: &Cluster) {
+    for target in ["deployment/codis-operator", "statefulset/codis-operator-etcd"] {
+        cluster
+            .kubectl(&["--namespace", NAMESPACE, "rollout", "status", target, "--timeout=120s"])
+            .await;
+    }
+    leader(cluster).await;
+}
+
+/// The pod of the instance that leads.
+pub async fn leader(cluster: &Cluster) -> String {
+    eventually(
+        Duration::from_secs(60),
+        "an instance of the operator leads",
+        async || {
+            let holder = cluster
+                .try_kubectl(
+                    &[
+                        "--namespace",
+                        NAMESPACE,
+                        "get",
+                        "lease",
+                        RELEASE,
+                        "-o",
+                        "jsonpath={.spec.holderIdentity}",
+                    ],
+                    "",
+                )
+                .await
+                .map_err(|failed| failed.to_string())?;
+            let alive = pods(cluster).await.into_iter().any(|pod| pod.name_any() == holder);
+            if alive {
+                Ok(holder)
+            } else {
+                Err(format!("the Lease names {holder:?}"))
+            }
+        },
+    )
+    .await
+}
+
+/// The pods of all instances.
+pub async fn pods(cluster: &Cluster) -> Vec<Pod> {
+    let api: Api<Pod> = Api::namespaced(cluster.client(), NAMESPACE);
+    let selector = ListParams::default().labels("app.kubernetes.io/component=operator");
+    api.list(&selector).await.expect("the operator's pods").items
+}
+
+/// How many reconciliations the leader has finished.
+pub async fn reconciliations(cluster: &Cluster) -> u64 {
+    let leader = leader(cluster).await;
+    let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{leader}:8080/proxy/metrics");
+    let text = cluster.kubectl(&["get", "--raw", &path]).await;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("codis_operator_reconciliation_seconds_count "));
+    line.and_then(|count| count.trim().parse().ok())
+        .unwrap_or_else(|| panic!("no count of reconciliations in {text}"))
+}
+
+/// Everything below a path in the coordinator, as etcdctl prints its keys.
+pub async fn coordinator_keys(cluster: &Cluster, prefix: &str) -> Vec<String> {
+    let pod = format!("{RELEASE}-etcd-0");
+    let text = cluster
+        .exec_in_pod(NAMESPACE, &pod, &["etcdctl", "get", "--prefix", "--keys-only", prefix])
+        .await;
+    text.unwrap_or_else(|failed| panic!("{failed}"))
+        .lines()
+        .filter(|line| !line.is_empty())
+        .map(str::to_owned)
+        .collect()
+}

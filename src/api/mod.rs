@@ -1,0 +1,20 @@
+//! The `CodisCluster` resource: what a user declares and what the operator reports. No I/O.
+
+mod crd;
+mod spec;
+mod status;
+
+pub use crd::{crd, crd_yaml};
+pub use spec::{
+    AntiAffinity, AuthSpec, CodisCluster, CodisClusterSpec, CoordinatorSpec, DashboardSpec, Engine, EtcdSpec,
+    ProxiesSpec, ResourcesSpec, SecretKeyRef, SecretRef, ServersSpec, ServiceSpec, ServiceType,
+};
+pub use status::{
+    CodisClusterStatus, ConditionType, DashboardStatus, GroupStatus, Phase, ProxiesStatus, ServerRole, ServerStatus,
+    ServersStatus,
+};
+
+/// The API group of everything here, and the prefix of our labels and annotations.
+pub const GROUP: &str = "codis.dev";
+/// The longest name of a cluster: `{name}-dashboard` plus the hash that Kubernetes appends must fit a label (63).
+pub const MAX_NAME: usize = 42;

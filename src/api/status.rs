@@ -1,0 +1,167 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::KubeSchema;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator found. Written only when it changed; figures that change fast are metrics.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct CodisClusterStatus {
+    /// The cluster in one word; the conditions tell more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+
+    /// `Ready`, `Progressing`, `Degraded` and `SlotsAssigned`, each with the generation it speaks of.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+
+    /// The generation of the spec that this status speaks of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Whether the slots were assigned once. From then on an empty store is a lost store, never an empty cluster.
+    #[serde(default)]
+    pub bootstrapped: bool,
+
+    /// The product's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub product: Option<String>,
+
+    /// Slots that have a group, of 1024.
+    #[serde(default)]
+    pub slots: i32,
+
+    /// Servers in all.
+    #[serde(default)]
+    pub servers: ServersStatus,
+
+    /// Each group.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["id".into()]))]
+    pub groups: Vec<GroupStatus>,
+
+    /// Proxies.
+    #[serde(default)]
+    pub proxies: ProxiesStatus,
+
+    /// The dashboard.
+    #[serde(default)]
+    pub dashboard: DashboardStatus,
+}
+
+/// A cluster in one word.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum Phase {
+    /// The spec can't be carried out as it is; see the condition `Ready`.
+    Invalid,
+    /// Being brought up; it never served yet.
+    Creating,
+    /// Serving, and something is under way.
+    Progressing,
+    /// All is as the spec says.
+    Ready,
+    /// Something is missing or broken; see the condition `Degraded`.
+    Degraded,
+    /// On its way out.
+    Deleting,
+}
+
+/// Servers in all.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServersStatus {
+    /// Groups that exist.
+    pub groups: i32,
+    /// Servers that hold their role; replicas only while in sync.
+    pub ready: i32,
+    /// Servers that should be.
+    pub total: i32,
+    /// The label selector of the servers' pods.
+    #[serde(default)]
+    pub selector: String,
+}
+
+/// A group.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct GroupStatus {
+    /// Its number.
+    pub id: i32,
+    /// How many slots it owns.
+    pub slots: i32,
+    /// The pod of its primary.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub primary: Option<String>,
+    /// Its servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A server.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// Its pod.
+    pub pod: String,
+    /// The node it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// The role it holds.
+    pub role: ServerRole,
+    /// Whether it holds the group's data as far as the dashboard can see.
+    pub in_sync: bool,
+}
+
+/// A server's role.
+#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
+pub enum ServerRole {
+    /// Takes writes.
+    Primary,
+    /// Follows the primary.
+    Replica,
+    /// Holds no role yet, or can't be asked.
+    None,
+}
+
+/// Proxies.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct ProxiesStatus {
+    /// Proxies that serve clients.
+    pub ready: i32,
+    /// Proxies that should be.
+    pub total: i32,
+}
+
+/// The dashboard.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, JsonSchema)]
+pub struct DashboardStatus {
+    /// The pod of the active instance.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<String>,
+}
+
+/// The conditions there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// Every slot is served and everything is as the spec says.
+    Ready,
+    /// Something is under way.
+    Progressing,
+    /// Something is missing or broken.
+    Degraded,
+    /// Every slot has a group.
+    SlotsAssigned,
+}
+
+impl ConditionType {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Progressing => "Progressing",
+            Self::Degraded => "Degraded",
+            Self::SlotsAssigned => "SlotsAssigned",
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! What servers are configured with. The files are written anew at each start, so nothing that a server was told at run
+//! time (its role above all) outlives its process.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+
+use super::child_meta;
+use crate::model::{GroupId, ServerUser, ServerUserKind};
+use crate::operator::validate::{Cluster, SERVER_PORT};
+
+/// Starts the server with the configuration of now, as a replica of nothing: it answers INFO and ROLE and refuses data
+/// until the dashboard gives it a role. So a primary that restarts empty can't wipe its replicas, and one that comes
+/// back late can't be a second primary.
+const START: &str = r#"set -eu
+umask 077
+server=$(command -v valkey-server || command -v redis-server) || {
+  echo "the image holds neither valkey-server nor redis-server: see spec.servers.image" >&2
+  exit 1
+}
+cat /etc/codis/config/server.conf "/etc/codis/users/$POD_NAME.conf" > /run/codis/server.conf
+exec "$server" /run/codis/server.conf --replicaof 127.0.0.1 1 --replica-serve-stale-data no
+"#;
+
+/// Succeeds while the server holds a role: a primary, or a replica whose link to its primary is up.
+const READY: &str = r#"cli=$(command -v valkey-cli || command -v redis-cli) || exit 1
+REDISCLI_AUTH=$(cat "/etc/codis/users/$POD_NAME.probe") || exit 1
+export REDISCLI_AUTH
+info=$("$cli" --no-auth-warning --user "probe@$POD_NAME" INFO replication) || exit 1
+case $info in
+*role:master*) exit 0 ;;
+*master_link_status:up*) exit 0 ;;
+esac
+echo "no role yet, or the link to the primary is down"
+exit 1
+"#;
+
+pub(super) fn config_map_name(cluster: &Cluster) -> String {
+    format!("{}-servers", cluster.name)
+}
+
+pub(super) fn config_map(cluster: &Cluster) -> ConfigMap {
+    let max_memory = cluster
+        .max_memory
+        .map_or_else(String::new, |bytes| format!("maxmemory {bytes}\n"));
+    let server_conf = format!(
+        "bind * -::*\nport {SERVER_PORT}\nprotected-mode no\ndir /data\nsave \"\"\nappendonly no\n\
+         {max_memory}maxmemory-policy noeviction\n\
+         # A silent primary is noticed by the second.\nrepl-ping-replica-period 1\n\
+         repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-backlog-size 16mb\n\
+         # What a full synchronisation leaves behind must not be loaded by a later start.\nrdb-del-sync-files yes\n\
+         user default off resetkeys resetchannels -@all\n"
+    );
+    let files = [
+        ("server.conf", server_conf),
+        ("start.sh", START.to_owned()),
+        ("ready.sh", READY.to_owned()),
+    ];
+    ConfigMap {
+        metadata: child_meta(cluster, config_map_name(cluster)),
+        data: Some(files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()),
+        ..ConfigMap::default()
+    }
+}
+
+pub(super) fn users_secret_name(cluster: &Cluster, group: GroupId) -> String {
+    format!("{}-g{group}-users", cluster.name)
+}
+
+/// For each pod of the group `{pod}.conf`, the users it knows from the start, with hashed passwords, and
+/// `{pod}.probe`, the password with which its own readiness probe logs in.
+pub(super) fn users_secret(cluster: &Cluster, group: GroupId) -> Secret {
+    let mut data = BTreeMap::new();
+    for pod in cluster.server_pods(group) {
+        let kinds = [ServerUserKind::Admin, ServerUserKind::Probe, ServerUserKind::Replica];
+        let users: String = kinds
+            .into_iter()
+            .map(|kind| ServerUser::new(kind, &pod))
+            .map(|user| format!("user {} {}\n", user.name(), user.rules(&cluster.product_auth).join(" ")))
+            .collect();
+        let probe = ServerUser::new(ServerUserKind::Probe, &pod).password(&cluster.product_auth);
+        data.insert(format!("{pod}.conf"), ByteString(users.into_bytes()));
+        data.insert(format!("{pod}.probe"), ByteString(probe.into_bytes()));
+    }
+    Secret {
+        metadata: child_meta(cluster, users_secret_name(cluster, group)),
+        data: Some(data),
+        type_: Some("Opaque".to_owned()),
+        ..Secret::default()
+    }
+}

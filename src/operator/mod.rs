@@ -1,0 +1,27 @@
+//! The operator: reconciles each `CodisCluster` in the order dereference → validate → build → apply → topology →
+//! status. Only the first and the last three touch a client.
+
+mod apply;
+mod build;
+mod controller;
+mod deletion;
+mod dereference;
+mod error;
+mod events;
+mod labels;
+mod leader;
+mod metrics;
+mod purge;
+mod reconcile;
+mod settings;
+mod status;
+mod topology;
+mod validate;
+mod web;
+
+pub use build::{Children, build};
+pub use controller::run;
+pub use dereference::Dereferenced;
+pub use error::Error;
+pub use settings::Settings;
+pub use validate::{Cluster, validate};

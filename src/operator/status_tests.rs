@@ -1,0 +1,190 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::model::{
+    Group, GroupServer, GroupStats, ProxyStats, RedisStats, SentinelStats, SlotActionStats, SlotId, SlotMapping,
+};
+use crate::operator::build::fixtures::{shop, valid_shop};
+use crate::plan::{Plan, Problem, ProblemReason};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// A dashboard's word that all is well with the cluster of the fixtures.
+fn all_well(cluster: &Cluster) -> Stats {
+    let mut group = GroupStats::default();
+    for id in &cluster.groups {
+        let mut record = Group::new(*id);
+        for pod in cluster.server_pods(*id) {
+            let addr = cluster.server_addr(&pod).unwrap();
+            let mut info = BTreeMap::from([("run_id".to_owned(), "1".to_owned())]);
+            match record.primary() {
+                None => info.insert("role".to_owned(), "master".to_owned()),
+                Some(primary) => {
+                    info.insert("role".to_owned(), "slave".to_owned());
+                    info.insert("master_link_status".to_owned(), "up".to_owned());
+                    info.insert("master_server".to_owned(), primary.server.to_string())
+                }
+            };
+            group.stats.insert(
+                addr.to_string(),
+                RedisStats {
+                    stats: info,
+                    ..RedisStats::default()
+                },
+            );
+            record.servers.push(GroupServer {
+                admitted_run_id: Some("1".to_owned()),
+                ..GroupServer::new(addr, "")
+            });
+        }
+        group.models.push(record);
+    }
+    let owner = |slot: SlotId| crate::plan::even_owner(slot, &cluster.groups).unwrap().into();
+    Stats {
+        closed: false,
+        slots: SlotId::all()
+            .map(|id| SlotMapping {
+                group_id: owner(id),
+                ..SlotMapping::offline(id)
+            })
+            .collect(),
+        group,
+        proxy: ProxyStats::default(),
+        slot_action: SlotActionStats::default(),
+        sentinels: SentinelStats::default(),
+    }
+}
+
+fn topology(stats: Result<Stats, String>, plan: Plan) -> Topology {
+    Topology {
+        stats: stats.map(Box::new),
+        active: Some("shop-dashboard-0".into()),
+        plan,
+        taken: vec![],
+        failed: vec![],
+    }
+}
+
+fn ready_proxies(count: usize) -> Pods {
+    let pod = |i: usize| {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": format!("shop-proxy-{i}")},
+            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+        }))
+        .unwrap()
+    };
+    Pods {
+        proxies: (0..count).map(pod).collect(),
+        ..Pods::default()
+    }
+}
+
+fn condition<'a>(status: &'a CodisClusterStatus, type_: &str) -> &'a Condition {
+    status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .unwrap()
+}
+
+#[test]
+fn a_whole_cluster_is_ready() {
+    let cluster = valid_shop();
+    let topology = topology(Ok(all_well(&cluster)), Plan::default());
+    let status = of_cluster(&shop(), &cluster, &topology, &ready_proxies(2), at(1));
+    assert_eq!((status.phase, status.bootstrapped), (Some(Phase::Ready), true));
+    assert_eq!(
+        (
+            status.slots,
+            status.servers.ready,
+            status.servers.total,
+            status.proxies.ready
+        ),
+        (1024, 6, 6, 2)
+    );
+    assert_eq!(status.groups.iter().map(|group| group.slots).sum::<i32>(), 1024);
+    assert_eq!(status.groups[1].primary.as_deref(), Some("shop-g2-0"));
+    assert_eq!(condition(&status, "Ready").status, "True");
+    assert_eq!(condition(&status, "Degraded").status, "False");
+}
+
+#[test]
+fn an_unchanged_cluster_has_an_unchanged_status() {
+    let cluster = valid_shop();
+    let mut object = shop();
+    let topology = topology(Ok(all_well(&cluster)), Plan::default());
+    object.status = Some(of_cluster(&object, &cluster, &topology, &ready_proxies(2), at(1)));
+    let later = of_cluster(&object, &cluster, &topology, &ready_proxies(2), at(100));
+    assert_eq!(object.status, Some(later));
+}
+
+#[test]
+fn a_condition_changes_its_time_only_with_its_status() {
+    let cluster = valid_shop();
+    let mut object = shop();
+    let well = topology(Ok(all_well(&cluster)), Plan::default());
+    object.status = Some(of_cluster(&object, &cluster, &well, &ready_proxies(2), at(1)));
+    let short = of_cluster(&object, &cluster, &well, &ready_proxies(1), at(9));
+    assert_eq!(condition(&short, "Ready").last_transition_time.0, at(9));
+    assert_eq!(condition(&short, "Degraded").last_transition_time.0, at(1));
+    assert_eq!(short.phase, Some(Phase::Progressing));
+}
+
+#[test]
+fn a_problem_degrades_and_its_words_are_told() {
+    let cluster = valid_shop();
+    let problem = Problem {
+        reason: ProblemReason::RoleRefused,
+        message: "it came back empty".to_owned(),
+    };
+    let topology = topology(
+        Ok(all_well(&cluster)),
+        Plan {
+            problems: vec![problem],
+            ..Plan::default()
+        },
+    );
+    let status = of_cluster(&shop(), &cluster, &topology, &ready_proxies(2), at(1));
+    assert_eq!(status.phase, Some(Phase::Degraded));
+    let degraded = condition(&status, "Degraded");
+    assert_eq!(
+        (degraded.status.as_str(), degraded.reason.as_str()),
+        ("True", "RoleRefused")
+    );
+    assert!(condition(&status, "Ready").message.contains("it came back empty"));
+}
+
+#[test]
+fn without_a_dashboard_what_was_known_of_slots_stays() {
+    let cluster = valid_shop();
+    let mut object = shop();
+    let well = topology(Ok(all_well(&cluster)), Plan::default());
+    object.status = Some(of_cluster(&object, &cluster, &well, &ready_proxies(2), at(1)));
+    let gone = Topology {
+        active: None,
+        ..topology(Err("connection refused".to_owned()), Plan::default())
+    };
+    let status = of_cluster(&object, &cluster, &gone, &ready_proxies(2), at(9));
+    assert_eq!(
+        (status.slots, status.bootstrapped, status.phase),
+        (1024, true, Some(Phase::Degraded))
+    );
+    assert_eq!(condition(&status, "Degraded").reason, "DashboardUnavailable");
+    assert_eq!(condition(&status, "Ready").status, "False");
+}
+
+#[test]
+fn an_invalid_spec_says_which_field() {
+    let invalid = Invalid {
+        field: "spec.auth.secretRef",
+        message: "there is no Secret".to_owned(),
+    };
+    let status = of_invalid(&shop(), &invalid, at(1));
+    assert_eq!(status.phase, Some(Phase::Invalid));
+    assert_eq!(
+        condition(&status, "Ready").message,
+        "spec.auth.secretRef: there is no Secret"
+    );
+}

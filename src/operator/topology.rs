@@ -1,0 +1,229 @@
+//! Reads the topology from the dashboard, has the next steps planned and asks for them. The operator never commands a
+//! server: the dashboard does.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::error::Error;
+use super::labels::{self, ACTIVE, Component, DASHBOARD_ROLE_LABEL, MANAGER};
+use super::validate::{Cluster, PROXY_ADMIN_PORT};
+use crate::client::{ClientError, DashboardClient, Http};
+use crate::model::{Overview, Stats};
+use crate::plan::{Observed, Plan, ProxyPod, Step, plan_topology};
+
+/// The pods of a cluster, as they are now.
+#[derive(Debug, Default)]
+pub(super) struct Pods {
+    /// Servers', by name.
+    pub(super) servers: BTreeMap<String, Pod>,
+    /// Dashboards'.
+    pub(super) dashboards: Vec<Pod>,
+    /// Proxies'.
+    pub(super) proxies: Vec<Pod>,
+}
+
+/// What was found and done.
+#[derive(Debug)]
+pub(super) struct Topology {
+    /// What the active dashboard says; why there is none otherwise.
+    pub(super) stats: Result<Box<Stats>, String>,
+    /// The pod of the active dashboard.
+    pub(super) active: Option<String>,
+    /// The plan that was made of it.
+    pub(super) plan: Plan,
+    /// Steps that were taken.
+    pub(super) taken: Vec<Step>,
+    /// Steps that failed, each with the dashboard's words.
+    pub(super) failed: Vec<(Step, ClientError)>,
+}
+
+/// Reads the cluster's pods from the API server.
+pub(super) async fn read_pods(client: &Client, cluster: &Cluster) -> Result<Pods, Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
+    let selector = labels::as_selector(&labels::of_cluster(&cluster.name));
+    let list = api
+        .list(&ListParams::default().labels(&selector))
+        .await
+        .map_err(Error::kube("listing Pods"))?;
+    let mut pods = Pods::default();
+    for pod in list {
+        match pod.labels().get("app.kubernetes.io/component").map(String::as_str) {
+            Some(part) if part == Component::Server.as_str() => {
+                pods.servers.insert(pod.name_any(), pod);
+            }
+            Some(part) if part == Component::Dashboard.as_str() => pods.dashboards.push(pod),
+            Some(part) if part == Component::Proxy.as_str() => pods.proxies.push(pod),
+            _ => {}
+        }
+    }
+    Ok(pods)
+}
+
+/// One round: read, plan, ask.
+pub(super) async fn drive(
+    client: &Client,
+    http: &Http,
+    cluster: &Cluster,
+    bootstrapped: bool,
+    pods: &Pods,
+) -> Result<Topology, Error> {
+    let dashboard = DashboardClient::new(http.clone(), cluster.dashboard_addrs(), cluster.product.clone());
+    let overview = match dashboard.overview().await {
+        Ok(overview) => overview,
+        Err(error) => {
+            let cause = error.cause().map_or_else(|| error.to_string(), str::to_owned);
+            return Ok(Topology::without_dashboard(cause));
+        }
+    };
+    if overview.model.product_name != cluster.product.as_str() {
+        let other = &overview.model.product_name;
+        return Ok(Topology::without_dashboard(format!(
+            "the dashboard serves product {other}, not {}",
+            cluster.product
+        )));
+    }
+    let active = label_active(client, cluster, pods, &overview).await?;
+    let stats = overview.stats;
+    let observed = Observed {
+        stats: &stats,
+        bootstrapped,
+        running: running_servers(cluster, pods),
+        proxies: pods.proxies.iter().filter_map(proxy_pod).collect(),
+    };
+    let plan = plan_topology(&cluster.desired_topology(), &observed);
+    let (taken, failed) = ask(&dashboard, &plan.steps).await;
+    Ok(Topology {
+        stats: Ok(Box::new(stats)),
+        active,
+        plan,
+        taken,
+        failed,
+    })
+}
+
+impl Topology {
+    fn without_dashboard(cause: String) -> Self {
+        Self {
+            stats: Err(cause),
+            active: None,
+            plan: Plan::default(),
+            taken: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+}
+
+/// Asks for each step. What a failed step was about is left alone until the next round; other groups go on.
+async fn ask(dashboard: &DashboardClient, steps: &[Step]) -> (Vec<Step>, Vec<(Step, ClientError)>) {
+    let (mut taken, mut failed) = (Vec::new(), Vec::new());
+    let mut stopped = BTreeSet::new();
+    for step in steps {
+        let group = match step {
+            Step::CreateGroup(group) | Step::AddServer(group, _) | Step::GiveRole(group, _) => Some(*group),
+            _ => None,
+        };
+        if group.is_some_and(|group| stopped.contains(&group)) {
+            continue;
+        }
+        let asked = match step {
+            Step::CreateGroup(group) => dashboard.create_group(*group).await,
+            Step::AddServer(group, server) => dashboard.add_server(*group, server, "").await,
+            Step::GiveRole(_, server) => dashboard.create_sync_action(server).await,
+            Step::AssignSlots(slots) => dashboard.assign_slots(slots).await,
+            Step::BringProxyOnline(_, admin_addr) => dashboard.online_proxy(admin_addr).await,
+            // Its pod is gone: there is nobody left who could be asked to end.
+            Step::ForgetProxy(_, token) => dashboard.remove_proxy(token, true).await,
+        };
+        match asked {
+            Ok(()) => taken.push(step.clone()),
+            Err(error) => {
+                stopped.extend(group);
+                failed.push((step.clone(), error));
+            }
+        }
+    }
+    (taken, failed)
+}
+
+/// Puts the label that the Service of the active dashboard selects onto that pod, and takes it from the others.
+async fn label_active(
+    client: &Client,
+    cluster: &Cluster,
+    pods: &Pods,
+    overview: &Overview,
+) -> Result<Option<String>, Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
+    let host = overview.model.admin_addr.split(['.', ':']).next().unwrap_or_default();
+    for pod in &pods.dashboards {
+        let name = pod.name_any();
+        let has = pod
+            .labels()
+            .get(DASHBOARD_ROLE_LABEL)
+            .is_some_and(|role| role == ACTIVE);
+        let should = name == host;
+        if has != should {
+            let role = should.then_some(ACTIVE);
+            let patch = serde_json::json!({"metadata": {"labels": {DASHBOARD_ROLE_LABEL: role}}});
+            let params = PatchParams {
+                field_manager: Some(MANAGER.to_owned()),
+                ..PatchParams::default()
+            };
+            match api.patch_metadata(&name, &params, &Patch::Merge(patch)).await {
+                Ok(_) => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
+                Err(error) => return Err(Error::kube(format!("labelling Pod {name}"))(error)),
+            }
+        }
+    }
+    Ok(pods
+        .dashboards
+        .iter()
+        .map(ResourceExt::name_any)
+        .find(|name| name == host))
+}
+
+fn running_servers(cluster: &Cluster, pods: &Pods) -> BTreeSet<crate::model::HostPort> {
+    pods.servers
+        .iter()
+        .filter(|(_, pod)| runs(pod))
+        .filter_map(|(name, _)| cluster.server_addr(name))
+        .collect()
+}
+
+/// Whether a pod's container runs and is not about to end.
+pub(super) fn runs(pod: &Pod) -> bool {
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let running = statuses.is_some_and(|list| {
+        !list.is_empty()
+            && list
+                .iter()
+                .all(|c| c.state.as_ref().is_some_and(|state| state.running.is_some()))
+    });
+    running && pod.metadata.deletion_timestamp.is_none()
+}
+
+/// Whether a pod counts as Ready.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
+}
+
+fn proxy_pod(pod: &Pod) -> Option<ProxyPod> {
+    let ip = pod.status.as_ref()?.pod_ip.as_ref()?;
+    let host = if ip.contains(':') {
+        format!("[{ip}]")
+    } else {
+        ip.clone()
+    };
+    Some(ProxyPod {
+        name: pod.name_any(),
+        admin_addr: format!("{host}:{PROXY_ADMIN_PORT}"),
+        running: runs(pod),
+    })
+}

@@ -1,0 +1,9 @@
+//! Pure planners: values in, values out. No I/O, no clock, no Kubernetes.
+
+mod server_state;
+mod slots;
+mod topology;
+
+pub use server_state::ServerState;
+pub use slots::even_owner;
+pub use topology::{Desired, DesiredGroup, Observed, Plan, Problem, ProblemReason, ProxyPod, Step, plan_topology};

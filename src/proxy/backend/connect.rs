@@ -1,0 +1,104 @@
+use std::io;
+use std::time::Duration;
+
+use rand::RngExt;
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::login::{LoginError, log_in};
+use crate::model::HostPort;
+use crate::proxy::resp::Protocol;
+use crate::proxy::worker::Settings;
+
+/// Most that each of looking up, connecting and logging in may take.
+const STEP_TIMEOUT: Duration = Duration::from_secs(1);
+/// How many of a name's addresses are tried.
+const MAX_ADDRESSES: usize = 4;
+
+/// Why a server can't be used now. Each is worth another try.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectError {
+    #[error("the name {0} can't be resolved: {1}")]
+    Lookup(String, io::Error),
+    #[error("no answer to {0} within {STEP_TIMEOUT:?}")]
+    Slow(&'static str),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Login(#[from] LoginError),
+}
+
+/// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses.
+pub(super) async fn connect(
+    addr: &HostPort,
+    protocol: Protocol,
+    settings: &Settings,
+) -> Result<TcpStream, ConnectError> {
+    let lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
+    let found = timeout(STEP_TIMEOUT, tokio::net::lookup_host((addr.host(), addr.port()))).await;
+    let addresses: Vec<_> = found
+        .map_err(|_| ConnectError::Slow("the lookup of its name"))?
+        .map_err(lookup)?
+        .take(MAX_ADDRESSES)
+        .collect();
+    let mut last = lookup(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
+    for address in addresses {
+        let mut socket = match timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => {
+                last = error.into();
+                continue;
+            }
+            Err(_) => {
+                last = ConnectError::Slow("connecting");
+                continue;
+            }
+        };
+        socket.set_nodelay(true)?;
+        if let Some(period) = settings.backend_keepalive {
+            SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
+        }
+        timeout(
+            STEP_TIMEOUT,
+            log_in(&mut socket, addr, protocol, &settings.product_auth),
+        )
+        .await
+        .map_err(|_| ConnectError::Slow("the login"))??;
+        return Ok(socket);
+    }
+    Err(last)
+}
+
+/// Pauses between tries: none, then 50 ms doubling to 1 s, each shortened at random so that proxies do not come all at once.
+#[derive(Debug, Default)]
+pub(super) struct Backoff {
+    tries: u32,
+}
+
+impl Backoff {
+    pub(super) fn next_pause(&mut self) -> Duration {
+        let tries = self.tries;
+        self.tries = tries.saturating_add(1);
+        if tries == 0 {
+            return Duration::ZERO;
+        }
+        let full = Duration::from_millis(50 << (tries - 1).min(5)).min(Duration::from_secs(1));
+        full.mul_f64(rand::rng().random_range(0.5..=1.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_to_a_second() {
+        let mut backoff = Backoff::default();
+        assert_eq!(backoff.next_pause(), Duration::ZERO);
+        let pauses: Vec<_> = (0..40).map(|_| backoff.next_pause()).collect();
+        assert!(pauses[0] <= Duration::from_millis(50) && pauses[0] >= Duration::from_millis(25));
+        assert!(pauses.iter().all(|pause| *pause <= Duration::from_secs(1)));
+        assert!(pauses[39] >= Duration::from_millis(500));
+    }
+}

@@ -1,0 +1,329 @@
+//! A server's shared connection: the requests of all clients of one worker in one pipeline.
+
+mod connect;
+mod login;
+mod pipeline;
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+use tracing::{debug, info, warn};
+
+use self::connect::Backoff;
+use self::pipeline::Pipeline;
+pub(super) use self::pipeline::{Part, Ticket};
+use super::resp::Protocol;
+use super::session::Client;
+use super::worker::{Bell, Outcome, Worker};
+use crate::model::HostPort;
+
+/// How long requests wait for a connection that was lost before they fail.
+const HOLD: Duration = Duration::from_secs(2);
+/// How many bytes wait for a server before its clients are no longer read.
+const MAX_WAITING_BYTES: usize = 16 << 20;
+/// A connection that lived so long did not fail at once, so the next may be tried without a pause.
+const PROVEN: Duration = Duration::from_secs(1);
+
+/// The reply to requests that a lost connection left without one, and to those that found none. The text is Codis'.
+const CONNECTION_LOST: &[u8] = b"-ERR handle response, backend conn reset\r\n";
+
+/// Whether a request can be given to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Admit {
+    /// Now.
+    Yes,
+    /// Not yet: it is being opened, or full.
+    Later,
+    /// No: it could not be opened for a while.
+    No,
+}
+
+/// A server's connection, and the task that keeps it open.
+#[derive(Debug)]
+pub(super) struct Backend {
+    addr: HostPort,
+    protocol: Protocol,
+    max_pipeline: usize,
+    pipeline: RefCell<Pipeline>,
+    socket: RefCell<Option<Rc<TcpStream>>>,
+    /// Since when it is open, or not.
+    since: Cell<Instant>,
+    dirty: Cell<bool>,
+    wants_write: Cell<bool>,
+    /// Why the connection has to be closed.
+    doomed: RefCell<Option<String>>,
+    retired: Cell<bool>,
+    closed: Cell<bool>,
+    bell: Bell,
+    parked: RefCell<Vec<Rc<Client>>>,
+}
+
+enum Event {
+    Readable,
+    Writable,
+    Doomed(String),
+    Retired,
+}
+
+impl Backend {
+    /// Begins to connect.
+    pub(super) fn open(worker: &Rc<Worker>, addr: HostPort, protocol: Protocol) -> Rc<Self> {
+        let backend = Rc::new(Self {
+            addr,
+            protocol,
+            max_pipeline: worker.settings.backend_max_pipeline,
+            pipeline: RefCell::default(),
+            socket: RefCell::default(),
+            since: Cell::new(Instant::now()),
+            dirty: Cell::new(false),
+            wants_write: Cell::new(false),
+            doomed: RefCell::default(),
+            retired: Cell::new(false),
+            closed: Cell::new(false),
+            bell: Bell::default(),
+            parked: RefCell::default(),
+        });
+        worker.router.watch(&backend);
+        tokio::task::spawn_local(backend.clone().keep_open(worker.clone()));
+        backend
+    }
+
+    /// No slot is routed here any more: the connection is closed when nothing is under way.
+    pub(super) fn retire(&self) {
+        self.retired.set(true);
+        self.bell.ring();
+    }
+
+    /// Whether a request can be given to it now.
+    pub(super) fn admit(&self, now: Instant) -> Admit {
+        if self.socket.borrow().is_none() {
+            return if now.duration_since(self.since.get()) < HOLD {
+                Admit::Later
+            } else {
+                Admit::No
+            };
+        }
+        let pipeline = self.pipeline.borrow();
+        let full = pipeline.under_way() >= self.max_pipeline || pipeline.out.len() > MAX_WAITING_BYTES;
+        if full { Admit::Later } else { Admit::Yes }
+    }
+
+    /// Has the client go on when something changes here.
+    pub(super) fn park(&self, client: &Rc<Client>) {
+        self.parked.borrow_mut().push(client.clone());
+    }
+
+    /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
+    pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        self.pipeline.borrow_mut().push(worker.now(), ticket, write);
+        if !self.dirty.replace(true) {
+            worker.turn.add_backend(self);
+        }
+    }
+
+    /// The turn's one write.
+    pub(super) fn flush(&self) {
+        self.dirty.set(false);
+        if self.wants_write.get() {
+            return;
+        }
+        let Some(socket) = self.socket.borrow().clone() else {
+            return;
+        };
+        self.write(&socket);
+    }
+
+    fn write(&self, socket: &TcpStream) {
+        let mut pipeline = self.pipeline.borrow_mut();
+        match pipeline.write_to(socket) {
+            Ok(()) => {
+                let more = !pipeline.out.is_empty();
+                if self.wants_write.replace(more) != more {
+                    self.bell.ring();
+                }
+            }
+            Err(error) => self.doom(error.to_string()),
+        }
+    }
+
+    fn doom(&self, reason: String) {
+        self.doomed.borrow_mut().get_or_insert(reason);
+        self.bell.ring();
+    }
+
+    /// Looks for time-outs, and whether an idle connection still works.
+    pub(super) fn tick(self: &Rc<Self>, worker: &Worker, now: Instant) {
+        if self.socket.borrow().is_none() {
+            if now.duration_since(self.since.get()) >= HOLD {
+                self.wake_parked();
+            }
+            return;
+        }
+        let settings = &worker.settings;
+        let pipeline = self.pipeline.borrow();
+        if pipeline
+            .silent_for(now)
+            .is_some_and(|silent| silent > settings.backend_recv_timeout)
+        {
+            let reason = format!("no reply within {:?}", settings.backend_recv_timeout);
+            drop(pipeline);
+            self.doom(reason);
+        } else if pipeline
+            .stuck_for(now)
+            .is_some_and(|stuck| stuck > settings.backend_send_timeout)
+        {
+            let reason = format!("took no bytes within {:?}", settings.backend_send_timeout);
+            drop(pipeline);
+            self.doom(reason);
+        } else if settings
+            .backend_ping_period
+            .is_some_and(|period| pipeline.idle_for(now).is_some_and(|idle| idle >= period))
+        {
+            drop(pipeline);
+            self.send(worker, Ticket::ping(now), |out| {
+                out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n")
+            });
+        }
+    }
+
+    async fn keep_open(self: Rc<Self>, worker: Rc<Worker>) {
+        let mut backoff = Backoff::default();
+        let mut last_error = String::new();
+        while !self.retired.get() {
+            match connect::connect(&self.addr, self.protocol, &worker.settings).await {
+                Ok(socket) => {
+                    info!(server = %self.addr, protocol = self.protocol.version(), "connected");
+                    last_error.clear();
+                    let opened = worker.refresh_now();
+                    let reason = self.serve(&worker, socket).await;
+                    let lost = self.lost(&worker);
+                    match reason {
+                        Some(reason) => warn!(server = %self.addr, %reason, lost, "connection lost"),
+                        None => debug!(server = %self.addr, "connection closed, no slot needs it"),
+                    }
+                    if opened.elapsed() > PROVEN {
+                        backoff = Backoff::default();
+                    }
+                }
+                Err(error) => {
+                    let error = error.to_string();
+                    if error != last_error {
+                        warn!(server = %self.addr, %error, "can't connect");
+                        last_error = error;
+                    }
+                }
+            }
+            tokio::time::sleep(backoff.next_pause()).await;
+        }
+        self.closed.set(true);
+        self.wake_parked();
+    }
+
+    /// Whether it was retired and nothing is under way any more.
+    pub(super) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    /// Carries requests until the connection has to be closed. Why; `None` when it is not needed any more.
+    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, socket: TcpStream) -> Option<String> {
+        let socket = Rc::new(socket);
+        let now = worker.refresh_now();
+        self.pipeline.borrow_mut().restart(now);
+        self.doomed.borrow_mut().take();
+        self.wants_write.set(false);
+        self.since.set(now);
+        *self.socket.borrow_mut() = Some(socket.clone());
+        self.wake_parked();
+        loop {
+            match self.next_event(&socket).await {
+                Event::Readable => {
+                    if let Err(reason) = self.read(worker, &socket) {
+                        return Some(reason);
+                    }
+                }
+                Event::Writable => self.write(&socket),
+                Event::Doomed(reason) => return Some(reason),
+                Event::Retired => return None,
+            }
+        }
+    }
+
+    async fn next_event(&self, socket: &TcpStream) -> Event {
+        std::future::poll_fn(|cx| {
+            self.bell.answered(cx);
+            if let Some(reason) = self.doomed.borrow_mut().take() {
+                return Poll::Ready(Event::Doomed(reason));
+            }
+            if self.retired.get() && self.pipeline.borrow().under_way() == 0 {
+                return Poll::Ready(Event::Retired);
+            }
+            if self.wants_write.get() && socket.poll_write_ready(cx).is_ready() {
+                return Poll::Ready(Event::Writable);
+            }
+            socket.poll_read_ready(cx).map(|_| Event::Readable)
+        })
+        .await
+    }
+
+    fn read(&self, worker: &Rc<Worker>, socket: &TcpStream) -> Result<(), String> {
+        let mut buffer = worker.buffer.borrow_mut();
+        let read = match socket.try_read(&mut buffer) {
+            Ok(0) => return Err("closed by the server".to_owned()),
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if read < buffer.len() {
+            // A short read emptied the socket: asking it once more would cost a system call.
+            let _ = socket.try_io(tokio::io::Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+        }
+        let now = worker.refresh_now();
+        let mut pipeline = self.pipeline.borrow_mut();
+        let result = pipeline.receive(now, &buffer[..read], |ticket, reply| deliver(worker, ticket, reply));
+        let room = pipeline.under_way() < self.max_pipeline / 4 * 3 && pipeline.out.len() < MAX_WAITING_BYTES / 2;
+        drop(pipeline);
+        if room && !self.parked.borrow().is_empty() {
+            self.wake_parked();
+        }
+        result.map_err(|error| error.to_string())
+    }
+
+    /// Fails what was under way: it may have been carried out, or not. How much that was.
+    fn lost(&self, worker: &Rc<Worker>) -> usize {
+        *self.socket.borrow_mut() = None;
+        self.since.set(worker.refresh_now());
+        let tickets = self.pipeline.borrow_mut().abandon();
+        let lost = tickets.len();
+        for ticket in tickets {
+            if let Some(client) = ticket.client.clone() {
+                client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed);
+            }
+        }
+        self.wake_parked();
+        lost
+    }
+
+    fn wake_parked(&self) {
+        for client in self.parked.borrow_mut().drain(..) {
+            client.wake();
+        }
+    }
+}
+
+fn deliver(worker: &Rc<Worker>, ticket: Ticket, reply: &[u8]) {
+    let Some(client) = ticket.client.clone() else { return };
+    let outcome = match reply.first() {
+        Some(b'-' | b'!') => {
+            worker.figures.record_server_error();
+            Outcome::Error
+        }
+        _ => Outcome::Answered,
+    };
+    client.complete(worker, ticket, reply, outcome);
+}

@@ -1,0 +1,250 @@
+use std::collections::VecDeque;
+use std::io;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::net::TcpStream;
+
+use crate::model::SlotId;
+use crate::proxy::command::CommandId;
+use crate::proxy::outbox::Outbox;
+use crate::proxy::resp::{ReplyError, ReplyScanner};
+use crate::proxy::session::Client;
+
+/// Who waits for a reply.
+#[derive(Debug)]
+pub(in crate::proxy) struct Ticket {
+    /// `None`: nobody, it was a ping.
+    pub(in crate::proxy) client: Option<Rc<Client>>,
+    /// Which of the client's requests.
+    pub(in crate::proxy) sequence: u64,
+    /// The whole of it, or one part.
+    pub(in crate::proxy) part: Part,
+    /// For the figures.
+    pub(in crate::proxy) command: CommandId,
+    /// When it was read from the client.
+    pub(in crate::proxy) since: Instant,
+}
+
+/// What of a client's request was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::proxy) enum Part {
+    /// All; its keys lie in this slot.
+    Whole(SlotId),
+    /// One part of a split request, which knows the slots.
+    Split(u32),
+}
+
+impl Ticket {
+    /// A ping of the proxy's own.
+    pub(super) fn ping(now: Instant) -> Self {
+        Self {
+            client: None,
+            sequence: 0,
+            part: Part::Split(0),
+            command: 0,
+            since: now,
+        }
+    }
+}
+
+/// Requests on their way to a server, and those that wait for its replies.
+#[derive(Debug, Default)]
+pub(super) struct Pipeline {
+    pub(super) out: Outbox,
+    waiting: VecDeque<Ticket>,
+    /// The beginning of a reply whose end has not arrived.
+    input: Vec<u8>,
+    scanner: ReplyScanner,
+    /// When the last bytes came, or the first request was sent after all were answered.
+    heard: Option<Instant>,
+    /// When the socket last took bytes, or the first were given to it.
+    taken: Option<Instant>,
+}
+
+impl Pipeline {
+    /// How many requests wait for replies.
+    pub(super) fn under_way(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A new connection.
+    pub(super) fn restart(&mut self, now: Instant) {
+        *self = Self {
+            heard: Some(now),
+            taken: Some(now),
+            ..Self::default()
+        };
+    }
+
+    /// Appends a request.
+    pub(super) fn push(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.waiting.is_empty() {
+            self.heard = Some(now);
+        }
+        if self.out.is_empty() {
+            self.taken = Some(now);
+        }
+        write(self.out.tail());
+        self.waiting.push_back(ticket);
+    }
+
+    /// One write of all there is.
+    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<()> {
+        if self.out.write_to(socket)? > 0 && !self.out.is_empty() {
+            self.taken = Some(Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Takes what came, and gives each whole reply to the one who waits for it.
+    ///
+    /// # Errors
+    /// When it is no reply, or nobody waits for one: the connection is of no more use.
+    pub(super) fn receive(
+        &mut self,
+        now: Instant,
+        data: &[u8],
+        mut deliver: impl FnMut(Ticket, &[u8]),
+    ) -> Result<(), ReceiveError> {
+        self.heard = Some(now);
+        if self.input.is_empty() {
+            let used = scan(&mut self.scanner, &mut self.waiting, data, &mut deliver)?;
+            self.input.extend_from_slice(&data[used..]);
+        } else {
+            self.input.extend_from_slice(data);
+            let used = scan(&mut self.scanner, &mut self.waiting, &self.input, &mut deliver)?;
+            if used == self.input.len() && self.input.capacity() > 256 << 10 {
+                self.input = Vec::new();
+            } else {
+                self.input.drain(..used);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long nothing came although replies are due.
+    pub(super) fn silent_for(&self, now: Instant) -> Option<Duration> {
+        if self.waiting.is_empty() {
+            None
+        } else {
+            self.heard.map(|heard| now.saturating_duration_since(heard))
+        }
+    }
+
+    /// How long the socket took nothing although there is something for it.
+    pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
+        if self.out.is_empty() {
+            None
+        } else {
+            self.taken.map(|taken| now.saturating_duration_since(taken))
+        }
+    }
+
+    /// How long there was nothing to do.
+    pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
+        if self.waiting.is_empty() {
+            self.heard.map(|heard| now.saturating_duration_since(heard))
+        } else {
+            None
+        }
+    }
+
+    /// Gives everything up: who waited.
+    pub(super) fn abandon(&mut self) -> VecDeque<Ticket> {
+        std::mem::take(self).waiting
+    }
+}
+
+/// Why what a server sent can't be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum ReceiveError {
+    #[error(transparent)]
+    NoReply(#[from] ReplyError),
+    #[error("the server sent a reply that nobody asked for")]
+    Unasked,
+}
+
+fn scan(
+    scanner: &mut ReplyScanner,
+    waiting: &mut VecDeque<Ticket>,
+    data: &[u8],
+    deliver: &mut impl FnMut(Ticket, &[u8]),
+) -> Result<usize, ReceiveError> {
+    let mut used = 0;
+    while used < data.len() {
+        let Some(len) = scanner.scan(&data[used..])? else { break };
+        let reply = &data[used..used + len];
+        used += len;
+        // Pushes answer nothing. Nobody on a shared connection asked for one.
+        if reply.first() != Some(&b'>') {
+            deliver(waiting.pop_front().ok_or(ReceiveError::Unasked)?, reply);
+        }
+    }
+    Ok(used)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pipeline_of(requests: usize) -> Pipeline {
+        let mut pipeline = Pipeline::default();
+        for sequence in 0..requests {
+            let ticket = Ticket {
+                sequence: sequence as u64,
+                ..Ticket::ping(Instant::now())
+            };
+            pipeline.push(Instant::now(), ticket, |out| out.extend_from_slice(b"x"));
+        }
+        pipeline
+    }
+
+    #[test]
+    fn replies_go_to_those_who_wait_in_order_however_they_arrive() {
+        let data = b"+a\r\n>1\r\n+push\r\n$3\r\nb\r\n\r\n*1\r\n:7\r\n";
+        for step in 1..data.len() {
+            let (mut pipeline, mut got) = (pipeline_of(3), Vec::new());
+            for chunk in data.chunks(step) {
+                pipeline
+                    .receive(Instant::now(), chunk, |ticket, reply| {
+                        got.push((ticket.sequence, reply.to_vec()))
+                    })
+                    .unwrap();
+            }
+            assert_eq!(
+                got,
+                [
+                    (0, b"+a\r\n".to_vec()),
+                    (1, b"$3\r\nb\r\n\r\n".to_vec()),
+                    (2, b"*1\r\n:7\r\n".to_vec())
+                ]
+            );
+            assert_eq!(pipeline.under_way(), 0);
+        }
+    }
+
+    #[test]
+    fn replies_that_nobody_asked_for_are_an_error() {
+        let result = pipeline_of(1).receive(Instant::now(), b"+a\r\n+b\r\n", |_, _| {});
+        assert_eq!(result, Err(ReceiveError::Unasked));
+    }
+
+    #[test]
+    fn silence_counts_only_while_a_reply_is_due() {
+        let mut pipeline = Pipeline::default();
+        let begin = Instant::now();
+        pipeline.restart(begin);
+        let later = begin + Duration::from_secs(9);
+        assert_eq!(
+            (pipeline.silent_for(later), pipeline.idle_for(later)),
+            (None, Some(Duration::from_secs(9)))
+        );
+        pipeline.push(later, Ticket::ping(later), |out| out.push(b'x'));
+        assert_eq!(
+            pipeline.silent_for(later + Duration::from_secs(1)),
+            Some(Duration::from_secs(1))
+        );
+        assert_eq!(pipeline.idle_for(later), None);
+    }
+}

@@ -1,0 +1,296 @@
+//! proxy.toml: Codis' keys, and `shutdown_timeout` of ours.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
+
+/// Every key with its default, as `--default-config` prints it.
+pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
+
+/// Keys that are never shown.
+const SECRETS: [&str; 4] = [
+    "product_auth",
+    "session_auth",
+    "jodis_auth",
+    "metrics_report_influxdb_password",
+];
+
+/// Keys that are read and do nothing (yet).
+const WITHOUT_EFFECT: [&str; 22] = [
+    "jodis_name",
+    "jodis_addr",
+    "jodis_timeout",
+    "jodis_compatible",
+    "proxy_max_offheap_size",
+    "proxy_heap_placeholder",
+    "backend_recv_bufsize",
+    "backend_send_bufsize",
+    "backend_primary_only",
+    "backend_primary_parallel",
+    "backend_replica_parallel",
+    "backend_number_databases",
+    "session_recv_bufsize",
+    "session_send_bufsize",
+    "metrics_report_server",
+    "metrics_report_period",
+    "metrics_report_influxdb_server",
+    "metrics_report_influxdb_period",
+    "metrics_report_influxdb_username",
+    "metrics_report_influxdb_database",
+    "metrics_report_statsd_server",
+    "metrics_report_statsd_period",
+];
+
+/// The settings. Fields are the keys of the file; [`DEFAULT_CONFIG`] says what each means.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[allow(missing_docs, reason = "default.toml describes each key")]
+pub struct Config {
+    pub product_name: ProductName,
+    pub product_auth: String,
+    pub session_auth: String,
+    pub admin_addr: String,
+    pub proto_type: ProtoType,
+    pub proxy_addr: String,
+    pub jodis_name: String,
+    pub jodis_addr: String,
+    pub jodis_auth: String,
+    pub jodis_timeout: GoDuration,
+    pub jodis_compatible: bool,
+    pub proxy_datacenter: String,
+    pub proxy_max_clients: u32,
+    pub proxy_max_offheap_size: ByteSize,
+    pub proxy_heap_placeholder: ByteSize,
+    pub backend_ping_period: GoDuration,
+    pub backend_recv_bufsize: ByteSize,
+    pub backend_send_bufsize: ByteSize,
+    pub backend_recv_timeout: GoDuration,
+    pub backend_send_timeout: GoDuration,
+    pub backend_max_pipeline: u32,
+    pub backend_primary_only: bool,
+    pub backend_primary_parallel: u32,
+    pub backend_replica_parallel: u32,
+    pub backend_keepalive_period: GoDuration,
+    pub backend_number_databases: u32,
+    pub session_recv_bufsize: ByteSize,
+    pub session_send_bufsize: ByteSize,
+    pub session_recv_timeout: GoDuration,
+    pub session_send_timeout: GoDuration,
+    pub session_max_pipeline: u32,
+    pub session_keepalive_period: GoDuration,
+    pub session_break_on_failure: bool,
+    pub shutdown_timeout: GoDuration,
+    pub metrics_report_server: String,
+    pub metrics_report_period: GoDuration,
+    pub metrics_report_influxdb_server: String,
+    pub metrics_report_influxdb_period: GoDuration,
+    pub metrics_report_influxdb_username: String,
+    pub metrics_report_influxdb_password: String,
+    pub metrics_report_influxdb_database: String,
+    pub metrics_report_statsd_server: String,
+    pub metrics_report_statsd_period: GoDuration,
+    pub metrics_report_statsd_prefix: String,
+}
+
+/// `proto_type`: how clients connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProtoType {
+    /// IPv6 where there is any, with IPv4 in it.
+    Tcp,
+    /// IPv4 only.
+    Tcp4,
+    /// IPv6 only.
+    Tcp6,
+}
+
+impl ProtoType {
+    /// The text in the file and in the proxy's record.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Tcp4 => "tcp4",
+            Self::Tcp6 => "tcp6",
+        }
+    }
+}
+
+/// Why settings can't be used. Trying again is of no use.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("invalid configuration: {0}")]
+pub struct ConfigError(pub String);
+
+impl Default for Config {
+    fn default() -> Self {
+        #[allow(clippy::expect_used, reason = "a constant; a test reads it")]
+        Self {
+            product_name: "codis-demo".parse().expect("a name"),
+            product_auth: String::new(),
+            session_auth: String::new(),
+            admin_addr: "0.0.0.0:11080".to_owned(),
+            proto_type: ProtoType::Tcp4,
+            proxy_addr: "0.0.0.0:19000".to_owned(),
+            jodis_name: String::new(),
+            jodis_addr: String::new(),
+            jodis_auth: String::new(),
+            jodis_timeout: seconds(20),
+            jodis_compatible: false,
+            proxy_datacenter: String::new(),
+            proxy_max_clients: 1000,
+            proxy_max_offheap_size: ByteSize(1 << 30),
+            proxy_heap_placeholder: ByteSize(256 << 20),
+            backend_ping_period: seconds(5),
+            backend_recv_bufsize: ByteSize(128 << 10),
+            backend_send_bufsize: ByteSize(128 << 10),
+            backend_recv_timeout: seconds(3),
+            backend_send_timeout: seconds(3),
+            backend_max_pipeline: 20480,
+            backend_primary_only: false,
+            backend_primary_parallel: 1,
+            backend_replica_parallel: 1,
+            backend_keepalive_period: seconds(75),
+            backend_number_databases: 16,
+            session_recv_bufsize: ByteSize(128 << 10),
+            session_send_bufsize: ByteSize(64 << 10),
+            session_recv_timeout: seconds(30 * 60),
+            session_send_timeout: seconds(30),
+            session_max_pipeline: 10000,
+            session_keepalive_period: seconds(75),
+            session_break_on_failure: false,
+            shutdown_timeout: seconds(20),
+            metrics_report_server: String::new(),
+            metrics_report_period: seconds(1),
+            metrics_report_influxdb_server: String::new(),
+            metrics_report_influxdb_period: seconds(1),
+            metrics_report_influxdb_username: String::new(),
+            metrics_report_influxdb_password: String::new(),
+            metrics_report_influxdb_database: String::new(),
+            metrics_report_statsd_server: String::new(),
+            metrics_report_statsd_period: seconds(1),
+            metrics_report_statsd_prefix: String::new(),
+        }
+    }
+}
+
+fn seconds(seconds: u64) -> GoDuration {
+    GoDuration(Duration::from_secs(seconds))
+}
+
+impl Config {
+    /// Reads proxy.toml.
+    ///
+    /// # Errors
+    /// When it is no TOML, or a key is unknown or has a value that it can't have; the error names the key.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError(error.to_string().trim_end().to_owned()))?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks what types alone can't say.
+    ///
+    /// # Errors
+    /// Names the key and what it has to be.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let fail = |key: &str, what: &str| Err(ConfigError(format!("{key}: {what}")));
+        for (key, addr) in [("admin_addr", &self.admin_addr), ("proxy_addr", &self.proxy_addr)] {
+            if let Err(error) = addr.parse::<HostPort>() {
+                return fail(key, &error.to_string());
+            }
+        }
+        let at_least_one = [
+            ("proxy_max_clients", self.proxy_max_clients),
+            ("backend_max_pipeline", self.backend_max_pipeline),
+            ("session_max_pipeline", self.session_max_pipeline),
+            ("backend_primary_parallel", self.backend_primary_parallel),
+            ("backend_replica_parallel", self.backend_replica_parallel),
+            ("backend_number_databases", self.backend_number_databases),
+        ];
+        if let Some((key, _)) = at_least_one.iter().find(|(_, number)| *number == 0) {
+            return fail(key, "must be 1 or more");
+        }
+        if self.backend_recv_timeout.0 < Duration::from_millis(100) {
+            return fail(
+                "backend_recv_timeout",
+                "must be 100ms or more, or every slow reply would fail",
+            );
+        }
+        if self.backend_send_timeout.0 < Duration::from_millis(100) {
+            return fail("backend_send_timeout", "must be 100ms or more");
+        }
+        Ok(())
+    }
+
+    /// Keys that were set to something else than their default, and do nothing.
+    pub fn without_effect(&self) -> Vec<&'static str> {
+        let (mine, default) = (self.to_json(), Self::default().to_json());
+        WITHOUT_EFFECT
+            .into_iter()
+            .filter(|key| mine.get(key) != default.get(key))
+            .collect()
+    }
+
+    /// All keys but the passwords, as `/proxy` shows them.
+    pub fn shown(&self) -> serde_json::Value {
+        let mut json = self.to_json();
+        if let Some(keys) = json.as_object_mut() {
+            keys.retain(|key, _| !SECRETS.contains(&key.as_str()));
+        }
+        json
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::to_value(self).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn printed_defaults_are_the_defaults() {
+        assert_eq!(Config::parse(DEFAULT_CONFIG).unwrap(), Config::default());
+        let keys: toml::Table = DEFAULT_CONFIG.parse().unwrap();
+        assert_eq!(keys.len(), Config::default().to_json().as_object().unwrap().len());
+    }
+
+    #[test]
+    fn errors_name_the_key() {
+        for (text, key) in [
+            ("nonsense = 1", "nonsense"),
+            ("proxy_addr = \"x\"", "proxy_addr"),
+            ("proxy_max_clients = 0", "proxy_max_clients"),
+            ("proxy_max_clients = -1", "proxy_max_clients"),
+            ("backend_recv_timeout = \"1ms\"", "backend_recv_timeout"),
+            ("session_recv_timeout = \"x\"", "session_recv_timeout"),
+            ("proto_type = \"unix\"", "proto_type"),
+            ("product_name = \"a/b\"", "product_name"),
+        ] {
+            let error = Config::parse(text).unwrap_err().to_string();
+            assert!(error.contains(key), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn passwords_are_not_shown() {
+        let text = "product_auth = \"s3cret\"\nsession_auth = \"s3cret\"\njodis_auth = \"s3cret\"\nmetrics_report_influxdb_password = \"s3cret\"";
+        let shown = Config::parse(text).unwrap().shown().to_string();
+        assert!(
+            !shown.contains("s3cret") && shown.contains("backend_recv_timeout"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn settings_without_effect_are_told() {
+        assert!(Config::default().without_effect().is_empty());
+        assert_eq!(
+            Config::parse("proxy_heap_placeholder = 0").unwrap().without_effect(),
+            ["proxy_heap_placeholder"]
+        );
+    }
+}

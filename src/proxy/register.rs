@@ -1,0 +1,97 @@
+//! How the proxy makes itself known to its dashboard, and leaves it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::RngExt;
+use tracing::{info, warn};
+
+use super::state::Proxy;
+use crate::client::{ClientError, DashboardClient, Http};
+
+/// Longest that a call to a dashboard takes; bringing a proxy online makes the dashboard call back.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest pause between tries.
+const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// Longest that leaving takes.
+pub(super) const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The dashboard serves another product: no try will change that.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the dashboard at {addrs} serves product {theirs:?}, this proxy is configured for {ours:?}; correct product_name or --dashboard"
+)]
+pub struct WrongProduct {
+    addrs: String,
+    ours: String,
+    theirs: String,
+}
+
+/// The dashboard's instances at these addresses.
+///
+/// # Errors
+/// When the HTTP library can't be set up.
+pub(super) fn dashboard(addrs: &[String], proxy: &Proxy) -> Result<DashboardClient, ClientError> {
+    Ok(DashboardClient::new(
+        Http::new(CALL_TIMEOUT)?,
+        addrs.to_vec(),
+        proxy.config().product_name.clone(),
+    ))
+}
+
+/// Asks the dashboard to bring this proxy online, until it did. Unlike Codis it never gives up: in Kubernetes the
+/// dashboard may come long after.
+///
+/// # Errors
+/// Only when the dashboard serves another product.
+pub(super) async fn register(proxy: Arc<Proxy>, dashboard: DashboardClient) -> Result<(), WrongProduct> {
+    let mut pause = Duration::from_millis(100);
+    let mut last_error = String::new();
+    loop {
+        match try_once(&proxy, &dashboard).await? {
+            Ok(()) => {
+                info!(dashboard = ?dashboard.addrs(), "registered");
+                return Ok(());
+            }
+            Err(error) => {
+                let error = error.to_string();
+                if error != last_error {
+                    warn!(%error, "can't register at the dashboard yet, trying again");
+                    last_error = error;
+                }
+            }
+        }
+        if proxy.is_closed() {
+            return Ok(());
+        }
+        tokio::time::sleep(pause.mul_f64(rand::rng().random_range(0.7..=1.0))).await;
+        pause = (pause * 2).min(MAX_PAUSE);
+    }
+}
+
+async fn try_once(proxy: &Proxy, dashboard: &DashboardClient) -> Result<Result<(), ClientError>, WrongProduct> {
+    let ours = &proxy.config().product_name;
+    let model = match dashboard.model().await {
+        Ok(model) => model,
+        Err(error) => return Ok(Err(error)),
+    };
+    let theirs = model.product_name.to_string();
+    if theirs != ours.as_str() {
+        return Err(WrongProduct {
+            addrs: dashboard.addrs().join(","),
+            ours: ours.to_string(),
+            theirs,
+        });
+    }
+    Ok(dashboard.online_proxy(&proxy.record().admin_addr).await)
+}
+
+/// Has the dashboard forget this proxy, so that it no longer waits for its acknowledgements. Call it when no request can
+/// be sent on any more.
+pub(super) async fn leave(proxy: &Proxy, dashboard: &DashboardClient) {
+    match tokio::time::timeout(LEAVE_TIMEOUT, dashboard.remove_proxy(&proxy.record().token, false)).await {
+        Ok(Ok(())) => info!("left the dashboard"),
+        Ok(Err(error)) => warn!(%error, "could not leave the dashboard; its record of this proxy stays"),
+        Err(_) => warn!("could not leave the dashboard within {LEAVE_TIMEOUT:?}; its record of this proxy stays"),
+    }
+}

@@ -1,0 +1,199 @@
+//! Where slots are, as one worker sees it.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::backend::Backend;
+use super::resp::Protocol;
+use super::session::Client;
+use super::worker::Worker;
+use crate::model::{HostPort, SLOT_COUNT, Slot, SlotId};
+
+/// A server that slots are routed to, with its connections.
+#[derive(Debug)]
+pub(super) struct Server {
+    addr: HostPort,
+    resp2: Rc<Backend>,
+    resp3: OnceCell<Rc<Backend>>,
+}
+
+/// Where a request for a slot goes now.
+#[derive(Debug)]
+pub(super) enum Route {
+    /// To this server.
+    Open(Rc<Server>),
+    /// Nowhere yet: the slot is locked, or what was sent by its former routing is not answered.
+    Held,
+    /// Nowhere: it has no server.
+    Offline,
+}
+
+#[derive(Debug, Default)]
+struct SlotRoute {
+    server: Option<Rc<Server>>,
+    locked: bool,
+}
+
+/// The routes of all slots.
+#[derive(Debug)]
+pub(super) struct Router {
+    routes: RefCell<Vec<SlotRoute>>,
+    under_way: Vec<Cell<u32>>,
+    /// Slots whose former routing still has something under way.
+    emptying: Vec<Cell<bool>>,
+    servers: RefCell<HashMap<HostPort, Rc<Server>>>,
+    /// All connections to servers, those included that end when what is under way was answered.
+    backends: RefCell<Vec<Rc<Backend>>>,
+    /// Clients whose next request waits for a slot.
+    parked: RefCell<Vec<Rc<Client>>>,
+    fills: RefCell<Vec<Fill>>,
+}
+
+/// A push that waits for its slots to be empty of what was sent by their former routing.
+#[derive(Debug)]
+struct Fill {
+    waits_for: Vec<SlotId>,
+    done: oneshot::Sender<()>,
+}
+
+impl Default for Router {
+    fn default() -> Self {
+        Self {
+            routes: RefCell::new((0..SLOT_COUNT).map(|_| SlotRoute::default()).collect()),
+            under_way: vec![Cell::new(0); SLOT_COUNT],
+            emptying: vec![Cell::new(false); SLOT_COUNT],
+            servers: RefCell::default(),
+            backends: RefCell::default(),
+            parked: RefCell::default(),
+            fills: RefCell::default(),
+        }
+    }
+}
+
+impl Server {
+    fn new(worker: &Rc<Worker>, addr: HostPort) -> Rc<Self> {
+        let resp2 = Backend::open(worker, addr.clone(), Protocol::Resp2);
+        Rc::new(Self {
+            addr,
+            resp2,
+            resp3: OnceCell::new(),
+        })
+    }
+
+    /// The connection for clients that speak `protocol`; the one for RESP3 is opened when the first asks.
+    pub(super) fn backend(&self, worker: &Rc<Worker>, protocol: Protocol) -> &Rc<Backend> {
+        match protocol {
+            Protocol::Resp2 => &self.resp2,
+            Protocol::Resp3 => self
+                .resp3
+                .get_or_init(|| Backend::open(worker, self.addr.clone(), protocol)),
+        }
+    }
+
+    fn backends(&self) -> impl Iterator<Item = &Rc<Backend>> {
+        std::iter::once(&self.resp2).chain(self.resp3.get())
+    }
+}
+
+impl Router {
+    /// Where a request for `slot` goes.
+    pub(super) fn route(&self, slot: SlotId) -> Route {
+        let routes = self.routes.borrow();
+        let route = &routes[slot.index()];
+        if route.locked || self.emptying[slot.index()].get() {
+            return Route::Held;
+        }
+        route.server.clone().map_or(Route::Offline, Route::Open)
+    }
+
+    /// A request for `slot` was given to its server's connection.
+    pub(super) fn begun(&self, slot: SlotId) {
+        let under_way = &self.under_way[slot.index()];
+        under_way.set(under_way.get() + 1);
+    }
+
+    /// A request for `slot` was answered.
+    pub(super) fn ended(&self, slot: SlotId) {
+        let under_way = &self.under_way[slot.index()];
+        under_way.set(under_way.get().saturating_sub(1));
+        if under_way.get() == 0 && self.emptying[slot.index()].replace(false) {
+            self.emptied();
+        }
+    }
+
+    /// Has the client go on when any slot's routing changes.
+    pub(super) fn park(&self, client: &Rc<Client>) {
+        self.parked.borrow_mut().push(client.clone());
+    }
+
+    /// Takes a push over.
+    pub(super) fn fill(&self, worker: &Rc<Worker>, slots: &[Slot], done: oneshot::Sender<()>) {
+        {
+            let mut routes = self.routes.borrow_mut();
+            let mut servers = self.servers.borrow_mut();
+            for slot in slots {
+                let route = &mut routes[slot.id.index()];
+                let moved = route.server.as_ref().map(|server| &server.addr) != slot.backend_addr.as_ref();
+                if moved {
+                    route.server = slot.backend_addr.as_ref().map(|addr| {
+                        servers
+                            .entry(addr.clone())
+                            .or_insert_with(|| Server::new(worker, addr.clone()))
+                            .clone()
+                    });
+                }
+                route.locked = slot.locked;
+                if (moved || slot.locked) && self.under_way[slot.id.index()].get() > 0 {
+                    self.emptying[slot.id.index()].set(true);
+                }
+            }
+            servers.retain(|_, server| {
+                let routed = Rc::strong_count(server) > 1;
+                if !routed {
+                    server.backends().for_each(|backend| backend.retire());
+                }
+                routed
+            });
+        }
+        let waits_for = slots.iter().map(|slot| slot.id).collect();
+        self.fills.borrow_mut().push(Fill { waits_for, done });
+        self.emptied();
+    }
+
+    /// Acknowledges pushes whose slots are empty, and has clients look again.
+    fn emptied(&self) {
+        let mut fills = self.fills.borrow_mut();
+        for fill in fills.iter_mut() {
+            fill.waits_for.retain(|slot| self.emptying[slot.index()].get());
+        }
+        for fill in fills.extract_if(.., |fill| fill.waits_for.is_empty()) {
+            let _ = fill.done.send(());
+        }
+        self.wake_parked();
+    }
+
+    fn wake_parked(&self) {
+        for client in self.parked.borrow_mut().drain(..) {
+            client.wake();
+        }
+    }
+
+    /// Takes a connection into the care of [`Router::tick`], until it is closed.
+    pub(super) fn watch(&self, backend: &Rc<Backend>) {
+        self.backends.borrow_mut().push(backend.clone());
+    }
+
+    /// Looks for time-outs of servers' connections.
+    pub(super) fn tick(&self, worker: &Worker, now: Instant) {
+        self.backends.borrow_mut().retain(|backend| !backend.is_closed());
+        for backend in self.backends.borrow().iter() {
+            backend.tick(worker, now);
+        }
+        // Whoever asked for the push gave up long ago.
+        self.fills.borrow_mut().retain(|fill| !fill.done.is_closed());
+    }
+}

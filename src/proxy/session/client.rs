@@ -1,0 +1,286 @@
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Instant;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+use super::{HARD_LIMIT, MAX_HOLD, Session, Wait};
+use crate::proxy::backend::{Part, Ticket};
+use crate::proxy::worker::{Bell, Outcome, Worker};
+
+/// A client's connection.
+#[derive(Debug)]
+pub(in crate::proxy) struct Client {
+    id: u64,
+    socket: TcpStream,
+    session: RefCell<Session>,
+    dirty: Cell<bool>,
+    wants_write: Cell<bool>,
+    /// To be closed at once, whatever is under way.
+    doomed: Cell<bool>,
+    /// Something that its next request waits for may have happened.
+    woken: Cell<bool>,
+    bell: Bell,
+}
+
+enum Event {
+    Readable,
+    Writable,
+    Woken,
+    Done,
+}
+
+impl Client {
+    /// Takes a connection over.
+    ///
+    /// # Errors
+    /// When the system refuses what is needed of the socket.
+    pub(in crate::proxy) fn new(worker: &Worker, socket: std::net::TcpStream, id: u64) -> io::Result<Rc<Self>> {
+        socket.set_nonblocking(true)?;
+        socket.set_nodelay(true)?;
+        if let Some(period) = worker.settings.session_keepalive {
+            SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
+        }
+        Ok(Rc::new(Self {
+            id,
+            socket: TcpStream::from_std(socket)?,
+            session: RefCell::new(Session::new(id, &worker.settings, worker.now())),
+            dirty: Cell::new(false),
+            wants_write: Cell::new(false),
+            doomed: Cell::new(false),
+            woken: Cell::new(false),
+            bell: Bell::default(),
+        }))
+    }
+
+    /// Its number, unique in the process.
+    pub(in crate::proxy) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Has it look at its waiting request again.
+    pub(in crate::proxy) fn wake(&self) {
+        self.woken.set(true);
+        self.bell.ring();
+    }
+
+    /// Begins nothing new.
+    pub(in crate::proxy) fn drain(&self) {
+        let mut session = self.session.borrow_mut();
+        if session.waits.is_none() {
+            session.closing = true;
+        }
+        drop(session);
+        self.wake();
+    }
+
+    /// A reply came, or never will.
+    pub(in crate::proxy) fn complete(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        ticket: Ticket,
+        reply: &[u8],
+        outcome: Outcome,
+    ) {
+        let mut session = self.session.borrow_mut();
+        match ticket.part {
+            Part::Whole(slot) => {
+                worker.router.ended(slot);
+                worker.figures.record(
+                    ticket.command,
+                    worker.now().saturating_duration_since(ticket.since),
+                    outcome,
+                );
+                session.replies.complete(ticket.sequence, reply);
+            }
+            Part::Split(part) => session.complete_part(worker, ticket.sequence, part, reply, outcome),
+        }
+        if outcome == Outcome::Failed && worker.settings.session_break_on_failure {
+            session.closing = true;
+        }
+        if session.gone {
+            session.replies.out.clear();
+            return;
+        }
+        drop(session);
+        self.mark(worker);
+    }
+
+    fn mark(self: &Rc<Self>, worker: &Worker) {
+        if !self.dirty.replace(true) {
+            worker.turn.add_client(self);
+        }
+    }
+
+    /// The turn's one write.
+    pub(in crate::proxy) fn flush(&self, worker: &Worker) {
+        self.dirty.set(false);
+        if !self.wants_write.get() {
+            self.write(worker);
+        } else if self.session.borrow().replies.backlog() > HARD_LIMIT {
+            self.doom();
+        }
+    }
+
+    fn write(&self, worker: &Worker) {
+        let mut session = self.session.borrow_mut();
+        if session.gone {
+            return;
+        }
+        match session.replies.out.write_to(&self.socket) {
+            Ok(taken) => {
+                if taken > 0 {
+                    session.last_sent = worker.now();
+                }
+                let more = !session.replies.out.is_empty();
+                self.wants_write.set(more);
+                let over = session.replies.backlog() > HARD_LIMIT;
+                let can_go_on = match session.waits {
+                    Some(Wait::Replies) => !session.is_full(&worker.settings),
+                    Some(Wait::AllReplies) => session.replies.under_way() == 0,
+                    Some(Wait::Route) | None => false,
+                };
+                let done = session.closing && !more && session.replies.under_way() == 0;
+                drop(session);
+                if over {
+                    self.doom();
+                } else if can_go_on {
+                    self.wake();
+                } else if more || done {
+                    self.bell.ring();
+                }
+            }
+            Err(_) => {
+                drop(session);
+                self.doom();
+            }
+        }
+    }
+
+    fn doom(&self) {
+        self.doomed.set(true);
+        self.bell.ring();
+    }
+
+    /// Looks for time-outs.
+    pub(in crate::proxy) fn tick(&self, worker: &Worker, now: Instant) {
+        let session = self.session.borrow();
+        let settings = &worker.settings;
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let idle = session.replies.under_way() == 0 && session.waits.is_none();
+        let silent = idle
+            && settings
+                .session_recv_timeout
+                .is_some_and(|limit| since(session.last_read) > limit);
+        let stuck = !session.replies.out.is_empty()
+            && settings
+                .session_send_timeout
+                .is_some_and(|limit| since(session.last_sent) > limit);
+        let held = session.waits_since.is_some_and(|then| since(then) > MAX_HOLD);
+        drop(session);
+        if silent || stuck {
+            self.doom();
+        } else if held {
+            self.wake();
+        }
+    }
+
+    async fn next_event(&self) -> Event {
+        std::future::poll_fn(|cx| {
+            self.bell.answered(cx);
+            if self.doomed.get() {
+                return Poll::Ready(Event::Done);
+            }
+            if self.wants_write.get() && self.socket.poll_write_ready(cx).is_ready() {
+                return Poll::Ready(Event::Writable);
+            }
+            let session = self.session.borrow();
+            if session.closing {
+                let done = session.replies.out.is_empty() && session.replies.under_way() == 0;
+                return if done { Poll::Ready(Event::Done) } else { Poll::Pending };
+            }
+            if session.waits.is_some() {
+                return if self.woken.replace(false) {
+                    Poll::Ready(Event::Woken)
+                } else {
+                    Poll::Pending
+                };
+            }
+            self.socket.poll_read_ready(cx).map(|_| Event::Readable)
+        })
+        .await
+    }
+
+    /// One read. Whether there may be more to read.
+    fn read(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
+        let mut buffer = worker.buffer.borrow_mut();
+        let read = match self.socket.try_read(&mut buffer) {
+            Ok(0) => {
+                // Whoever shut down only its sending half still gets what it asked for.
+                self.session.borrow_mut().closing = true;
+                return false;
+            }
+            Ok(read) => read,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+            Err(_) => {
+                self.doomed.set(true);
+                return false;
+            }
+        };
+        let all = read < buffer.len();
+        if all {
+            // A short read emptied the socket: asking it once more would cost a system call.
+            let _ = self.socket.try_io(tokio::io::Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
+        }
+        let mut session = self.session.borrow_mut();
+        session.last_read = worker.refresh_now();
+        session.feed(worker, self, &buffer[..read]);
+        let answered = !session.replies.out.is_empty();
+        drop(session);
+        if answered {
+            self.mark(worker);
+        }
+        !all
+    }
+
+    fn go_on(self: &Rc<Self>, worker: &Rc<Worker>) {
+        worker.refresh_now();
+        let mut session = self.session.borrow_mut();
+        session.go_on(worker, self);
+        let answered = !session.replies.out.is_empty();
+        drop(session);
+        if answered {
+            self.mark(worker);
+        }
+    }
+}
+
+/// Serves a client until it leaves.
+pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
+    loop {
+        match client.next_event().await {
+            Event::Readable => {
+                if client.read(&worker) {
+                    // One that sends without end does not keep the others waiting.
+                    tokio::task::yield_now().await;
+                }
+            }
+            Event::Writable => client.write(&worker),
+            Event::Woken => client.go_on(&worker),
+            Event::Done => break,
+        }
+    }
+    let mut session = client.session.borrow_mut();
+    session.gone = true;
+    session.input = Vec::new();
+    session.replies.out.clear();
+    drop(session);
+    let _ = SockRef::from(&client.socket).shutdown(Shutdown::Both);
+    worker.forget(&client);
+}

@@ -1,0 +1,154 @@
+use std::rc::Rc;
+
+use super::{Client, Session, Verdict};
+use crate::model::SlotId;
+use crate::proxy::backend::{Admit, Part, Ticket};
+use crate::proxy::command::Command;
+use crate::proxy::resp::Request;
+use crate::proxy::router::Route;
+use crate::proxy::worker::Worker;
+
+/// The slot has no server. The text is Codis'.
+pub(super) const NOT_READY: &str = "ERR handle request, slot is not ready, may be offline";
+/// The slot's server can't be reached. The text is Codis'.
+pub(super) const NO_CONNECTION: &str = "ERR handle response, backend conn reset";
+const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+
+impl Session {
+    /// Sends a request on by the key at `place`.
+    pub(super) fn forward_by_key(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+        place: usize,
+    ) -> Verdict {
+        self.forward_to(worker, client, command, request, SlotId::of_key(request.arg(place)))
+    }
+
+    /// Sends a request on by all its keys, which have to lie in one slot.
+    pub(super) fn forward_by_keys(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Verdict {
+        let mut places = std::mem::take(&mut self.places);
+        places.clear();
+        let found = command
+            .keys
+            .iter()
+            .try_for_each(|spec| spec.places(request, &mut places));
+        let mut slots = places.iter().map(|place| SlotId::of_key(request.arg(*place)));
+        let first = slots.next();
+        let together = slots.all(|slot| Some(slot) == first);
+        if places.capacity() <= 1024 {
+            self.places = places;
+        }
+        match (found, first) {
+            (Err(error), _) => self.reject(worker, command.id, &error.to_string()),
+            // Where it has no key (EVAL with none, a malformed XREAD) nobody can tell whose it is.
+            (Ok(()), None) => self.not_allowed(worker, command, " without keys"),
+            (Ok(()), Some(_)) if !together => self.reject(worker, command.id, CROSS_SLOT),
+            (Ok(()), Some(slot)) => self.forward_to(worker, client, command, request, slot),
+        }
+    }
+
+    /// `SORT`: what `STORE`, `BY` and `GET` name has to lie in the key's slot too.
+    pub(super) fn forward_sort(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+    ) -> Verdict {
+        let slot = SlotId::of_key(request.arg(1));
+        let mut place = 2;
+        while let Some(word) = request.get(place) {
+            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+            let with = request.arg(place + 1);
+            if is(b"STORE") && SlotId::of_key(with) != slot {
+                return self.reject(worker, command.id, CROSS_SLOT);
+            }
+            if (is(b"BY") || is(b"GET")) && !lies_in(with, slot) {
+                let text = "ERR handle request, a pattern of SORT may name keys of other slots; begin it with the hash tag of the key";
+                return self.reject(worker, command.id, text);
+            }
+            place += if is(b"LIMIT") {
+                3
+            } else if is(b"STORE") || is(b"BY") || is(b"GET") {
+                2
+            } else {
+                1
+            };
+        }
+        self.forward_to(worker, client, command, request, slot)
+    }
+
+    /// Sends a request on as it came.
+    pub(super) fn forward_to(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+        slot: SlotId,
+    ) -> Verdict {
+        let server = match worker.router.route(slot) {
+            Route::Open(server) => server,
+            Route::Offline => return self.fail(worker, command.id, NOT_READY),
+            Route::Held => {
+                worker.router.park(client);
+                return self.wait_for_route(worker, command.id);
+            }
+        };
+        let backend = server.backend(worker, self.protocol);
+        match backend.admit(worker.now()) {
+            Admit::Yes => {}
+            Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
+            Admit::Later => {
+                backend.park(client);
+                return self.wait_for_route(worker, command.id);
+            }
+        }
+        let ticket = Ticket {
+            client: Some(client.clone()),
+            sequence: self.replies.expect(),
+            part: Part::Whole(slot),
+            command: command.id,
+            since: worker.now(),
+        };
+        worker.router.begun(slot);
+        backend.send(worker, ticket, |out| out.extend_from_slice(request.raw()));
+        Verdict::Taken
+    }
+}
+
+/// Whether every key that this pattern of `SORT` can stand for lies in `slot`. A `*` before the hash tag could bring
+/// another tag in.
+fn lies_in(pattern: &[u8], slot: SlotId) -> bool {
+    let Some(star) = memchr::memchr(b'*', pattern) else {
+        return true;
+    };
+    let fixed = &pattern[..star];
+    let tagged = memchr::memchr(b'{', fixed).is_some_and(|open| memchr::memchr(b'}', &fixed[open..]).is_some());
+    tagged && SlotId::of_key(fixed) == slot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_lie_in_a_slot_only_by_a_tag_before_the_star() {
+        let slot = SlotId::of_key(b"a");
+        for inside in ["nosort", "#", "{a}w_*", "w{a}_*->f"] {
+            assert!(lies_in(inside.as_bytes(), slot), "{inside}");
+        }
+        for outside in ["w_*", "*{a}", "{b}_*", "{a*}", "{*}"] {
+            assert!(!lies_in(outside.as_bytes(), slot), "{outside}");
+        }
+    }
+}

@@ -1,0 +1,255 @@
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Session, Verdict, Wait};
+use crate::proxy::command::{Command, Local, put_all, put_infos, table};
+use crate::proxy::resp::{
+    Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_null, put_simple,
+};
+use crate::proxy::worker::Worker;
+
+const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const SYNTAX: &str = "ERR syntax error";
+/// What clients that ask for the server's version are told: the one that Valkey 8 gives for this purpose too.
+const REDIS_VERSION: &str = "7.2.4";
+
+impl Session {
+    /// Answers a command that needs no server.
+    pub(super) fn answer_locally(
+        &mut self,
+        worker: &Worker,
+        local: Local,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Verdict {
+        let id = command.id;
+        match local {
+            Local::Auth => self.auth(worker, command, request),
+            Local::Client => self.client(worker, command, request),
+            Local::Command => self.command(worker, command, request),
+            Local::Echo => self.answer(worker, id, |out| put_bulk(out, request.arg(1))),
+            Local::Hello => self.hello(worker, command, request),
+            Local::Info => {
+                let text = info(worker);
+                self.answer(worker, id, |out| put_bulk(out, text.as_bytes()))
+            }
+            Local::Ping => match request.get(1) {
+                None => self.answer(worker, id, |out| put_simple(out, "PONG")),
+                Some(_) if request.len() > 2 => self.wrong_number(worker, command),
+                Some(message) => self.answer(worker, id, |out| put_bulk(out, message)),
+            },
+            Local::Quit => {
+                self.closing = true;
+                self.answer(worker, id, |out| put_simple(out, "OK"))
+            }
+            Local::Reset => {
+                // What is under way still comes in the protocol that it was asked for in.
+                if self.replies.under_way() > 0 {
+                    return Verdict::Waits(Wait::AllReplies);
+                }
+                self.protocol = Protocol::Resp2;
+                self.authenticated = !worker.settings.wants_password();
+                self.name.clear();
+                self.answer(worker, id, |out| put_simple(out, "RESET"))
+            }
+            Local::Select => match decimal(request.arg(1)) {
+                Some(0) => self.answer(worker, id, |out| put_simple(out, "OK")),
+                Some(_) => self.reject(worker, id, "ERR invalid DB index, only accept DB [0,1)"),
+                None => self.reject(worker, id, "ERR invalid DB index"),
+            },
+            Local::Time => {
+                let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+                self.answer(worker, id, |out| {
+                    put_array(out, 2);
+                    put_bulk(out, now.as_secs().to_string().as_bytes());
+                    put_bulk(out, now.subsec_micros().to_string().as_bytes());
+                })
+            }
+        }
+    }
+
+    fn auth(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
+        let (user, password) = match request.len() {
+            2 => (None, request.arg(1)),
+            3 => (Some(request.arg(1)), request.arg(2)),
+            _ => return self.reject(worker, command.id, SYNTAX),
+        };
+        if user.is_none() && !worker.settings.wants_password() {
+            return self.reject(worker, command.id, "ERR Client sent AUTH, but no password is set");
+        }
+        if !self.log_in(worker, user.unwrap_or(b"default"), password) {
+            return self.reject(worker, command.id, WRONG_PASSWORD);
+        }
+        self.answer(worker, command.id, |out| put_simple(out, "OK"))
+    }
+
+    fn log_in(&mut self, worker: &Worker, user: &[u8], password: &[u8]) -> bool {
+        let right = worker.settings.is_password(password) & (user == b"default");
+        self.authenticated |= right;
+        right
+    }
+
+    /// `HELLO [version [AUTH user password] [SETNAME name]]`. Nothing is changed unless all of it is right.
+    fn hello(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
+        let id = command.id;
+        let protocol = match request.get(1).map(decimal) {
+            None => self.protocol,
+            Some(None) => return self.reject(worker, id, "ERR Protocol version is not an integer or out of range"),
+            Some(Some(2)) => Protocol::Resp2,
+            Some(Some(3)) => Protocol::Resp3,
+            Some(Some(_)) => return self.reject(worker, id, "NOPROTO unsupported protocol version"),
+        };
+        let (mut login, mut name, mut place) = (None, None, 2);
+        while let Some(option) = request.get(place) {
+            let is = |word: &[u8]| option.eq_ignore_ascii_case(word);
+            match (request.get(place + 1), request.get(place + 2)) {
+                (Some(user), Some(password)) if is(b"AUTH") => {
+                    login = Some((user, password));
+                    place += 3;
+                }
+                (Some(given), _) if is(b"SETNAME") => {
+                    name = Some(given);
+                    place += 2;
+                }
+                _ => {
+                    let text = format!("ERR Syntax error in HELLO option '{}'", String::from_utf8_lossy(option));
+                    return self.reject(worker, id, &text);
+                }
+            }
+        }
+        if name.is_some_and(|name| !is_name(name)) {
+            return self.reject(worker, id, BAD_NAME);
+        }
+        // Replies that are under way are written in the protocol that they were asked for in, and from a connection
+        // that speaks it; a request that overtook them on another connection would be out of order.
+        if self.replies.under_way() > 0 {
+            return Verdict::Waits(Wait::AllReplies);
+        }
+        if let Some((user, password)) = login
+            && !self.log_in(worker, user, password)
+        {
+            return self.reject(worker, id, WRONG_PASSWORD);
+        }
+        if !self.authenticated {
+            let text = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
+                        AUTH <user> <pass> option can be used to authenticate the client and select the RESP protocol \
+                        version at the same time";
+            return self.reject(worker, id, text);
+        }
+        if let Some(name) = name {
+            self.name = name.to_vec();
+        }
+        self.protocol = protocol;
+        let client = self.id;
+        self.answer(worker, id, |out| {
+            begin_map(out, protocol, 7);
+            for (key, value) in [("server", "redis"), ("version", REDIS_VERSION)] {
+                put_bulk(out, key.as_bytes());
+                put_bulk(out, value.as_bytes());
+            }
+            put_bulk(out, b"proto");
+            put_integer(out, protocol.version());
+            put_bulk(out, b"id");
+            put_integer(out, client as i64);
+            for (key, value) in [("mode", "standalone"), ("role", "master")] {
+                put_bulk(out, key.as_bytes());
+                put_bulk(out, value.as_bytes());
+            }
+            put_bulk(out, b"modules");
+            put_array(out, 0);
+        })
+    }
+
+    fn client(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
+        let Some(sub) = command.subcommand(request.arg(1)) else {
+            return self.unknown_subcommand(worker, command, request);
+        };
+        if !sub.takes(request.len()) {
+            return self.wrong_number(worker, sub);
+        }
+        let (id, protocol, client) = (command.id, self.protocol, self.id);
+        match sub.short_name() {
+            "id" => self.answer(worker, id, |out| put_integer(out, client as i64)),
+            "getname" if self.name.is_empty() => self.answer(worker, id, |out| put_null(out, protocol)),
+            "getname" => {
+                let name = self.name.clone();
+                self.answer(worker, id, |out| put_bulk(out, &name))
+            }
+            "setname" if !is_name(request.arg(2)) => self.reject(worker, id, BAD_NAME),
+            "setname" => {
+                self.name = request.arg(2).to_vec();
+                self.answer(worker, id, |out| put_simple(out, "OK"))
+            }
+            "setinfo" => {
+                let known = ["LIB-NAME", "LIB-VER"]
+                    .iter()
+                    .any(|name| request.arg(2).eq_ignore_ascii_case(name.as_bytes()));
+                if !known {
+                    let text = format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(request.arg(2)));
+                    return self.reject(worker, id, &text);
+                }
+                self.answer(worker, id, |out| put_simple(out, "OK"))
+            }
+            _ => self.not_allowed(worker, sub, ""),
+        }
+    }
+
+    fn command(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
+        let (id, protocol) = (command.id, self.protocol);
+        let Some(given) = request.get(1) else {
+            return self.answer(worker, id, put_all);
+        };
+        let Some(sub) = command.subcommand(given) else {
+            return self.unknown_subcommand(worker, command, request);
+        };
+        if !sub.takes(request.len()) {
+            return self.wrong_number(worker, sub);
+        }
+        match sub.short_name() {
+            "count" => {
+                let count = table().all().iter().filter(|command| command.is_served()).count();
+                self.answer(worker, id, |out| put_integer(out, count as i64))
+            }
+            "info" if request.len() == 2 => self.answer(worker, id, put_all),
+            "info" => {
+                let names: Vec<_> = request.args_from(2).collect();
+                self.answer(worker, id, |out| put_infos(out, protocol, names.into_iter()))
+            }
+            // The table holds no documentation; clients fall back to their own.
+            "docs" => self.answer(worker, id, |out| begin_map(out, protocol, 0)),
+            _ => self.not_allowed(worker, sub, ""),
+        }
+    }
+}
+
+const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+
+fn is_name(name: &[u8]) -> bool {
+    name.iter().all(u8::is_ascii_graphic)
+}
+
+/// `INFO` of the proxy itself.
+fn info(worker: &Worker) -> String {
+    let settings = &worker.settings;
+    let (total, alive) = settings.sessions.get();
+    let lines = [
+        "# Server".to_owned(),
+        format!("redis_version:{REDIS_VERSION}"),
+        "redis_mode:standalone".to_owned(),
+        format!("codis_proxy_version:{}", env!("CARGO_PKG_VERSION")),
+        format!("product_name:{}", settings.product_name),
+        format!("process_id:{}", std::process::id()),
+        format!("uptime_in_seconds:{}", settings.started.elapsed().as_secs()),
+        format!("proxy_workers:{}", settings.workers),
+        String::new(),
+        "# Clients".to_owned(),
+        format!("connected_clients:{alive}"),
+        String::new(),
+        "# Stats".to_owned(),
+        format!("total_connections_received:{total}"),
+        String::new(),
+        "# Replication".to_owned(),
+        "role:master".to_owned(),
+        String::new(),
+    ];
+    lines.join("\r\n")
+}

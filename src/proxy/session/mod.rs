@@ -1,0 +1,232 @@
+//! A client: its requests are read, judged and sent on; its replies leave in the order of its requests.
+
+mod client;
+mod forward;
+mod handle;
+mod local;
+mod merge;
+mod replies;
+mod split;
+
+pub(super) use client::{Client, serve};
+
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use self::replies::Replies;
+use super::command::CommandId;
+use super::resp::{Limits, Protocol, RequestParser, Step, put_error};
+use super::worker::{Outcome, Settings, Worker};
+
+/// A client that has so many bytes of replies to take is not read on.
+const HIGH_WATER: usize = 1 << 20;
+/// A client that has so many bytes of replies to take is closed.
+const HARD_LIMIT: usize = 256 << 20;
+/// Longest request.
+const MAX_REQUEST: usize = 1 << 30;
+/// How long a request waits for a locked slot, or for what was sent by the slot's former routing.
+const MAX_HOLD: Duration = Duration::from_secs(10);
+
+/// Why the next request is not taken up yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    /// The client has to take replies first, or enough of its requests are under way.
+    Replies,
+    /// All replies have to be there first.
+    AllReplies,
+    /// Its slot is held, or its server's connection full or not there.
+    Route,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdict {
+    /// It was taken up.
+    Taken,
+    /// It has to wait, and all behind it.
+    Waits(Wait),
+}
+
+/// What is known of a client. Everything but its socket.
+#[derive(Debug)]
+struct Session {
+    id: u64,
+    parser: RequestParser,
+    /// What was read and not taken up: the beginning of a request, or requests that wait.
+    input: Vec<u8>,
+    replies: Replies,
+    protocol: Protocol,
+    authenticated: bool,
+    name: Vec<u8>,
+    waits: Option<Wait>,
+    waits_since: Option<Instant>,
+    /// No further request is taken up; the connection ends when all replies were sent.
+    closing: bool,
+    /// The connection is gone; requests under way come to their end unheard.
+    gone: bool,
+    last_read: Instant,
+    last_sent: Instant,
+    /// Places of keys; kept so that no request allocates.
+    places: Vec<usize>,
+}
+
+impl Session {
+    fn new(id: u64, settings: &Settings, now: Instant) -> Self {
+        Self {
+            id,
+            parser: RequestParser::default(),
+            input: Vec::new(),
+            replies: Replies::default(),
+            protocol: Protocol::Resp2,
+            authenticated: !settings.wants_password(),
+            name: Vec::new(),
+            waits: None,
+            waits_since: None,
+            closing: false,
+            gone: false,
+            last_read: now,
+            last_sent: now,
+            places: Vec::new(),
+        }
+    }
+
+    /// Takes up what was read.
+    fn feed(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, data: &[u8]) {
+        if self.input.is_empty() {
+            let used = self.take_up(worker, client, data);
+            if !self.closing {
+                self.input.extend_from_slice(&data[used..]);
+            }
+        } else {
+            self.input.extend_from_slice(data);
+            self.go_on(worker, client);
+        }
+    }
+
+    /// Takes up what had to wait.
+    fn go_on(&mut self, worker: &Rc<Worker>, client: &Rc<Client>) {
+        let mut input = std::mem::take(&mut self.input);
+        let used = self.take_up(worker, client, &input);
+        if self.closing {
+            return;
+        }
+        if used == input.len() {
+            input.clear();
+            if input.capacity() > 64 << 10 {
+                return;
+            }
+        } else {
+            input.drain(..used);
+        }
+        self.input = input;
+    }
+
+    /// Takes up the requests in `data`, which begins where a request begins: how many bytes were used.
+    fn take_up(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, data: &[u8]) -> usize {
+        let mut parser = std::mem::take(&mut self.parser);
+        let mut used = 0;
+        self.waits = None;
+        while !self.closing {
+            if self.is_full(&worker.settings) {
+                self.waits = Some(Wait::Replies);
+                break;
+            }
+            let limits = if self.authenticated {
+                Limits::AUTHENTICATED
+            } else {
+                Limits::UNAUTHENTICATED
+            };
+            match parser.parse(&data[used..], limits) {
+                Ok(Step::More) => {
+                    if data.len() - used > MAX_REQUEST {
+                        self.refuse("ERR Protocol error: too big request");
+                    }
+                    break;
+                }
+                Ok(Step::Done(len)) => {
+                    let request = parser.request(&data[used..], len);
+                    let verdict = if request.len() == 0 {
+                        Verdict::Taken
+                    } else {
+                        self.handle(worker, client, &request)
+                    };
+                    parser.reset();
+                    match verdict {
+                        Verdict::Taken => {
+                            used += len;
+                            self.waits_since = None;
+                        }
+                        Verdict::Waits(wait) => {
+                            self.waits = Some(wait);
+                            self.waits_since.get_or_insert(worker.now());
+                            break;
+                        }
+                    }
+                }
+                Err(error) => self.refuse(&error.to_string()),
+            }
+        }
+        self.parser = parser;
+        if self.closing {
+            self.parser.reset();
+            self.input = Vec::new();
+        } else if worker.is_draining() && self.waits.is_none() {
+            self.closing = true;
+        }
+        used
+    }
+
+    /// Whether the client has to wait for replies, or take some, before more of its requests are taken up.
+    fn is_full(&self, settings: &Settings) -> bool {
+        self.replies.backlog() > HIGH_WATER
+            || self.replies.under_way() >= self.replies.window(settings.session_max_pipeline)
+    }
+
+    /// Answers with an error behind all replies that are due, then ends.
+    fn refuse(&mut self, text: &str) {
+        self.replies.answer(|out| put_error(out, text));
+        self.closing = true;
+    }
+
+    /// Answers with an error of the proxy's own.
+    fn fail(&mut self, worker: &Worker, command: CommandId, text: &str) -> Verdict {
+        self.replies.answer(|out| put_error(out, text));
+        worker.figures.record(command, Duration::ZERO, Outcome::Failed);
+        if worker.settings.session_break_on_failure {
+            self.closing = true;
+        }
+        Verdict::Taken
+    }
+
+    /// Answers with an error that a server would have given.
+    fn reject(&mut self, worker: &Worker, command: CommandId, text: &str) -> Verdict {
+        self.replies.answer(|out| put_error(out, text));
+        worker.figures.record(command, Duration::ZERO, Outcome::Error);
+        Verdict::Taken
+    }
+
+    /// Answers.
+    fn answer(&mut self, worker: &Worker, command: CommandId, write: impl FnOnce(&mut Vec<u8>)) -> Verdict {
+        self.replies.answer(write);
+        worker.figures.record(command, Duration::ZERO, Outcome::Answered);
+        Verdict::Taken
+    }
+
+    /// Has the request wait, unless it waited too long or the process is about to end.
+    fn wait_for_route(&mut self, worker: &Worker, command: CommandId) -> Verdict {
+        if worker.is_draining() {
+            return self.fail(worker, command, "ERR handle request, the proxy is shutting down");
+        }
+        if self
+            .waits_since
+            .is_some_and(|since| worker.now().saturating_duration_since(since) > MAX_HOLD)
+        {
+            return self.fail(
+                worker,
+                command,
+                "ERR handle request, the slot was locked, or its server full, for too long",
+            );
+        }
+        Verdict::Waits(Wait::Route)
+    }
+}

@@ -1,0 +1,66 @@
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::Totals;
+use crate::model::Slot;
+
+/// What the rest of the process asks of a worker. Commands are carried out in the order in which they were sent.
+#[derive(Debug)]
+pub(in crate::proxy) enum Control {
+    /// Serve this client.
+    Client {
+        /// Its connection.
+        socket: TcpStream,
+        /// Its number, unique in the process.
+        id: u64,
+    },
+    /// Route these slots so; tell when nothing is under way any more by their former routing.
+    Fill {
+        /// The slots.
+        slots: Arc<Vec<Slot>>,
+        /// Told then.
+        done: oneshot::Sender<()>,
+    },
+    /// Tell the figures.
+    Figures {
+        /// Each command's too.
+        by_command: bool,
+        /// Told at once.
+        told: oneshot::Sender<Totals>,
+    },
+    /// Begin the figures anew.
+    ResetFigures,
+    /// Begin nothing new; close clients as soon as what they asked for was answered.
+    Drain {
+        /// Told when it is certain that nothing new begins.
+        begun: oneshot::Sender<()>,
+        /// Told when the last client left.
+        ended: oneshot::Sender<()>,
+    },
+}
+
+/// A way to a worker.
+#[derive(Debug, Clone)]
+pub(in crate::proxy) struct WorkerHandle(mpsc::UnboundedSender<Control>);
+
+impl WorkerHandle {
+    pub(super) fn new() -> (Self, mpsc::UnboundedReceiver<Control>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (Self(sender), receiver)
+    }
+
+    /// Asks. A worker that is gone takes the process with it, so that nothing has to be done about it here.
+    pub(in crate::proxy) fn send(&self, control: Control) {
+        let _ = self.0.send(control);
+    }
+
+    /// The worker's figures; `None` when it does not answer in time.
+    pub(in crate::proxy) async fn figures(&self, by_command: bool) -> Option<Totals> {
+        let (told, hear) = oneshot::channel();
+        self.send(Control::Figures { by_command, told });
+        tokio::time::timeout(Duration::from_secs(1), hear).await.ok()?.ok()
+    }
+}

@@ -1,0 +1,84 @@
+//! One event loop per core. Everything that a request touches belongs to one thread: no lock, no channel, no atomic.
+
+mod bell;
+mod control;
+mod figures;
+mod run;
+mod settings;
+mod turn;
+
+pub(super) use bell::Bell;
+pub(super) use control::{Control, WorkerHandle};
+pub(super) use figures::{Outcome, Totals};
+pub(super) use run::spawn;
+pub(super) use settings::Settings;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use self::figures::Figures;
+use self::turn::Turn;
+use super::router::Router;
+use super::session::Client;
+
+/// How much is read from a socket at once.
+const READ_BUFFER: usize = 64 << 10;
+
+/// What the tasks of one thread share.
+#[derive(Debug)]
+pub(super) struct Worker {
+    /// The process' settings.
+    pub(super) settings: Arc<Settings>,
+    /// Where slots are.
+    pub(super) router: Router,
+    /// Who has something to send.
+    pub(super) turn: Turn,
+    /// What was counted.
+    pub(super) figures: Figures,
+    /// What every socket is read into; what has to wait is copied out of it.
+    pub(super) buffer: RefCell<Vec<u8>>,
+    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    now: Cell<Instant>,
+    draining: Cell<bool>,
+}
+
+impl Worker {
+    fn new(settings: Arc<Settings>) -> Self {
+        Self {
+            settings,
+            router: Router::default(),
+            turn: Turn::default(),
+            figures: Figures::default(),
+            buffer: RefCell::new(vec![0; READ_BUFFER]),
+            clients: RefCell::default(),
+            now: Cell::new(Instant::now()),
+            draining: Cell::new(false),
+        }
+    }
+
+    /// The time when the socket in hand was read: exact enough, and free.
+    pub(super) fn now(&self) -> Instant {
+        self.now.get()
+    }
+
+    /// Looks at the clock.
+    pub(super) fn refresh_now(&self) -> Instant {
+        let now = Instant::now();
+        self.now.set(now);
+        now
+    }
+
+    /// Whether the process is about to end: what is under way is finished, nothing new begun.
+    pub(super) fn is_draining(&self) -> bool {
+        self.draining.get()
+    }
+
+    /// Forgets a client.
+    pub(super) fn forget(&self, client: &Client) {
+        self.clients.borrow_mut().remove(&client.id());
+        self.settings.sessions.left();
+    }
+}

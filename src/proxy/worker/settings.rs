@@ -1,0 +1,99 @@
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
+
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use crate::proxy::config::Config;
+
+/// What workers need of the configuration, and what they tell the rest of the process at once.
+pub(in crate::proxy) struct Settings {
+    pub(in crate::proxy) product_name: String,
+    pub(in crate::proxy) product_auth: String,
+    session_auth: Option<[u8; 32]>,
+    pub(in crate::proxy) backend_ping_period: Option<Duration>,
+    pub(in crate::proxy) backend_recv_timeout: Duration,
+    pub(in crate::proxy) backend_send_timeout: Duration,
+    pub(in crate::proxy) backend_max_pipeline: usize,
+    pub(in crate::proxy) backend_keepalive: Option<Duration>,
+    pub(in crate::proxy) session_max_pipeline: usize,
+    pub(in crate::proxy) session_recv_timeout: Option<Duration>,
+    pub(in crate::proxy) session_send_timeout: Option<Duration>,
+    pub(in crate::proxy) session_keepalive: Option<Duration>,
+    pub(in crate::proxy) session_break_on_failure: bool,
+    pub(in crate::proxy) started: Instant,
+    pub(in crate::proxy) workers: usize,
+    pub(in crate::proxy) sessions: SessionCount,
+}
+
+impl std::fmt::Debug for Settings {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Settings")
+            .field("product_name", &self.product_name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Clients of the whole process. Touched when one comes or goes.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct SessionCount {
+    total: AtomicI64,
+    alive: AtomicI64,
+}
+
+impl SessionCount {
+    /// One came: how many there are, it included.
+    pub(in crate::proxy) fn came(&self) -> i64 {
+        self.total.fetch_add(1, Ordering::Relaxed);
+        self.alive.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// One left.
+    pub(in crate::proxy) fn left(&self) {
+        self.alive.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// All that ever came, and those that are here.
+    pub(in crate::proxy) fn get(&self) -> (i64, i64) {
+        (self.total.load(Ordering::Relaxed), self.alive.load(Ordering::Relaxed))
+    }
+}
+
+impl Settings {
+    /// Takes what workers need out of the configuration.
+    pub(in crate::proxy) fn new(config: &Config, workers: usize) -> Self {
+        let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
+        Self {
+            product_name: config.product_name.to_string(),
+            product_auth: config.product_auth.clone(),
+            session_auth: (!config.session_auth.is_empty()).then(|| Sha256::digest(&config.session_auth).into()),
+            // Codis pings once a second at most.
+            backend_ping_period: unless_zero(config.backend_ping_period.0)
+                .map(|period| period.max(Duration::from_secs(1))),
+            backend_recv_timeout: config.backend_recv_timeout.0,
+            backend_send_timeout: config.backend_send_timeout.0,
+            backend_max_pipeline: config.backend_max_pipeline as usize,
+            backend_keepalive: unless_zero(config.backend_keepalive_period.0),
+            session_max_pipeline: config.session_max_pipeline as usize,
+            session_recv_timeout: unless_zero(config.session_recv_timeout.0),
+            session_send_timeout: unless_zero(config.session_send_timeout.0),
+            session_keepalive: unless_zero(config.session_keepalive_period.0),
+            session_break_on_failure: config.session_break_on_failure,
+            started: Instant::now(),
+            workers,
+            sessions: SessionCount::default(),
+        }
+    }
+
+    /// Whether clients have to give a password.
+    pub(in crate::proxy) fn wants_password(&self) -> bool {
+        self.session_auth.is_some()
+    }
+
+    /// Whether this is the clients' password, in a time that does not depend on how much of it is right. Without a
+    /// password each is.
+    pub(in crate::proxy) fn is_password(&self, given: &[u8]) -> bool {
+        self.session_auth
+            .is_none_or(|digest| digest.ct_eq(Sha256::digest(given).as_slice()).into())
+    }
+}
