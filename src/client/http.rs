@@ -76,6 +76,8 @@ impl Http {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
+            // Less than servers keep an idle connection, so that a call does not meet one that is just being closed.
+            .pool_idle_timeout(Duration::from_secs(5))
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("codis-operator/", env!("CARGO_PKG_VERSION")))

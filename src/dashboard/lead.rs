@@ -78,7 +78,7 @@ impl Candidate {
     /// Competes for the lock and acts while it has it, until `stop`; then gives the lock up.
     pub(crate) async fn run(&self, mut stop: watch::Receiver<bool>) {
         let mut pause = PAUSES.0;
-        // A lock that we stopped acting under, and that may still lie in the store.
+        // A lock that we stopped acting under, and that may still lie in the store. At the end it is left to its lease.
         let mut left = None;
         while !*stop.borrow_and_update() {
             let lock = tokio::select! {
@@ -101,9 +101,6 @@ impl Candidate {
                 }
             }
         }
-        if let Some(lock) = left {
-            let _ = self.means.store.release(lock).await;
-        }
         self.wait("stopping", false);
     }
 
@@ -119,7 +116,7 @@ impl Candidate {
             Acquired::Ours(lock) => Ok(Some(lock)),
             Acquired::Held { by, revision } => {
                 self.wait(&format!("standing by, active is {by}"), true);
-                store.wait_changed(revision).await?;
+                store.wait_changed(Some(revision)).await?;
                 Ok(None)
             }
         }

@@ -1,11 +1,10 @@
 //! Asks every server and every proxy once a second how it is, each in a task of its own: one that hangs delays nobody.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::future::join_all;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior};
 
@@ -98,6 +97,7 @@ async fn poll_server(term: Arc<Term>, server: HostPort) {
             }
             Err(_) => {
                 connection = None;
+                term.means.servers.forget(&server);
                 RedisStats {
                     timeout: true,
                     unixtime,
@@ -113,18 +113,28 @@ async fn ask_server(
     term: &Term,
     name: &HostPort,
     connection: &mut Option<Server>,
-) -> Result<std::collections::BTreeMap<String, String>, ServerError> {
-    let server = match connection {
-        Some(server) => server,
-        None => connection.insert(term.means.servers.connect(name).await?),
-    };
+) -> Result<BTreeMap<String, String>, ServerError> {
+    if let Some(server) = connection {
+        match read_fields(term, name, server).await {
+            // A connection may end for many reasons; only a server that can't be reached anew is worth a word.
+            Err(error) if error.is_transient() => *connection = None,
+            answer => return answer,
+        }
+    }
+    read_fields(term, name, connection.insert(term.means.servers.connect(name).await?)).await
+}
+
+async fn read_fields(
+    term: &Term,
+    name: &HostPort,
+    server: &mut Server,
+) -> Result<BTreeMap<String, String>, ServerError> {
     let info = server.info().await?;
     let max_memory = server.max_memory().await?;
     let followed = info.followed();
-    let master_server = match &followed {
-        Some(followed) => group_server_at(term, name, followed).await,
-        None => None,
-    };
+    let master_server = followed
+        .as_ref()
+        .and_then(|followed| group_server_at(term, name, followed));
     let mut fields = info.into_fields();
     let ours = [
         ("maxmemory", max_memory),
@@ -139,25 +149,23 @@ async fn ask_server(
 }
 
 /// Which other server of the group is at this address, which a replica was told to follow.
-async fn group_server_at(term: &Term, replica: &HostPort, followed: &str) -> Option<String> {
+fn group_server_at(term: &Term, replica: &HostPort, followed: &str) -> Option<String> {
     let topology = term.topology();
     let (group, _) = topology.group_of(replica)?;
-    let others = group
+    let is_at = |server: &HostPort| {
+        server.as_str() == followed
+            || term
+                .means
+                .servers
+                .known(server)
+                .is_some_and(|addr| addr.to_string() == followed)
+    };
+    let mut others = group
         .servers
         .iter()
         .map(|server| &server.server)
         .filter(|server| *server != replica);
-    let found = join_all(others.map(async |server| {
-        let is_it = server.as_str() == followed
-            || term
-                .means
-                .servers
-                .resolve(server)
-                .await
-                .is_ok_and(|addr| addr.to_string() == followed);
-        is_it.then(|| server.to_string())
-    }));
-    found.await.into_iter().flatten().next()
+    others.find(|server| is_at(server)).map(HostPort::to_string)
 }
 
 async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {

@@ -25,6 +25,9 @@ pub(crate) async fn run(term: Arc<Term>) {
     resume(&term).await;
     let (mut busy, mut workers) = (HashSet::new(), JoinSet::new());
     loop {
+        if let Err(error) = term.catch_up().await {
+            tracing::warn!(%error, "the records can't be read again yet");
+        }
         let topology = term.topology();
         for group in topology.groups().filter(|group| !actions::waiting(group).is_empty()) {
             if busy.insert(group.id) {

@@ -16,6 +16,9 @@ use crate::model::ProductName;
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);
 
+/// How often the lock is renewed.
+const RENEWAL: Duration = Duration::from_millis(700);
+
 /// What a term works with, whoever holds the lock.
 #[derive(Clone)]
 pub(crate) struct Means {
@@ -116,11 +119,14 @@ impl Term {
 
     /// Renews the lock until the term ends.
     pub(crate) async fn keep_lock(&self) {
-        let pause = Duration::from_millis(700);
         loop {
             let due = *self.valid_until();
             let renewal = async {
-                tokio::time::sleep(pause).await;
+                // Whoever takes the lock away by hand is noticed at once.
+                let watched = self.means.store.wait_changed(None);
+                if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
+                    tokio::time::sleep(RENEWAL / 4).await;
+                }
                 self.means.store.renew(self.lock).await
             };
             // A call that gets no answer is given up when the time is over: then others may take the lock.
@@ -181,6 +187,19 @@ impl Term {
     pub(crate) async fn reload(&self) -> Result<(), Error> {
         let mut must_read = self.turn.lock().await;
         self.read_again(&mut must_read).await
+    }
+
+    /// Reads everything again if a change got no answer since the last reading.
+    ///
+    /// # Errors
+    /// As [`Self::reload`].
+    pub(crate) async fn catch_up(&self) -> Result<(), Error> {
+        let mut must_read = self.turn.lock().await;
+        if *must_read {
+            self.read_again(&mut must_read).await
+        } else {
+            Ok(())
+        }
     }
 
     async fn read_again(&self, must_read: &mut bool) -> Result<(), Error> {

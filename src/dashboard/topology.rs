@@ -135,22 +135,21 @@ impl Topology {
 
     /// The revision behind what a proxy is told about this slot: the larger of the slot's own and its group's.
     ///
-    /// A slot that was never written is as old as our reading of it: so it is newer than anything that a proxy may hold
-    /// from before the records were removed.
+    /// It is never smaller than the revision at which the records were read: what this dashboard says is newer than all
+    /// that its predecessors said, also about slots that were never written, and where it reads the same records otherwise
+    /// (another configuration, another version).
     pub(crate) fn epoch(&self, id: SlotId) -> i64 {
         let slot = &self.slots[id.index()];
-        let own = if slot.revision == 0 {
-            self.read_at
-        } else {
-            slot.revision
-        };
+
         let revision_of = |number| {
             GroupId::new(number)
                 .ok()
                 .and_then(|id| self.groups.get(&id))
                 .map_or(0, |g| g.revision)
         };
-        own.max(revision_of(slot.value.group_id))
+        self.read_at
+            .max(slot.revision)
+            .max(revision_of(slot.value.group_id))
             .max(revision_of(slot.value.action.target_id))
     }
 

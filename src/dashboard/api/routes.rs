@@ -2,13 +2,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Bytes;
-use axum::extract::rejection::BytesRejection;
-use axum::extract::{DefaultBodyLimit, Request, State};
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, put};
+use futures::StreamExt;
 
 use super::Api;
 use super::answer::{Done, Json, not_found};
@@ -66,7 +66,6 @@ pub(crate) fn router(api: Api) -> Router {
         .route(&path("slots/assign/X/offline"), put(assign_offline))
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(from_fn(bounded))
         .with_state(api)
 }
@@ -249,26 +248,16 @@ async fn resync_all(call: Call) -> Result<Done, Error> {
     .await
 }
 
-async fn assign(call: Call, body: Result<Bytes, BytesRejection>) -> Result<Done, Error> {
+async fn assign(call: Call, body: Body) -> Result<Done, Error> {
     map_slots(call, body, rules::slots::assign).await
 }
 
-async fn assign_offline(call: Call, body: Result<Bytes, BytesRejection>) -> Result<Done, Error> {
+async fn assign_offline(call: Call, body: Body) -> Result<Done, Error> {
     map_slots(call, body, rules::slots::offline).await
 }
 
-async fn map_slots(
-    call: Call,
-    body: Result<Bytes, BytesRejection>,
-    rule: fn(&Topology, &[SlotMapping]) -> Ruling,
-) -> Result<Done, Error> {
-    let body = body.map_err(|error| {
-        Refusal(format!(
-            "the body can't be read, {MAX_BODY} bytes at most: {}",
-            error.body_text()
-        ))
-    })?;
-    let wanted = rules::slots::parse(&body)?;
+async fn map_slots(call: Call, body: Body, rule: fn(&Topology, &[SlotMapping]) -> Ruling) -> Result<Done, Error> {
+    let wanted = rules::slots::parse(&read(body).await?)?;
     to_the_end(async move {
         let changes = call
             .term
@@ -288,6 +277,26 @@ async fn map_slots(
         mark_in_sync(&call.term, groups.collect()).await
     })
     .await
+}
+
+/// Reads a body. One that is too large is read to its end all the same, within reason: who is still sending would not see
+/// the answer.
+async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
+    let (mut stream, mut kept, mut size) = (body.into_data_stream(), Vec::new(), 0);
+    while size < 32 * MAX_BODY
+        && let Some(part) = stream.next().await
+    {
+        let part = part.map_err(|error| Refusal(format!("the body can't be read: {error}")))?;
+        size += part.len();
+        if size <= MAX_BODY {
+            kept.extend_from_slice(&part);
+        }
+    }
+    if size > MAX_BODY {
+        Err(Refusal(format!("the body is larger than {MAX_BODY} bytes")))
+    } else {
+        Ok(kept)
+    }
 }
 
 async fn mark_in_sync(term: &Term, groups: Vec<GroupId>) -> Result<Done, Error> {

@@ -54,12 +54,14 @@ impl Servers {
         Self { product_auth, resolver }
     }
 
-    /// Where this server is now.
-    ///
-    /// # Errors
-    /// [`ServerError::Lookup`].
-    pub(crate) async fn resolve(&self, addr: &HostPort) -> Result<SocketAddr, ServerError> {
-        self.resolver.resolve(addr).await
+    /// Where this server was found last.
+    pub(crate) fn known(&self, addr: &HostPort) -> Option<SocketAddr> {
+        self.resolver.known(addr)
+    }
+
+    /// It may be elsewhere now.
+    pub(crate) fn forget(&self, addr: &HostPort) {
+        self.resolver.forget(addr);
     }
 
     /// Connects and logs in: as the admin user of the pod in the address if the server has one, else as its default

@@ -80,6 +80,15 @@ impl Resolver {
             })
     }
 
+    /// The address that was found last, however old. Asks nobody.
+    pub(crate) fn known(&self, addr: &HostPort) -> Option<SocketAddr> {
+        let ip = match addr.host().parse::<IpAddr>() {
+            Ok(ip) => ip,
+            Err(_) => self.hosts().get(addr.host())?.known?.0,
+        };
+        Some(SocketAddr::new(ip, addr.port()))
+    }
+
     /// The address may have changed: the next call asks again.
     pub(crate) fn forget(&self, addr: &HostPort) {
         if let Some(entry) = self.hosts().get_mut(addr.host())

@@ -169,7 +169,7 @@ impl EtcdStore {
             .call(&doing, async move |mut client: Client| client.get(asked, None).await)
             .await?;
         if let Some(kv) = found.kvs().first() {
-            return Ok(held(kv));
+            return Ok(held(kv, revision_of(found.header())));
         }
         let asked_at = Instant::now();
         let ttl = i64::try_from(LOCK_TTL.as_secs()).unwrap_or(i64::MAX);
@@ -191,7 +191,7 @@ impl EtcdStore {
         if let Ok(answer) = &answer
             && answer.succeeded()
         {
-            let revision = answer.header().map_or(0, |header| header.revision());
+            let revision = revision_of(answer.header());
             return Ok(Acquired::Ours(Lock {
                 revision,
                 lease,
@@ -204,13 +204,15 @@ impl EtcdStore {
                 client.lease_revoke(lease).await
             })
             .await;
-        let holder = answer?.op_responses().into_iter().find_map(|response| match response {
-            TxnOpResponse::Get(get) => get.kvs().first().map(held),
+        let answer = answer?;
+        let revision = revision_of(answer.header());
+        let holder = answer.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(get) => get.kvs().first().map(|kv| held(kv, revision)),
             _ => None,
         });
         Ok(holder.unwrap_or_else(|| Acquired::Held {
             by: "unknown".to_owned(),
-            revision: 0,
+            revision,
         }))
     }
 
@@ -252,19 +254,24 @@ impl EtcdStore {
         Ok(())
     }
 
-    async fn watch_lock(&self, revision: i64) -> Result<(), StoreError> {
+    async fn watch_lock(&self, since: Option<i64>) -> Result<(), StoreError> {
         let key = store_paths::lock(&self.product);
         let doing = format!("watching the lock {key}");
         // A stream that says nothing is no failure: it ends quietly, and whoever waits looks at the key again.
         self.call_within(WATCH_TIME + CALL_TIMEOUT, &doing, async move |mut client: Client| {
-            let options = WatchOptions::new().with_start_revision(revision + 1);
+            let options = since.map(|revision| WatchOptions::new().with_start_revision(revision + 1));
             let watched = async {
-                let mut stream = client.watch(key, Some(options)).await?;
+                let mut stream = client.watch(key, options).await?;
                 while let Some(message) = stream.message().await? {
-                    if message.canceled() || !message.events().is_empty() {
+                    if !message.events().is_empty() {
+                        return Ok(());
+                    }
+                    if message.canceled() {
                         break;
                     }
                 }
+                // No watch, perhaps because that revision was compacted away: whoever waits looks again, but not at once.
+                tokio::time::sleep(WATCH_TIME / 4).await;
                 Ok(())
             };
             tokio::time::timeout(WATCH_TIME, watched).await.unwrap_or(Ok(()))
@@ -289,7 +296,7 @@ impl EtcdStore {
                 })
                 .await?;
             if revision == 0 {
-                revision = page.header().map_or(0, |header| header.revision());
+                revision = revision_of(page.header());
             }
             for kv in page.kvs() {
                 records.push(Record {
@@ -332,7 +339,7 @@ impl EtcdStore {
             .call(&doing, async move |mut client: Client| client.txn(txn).await)
             .await?;
         if answer.succeeded() {
-            return Ok(answer.header().map_or(0, |header| header.revision()));
+            return Ok(revision_of(answer.header()));
         }
         let still_ours = answer.op_responses().iter().any(|response| match response {
             TxnOpResponse::Get(get) => get
@@ -362,8 +369,8 @@ impl Store for EtcdStore {
         Box::pin(self.try_acquire(topom))
     }
 
-    fn wait_changed(&self, revision: i64) -> Later<'_, ()> {
-        Box::pin(self.watch_lock(revision))
+    fn wait_changed(&self, since: Option<i64>) -> Later<'_, ()> {
+        Box::pin(self.watch_lock(since))
     }
 
     fn renew(&self, lock: Lock) -> Later<'_, Instant> {
@@ -383,15 +390,16 @@ impl Store for EtcdStore {
     }
 }
 
-fn held(kv: &etcd_client::KeyValue) -> Acquired {
+fn revision_of(header: Option<&etcd_client::ResponseHeader>) -> i64 {
+    header.map_or(0, etcd_client::ResponseHeader::revision)
+}
+
+fn held(kv: &etcd_client::KeyValue, revision: i64) -> Acquired {
     let by = match serde_json::from_slice::<Topom>(kv.value()) {
         Ok(topom) => topom.admin_addr,
         Err(_) => "unknown (the lock's value is not a dashboard's)".to_owned(),
     };
-    Acquired::Held {
-        by,
-        revision: kv.mod_revision(),
-    }
+    Acquired::Held { by, revision }
 }
 
 fn json(topom: &Topom, key: &str) -> Result<String, StoreError> {

@@ -93,7 +93,7 @@ pub(crate) enum Acquired {
     Held {
         /// The holder's address, as it says itself.
         by: String,
-        /// When the lock was last written.
+        /// The store's revision when we looked.
         revision: i64,
     },
 }
@@ -144,8 +144,9 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Tries to take the lock.
     fn acquire<'a>(&'a self, topom: &'a Topom) -> Later<'a, Acquired>;
 
-    /// Returns when the lock changed after `revision`, or after about a second.
-    fn wait_changed(&self, revision: i64) -> Later<'_, ()>;
+    /// Returns when the lock changed after this revision of the store (from now on, without one), or after about a
+    /// second.
+    fn wait_changed(&self, since: Option<i64>) -> Later<'_, ()>;
 
     /// Makes the lock last longer, and tells until when.
     fn renew(&self, lock: Lock) -> Later<'_, Instant>;
