@@ -10,7 +10,7 @@ ARG BASE=docker.io/library/debian:trixie-slim
 
 FROM ${BUILD_BASE} AS programs
 # etcd's API is generated from its .proto files.
-RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler libprotobuf-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN cargo build --release --locked --package codis-operator --bins \

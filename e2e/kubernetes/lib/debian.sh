@@ -2,7 +2,8 @@
 # What comes from Debian: packages of this machine's release, and root filesystems of a newer one for Valkey and etcd.
 
 PACKAGES=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables socat buildah mmdebstrap
-    debian-archive-keyring busybox-static openssl procps util-linux jq protobuf-compiler)
+    debian-archive-keyring busybox-static openssl procps util-linux jq protobuf-compiler libprotobuf-dev
+    gcc libc6-dev python3-venv)
 
 install_packages() {
     local package missing=()
