@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy, RollingUpdateDeployment};
-use k8s_openapi::api::core::v1::{Container, ContainerPort, PodSpec, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{
+    Container, ContainerPort, Lifecycle, LifecycleHandler, PodSpec, PodTemplateSpec, SleepAction,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::api::ObjectMeta;
@@ -89,6 +91,14 @@ fn container(cluster: &Cluster) -> Container {
         args: Some(args.into()),
         env: Some(environment),
         ports: Some(vec![port("redis", PROXY_PORT), port("admin", PROXY_ADMIN_PORT)]),
+        // Until the Service has forgotten the pod everywhere, new clients still come.
+        lifecycle: Some(Lifecycle {
+            pre_stop: Some(LifecycleHandler {
+                sleep: Some(SleepAction { seconds: 2 }),
+                ..LifecycleHandler::default()
+            }),
+            ..Lifecycle::default()
+        }),
         liveness_probe: Some(pod::http_probe("/healthz", PROXY_ADMIN_PORT, 5, 3)),
         readiness_probe: Some(pod::http_probe("/readyz", PROXY_ADMIN_PORT, 1, 2)),
         resources: pod::resources(cluster.proxies.resources.as_ref()),
