@@ -11,7 +11,7 @@ use crate::{Namespace, Node};
 
 /// A running Kubernetes cluster, and a way to it.
 pub struct Cluster {
-    client: kube::Client,
+    config: kube::Config,
     kubeconfig: PathBuf,
     local: Option<Local>,
 }
@@ -31,9 +31,8 @@ impl Cluster {
             let config = kube::Config::infer()
                 .await
                 .expect("KUBECONFIG must name a usable cluster");
-            let client = kube::Client::try_from(config).expect("a client of the cluster that KUBECONFIG names");
             return Self {
-                client,
+                config,
                 kubeconfig: path.into(),
                 local: None,
             };
@@ -72,17 +71,17 @@ impl Cluster {
         let config = kube::Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
             .await
             .expect("the local cluster's kubeconfig");
-        let client = kube::Client::try_from(config).expect("a client of the local cluster");
         Self {
-            client,
+            config,
             kubeconfig,
             local: local.keep(),
         }
     }
 
-    /// A client of the API server, with all rights.
+    /// A client of the API server, with all rights. New each time: it works in the background of the runtime that it was made in, and
+    /// a cluster may be shared by tests, of which each has its own.
     pub fn client(&self) -> kube::Client {
-        self.client.clone()
+        kube::Client::try_from(self.config.clone()).expect("a client from a configuration that was read")
     }
 
     /// The file for `KUBECONFIG`.

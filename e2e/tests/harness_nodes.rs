@@ -13,7 +13,7 @@ use kube::Api;
 use tokio::sync::Mutex;
 
 /// Shorter than Kubernetes' 40 s, so that a lost node is noticed soon.
-const GRACE: &str = "8s";
+const GRACE: &str = "5s";
 const NOTICED: Duration = Duration::from_secs(25);
 const BACK: Duration = Duration::from_secs(40);
 
