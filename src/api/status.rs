@@ -22,7 +22,12 @@ pub struct CodisClusterStatus {
 
     /// Whether the slots were assigned once. From then on an empty store is a lost store, never an empty cluster.
     #[serde(default)]
+    #[x_kube(validation = Rule::new("!oldSelf || self").message("what was bootstrapped once stays so"))]
     pub bootstrapped: bool,
+
+    /// The coordinator's members, where the spec names none: the default when the cluster began. It stays with them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub coordinator: Vec<String>,
 
     /// The product's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -30,6 +30,12 @@ struct RunArguments {
     /// The image that holds codis-dashboard and codis-proxy.
     #[arg(long, env = "CODIS_IMAGE", default_value = concat!("codis-operator/codis-operator:", env!("CARGO_PKG_VERSION")))]
     image: String,
+    /// When that image is pulled: Always, IfNotPresent or Never.
+    #[arg(long, env = "CODIS_IMAGE_PULL_POLICY", default_value = "IfNotPresent", value_parser = ["Always", "IfNotPresent", "Never"])]
+    image_pull_policy: String,
+    /// Secrets, in each cluster's namespace, to pull images with; separated by commas.
+    #[arg(long, env = "CODIS_IMAGE_PULL_SECRETS", value_delimiter = ',')]
+    image_pull_secrets: Vec<String>,
     /// Endpoints of the etcd of clusters that name none, http://host:port, separated by commas. Absent: each cluster
     /// must name its own.
     #[arg(long, env = "CODIS_COORDINATOR", value_delimiter = ',')]
@@ -79,6 +85,12 @@ fn start(arguments: RunArguments) -> ExitCode {
         .init();
     let settings = Settings {
         image: arguments.image,
+        image_pull_policy: arguments.image_pull_policy,
+        image_pull_secrets: arguments
+            .image_pull_secrets
+            .into_iter()
+            .filter(|name| !name.is_empty())
+            .collect(),
         coordinator: arguments
             .coordinator
             .into_iter()

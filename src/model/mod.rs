@@ -27,4 +27,4 @@ pub use stats::{
     SlotActionStats, Stats,
 };
 pub use topom::Topom;
-pub use users::{ServerUser, ServerUserKind};
+pub use users::{ServerUser, ServerUserKind, keyed_hash};

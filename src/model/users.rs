@@ -53,10 +53,7 @@ impl ServerUser {
 
     /// The password: lower-case hex of HMAC-SHA256 with the product's secret as key over the name.
     pub fn password(&self, product_auth: &str) -> String {
-        #[allow(clippy::expect_used, reason = "HMAC takes keys of every length")]
-        let mut mac = Hmac::<Sha256>::new_from_slice(product_auth.as_bytes()).expect("any length is a key");
-        mac.update(self.name.as_bytes());
-        hex::encode(mac.finalize().into_bytes())
+        keyed_hash(product_auth, &self.name)
     }
 
     /// What the user may do, as `ACL SETUSER name …` takes it, its password as a hash. The first rule is `reset`, so
@@ -85,6 +82,14 @@ impl ServerUser {
             .chain(may.iter().map(|rule| (*rule).to_owned()))
             .collect()
     }
+}
+
+/// Lower-case hex of HMAC-SHA256 over `text`: changes with both, and tells nothing of either.
+pub fn keyed_hash(key: &str, text: &str) -> String {
+    #[allow(clippy::expect_used, reason = "HMAC takes keys of every length")]
+    let mut mac = Hmac::<Sha256>::new_from_slice(key.as_bytes()).expect("any length is a key");
+    mac.update(text.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
 }
 
 #[cfg(test)]

@@ -1,25 +1,49 @@
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::build::Children;
-use super::error::Error;
+use super::error::{Error, Invalid};
 use super::labels::{self, MANAGER};
 use super::validate::Cluster;
 
 /// How many objects of a kind are applied at the same time.
 const AT_ONCE: usize = 8;
 
+/// How far Kubernetes is with what was applied.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rollout {
+    /// Pods that are ready.
+    pub(super) ready: i32,
+    /// Whether all pods there should be are ready and made from the latest template, and no other is left.
+    pub(super) done: bool,
+}
+
+/// The parts that Kubernetes rolls by itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Rollouts {
+    pub(super) proxies: Rollout,
+    pub(super) dashboards: Rollout,
+}
+
 /// Brings all children to what they were built as, and deletes those that are no longer built. Applying an unchanged
 /// object changes nothing, not even its version.
-pub(super) async fn apply(client: &Client, cluster: &Cluster, children: Children) -> Result<(), Error> {
+pub(super) async fn apply(
+    client: &Client,
+    known: &KnownChildren,
+    cluster: &Cluster,
+    children: Children,
+) -> Result<Rollouts, Error> {
     // Taken apart in full, so that a new kind of child can't be forgotten here.
     let Children {
         config,
@@ -30,38 +54,133 @@ pub(super) async fn apply(client: &Client, cluster: &Cluster, children: Children
         dashboard,
         servers,
     } = children;
+    let to = &Target { client, known, cluster };
     // What pods mount and are found by comes first, so that no pod starts without it; StatefulSets of servers come last.
-    apply_all(client, cluster, vec![config]).await?;
-    apply_all(client, cluster, users).await?;
-    apply_all(client, cluster, services).await?;
+    to.apply(vec![config]).await?;
+    to.apply(users).await?;
+    to.apply(services).await?;
     delete_orphaned_budgets(client, cluster, &disruption_budgets).await?;
-    apply_all(client, cluster, disruption_budgets).await?;
-    apply_all(client, cluster, vec![dashboard]).await?;
-    apply_all(client, cluster, vec![proxies]).await?;
-    apply_all(client, cluster, servers).await
+    to.apply(disruption_budgets).await?;
+    let dashboards = to.apply(vec![dashboard]).await?;
+    let proxies = to.apply(vec![proxies]).await?;
+    to.apply(servers).await?;
+    Ok(Rollouts {
+        proxies: proxies.first().map(of_deployment).unwrap_or_default(),
+        dashboards: dashboards.first().map(of_stateful_set).unwrap_or_default(),
+    })
 }
 
-async fn apply_all<K>(client: &Client, cluster: &Cluster, objects: Vec<K>) -> Result<(), Error>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), &cluster.namespace);
-    let params = PatchParams::apply(MANAGER).force();
-    stream::iter(objects)
-        .map(|object| {
-            let (api, params) = (&api, &params);
-            async move {
-                let name = object.name_any();
-                let action = format!("applying {} {name}", K::kind(&()));
-                api.patch(&name, params, &Patch::Apply(&object))
-                    .await
-                    .map_err(Error::kube(action))
-                    .map(drop)
+fn of_deployment(deployment: &Deployment) -> Rollout {
+    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+    let Some(status) = &deployment.status else {
+        return Rollout::default();
+    };
+    let all = |count: Option<i32>| count.unwrap_or_default() == wanted.unwrap_or_default();
+    Rollout {
+        ready: status.ready_replicas.unwrap_or_default(),
+        done: status.observed_generation == deployment.metadata.generation
+            && all(status.replicas)
+            && all(status.updated_replicas)
+            && all(status.ready_replicas),
+    }
+}
+
+fn of_stateful_set(set: &StatefulSet) -> Rollout {
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
+    let Some(status) = &set.status else {
+        return Rollout::default();
+    };
+    let all = |count: Option<i32>| count.unwrap_or_default() == wanted.unwrap_or_default();
+    Rollout {
+        ready: status.ready_replicas.unwrap_or_default(),
+        done: status.observed_generation == set.metadata.generation
+            && all(Some(status.replicas))
+            && all(status.updated_replicas)
+            && all(status.ready_replicas),
+    }
+}
+
+/// Children that were seen to be absent or their cluster's own: UID of the cluster, kind and name. What is in here need
+/// not be looked at before it is applied.
+#[derive(Debug, Default)]
+pub(super) struct KnownChildren(Mutex<HashSet<(String, String, String)>>);
+
+impl KnownChildren {
+    fn contains(&self, key: &(String, String, String)) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(key)
+    }
+
+    fn insert(&self, key: (String, String, String)) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+    }
+
+    /// Forgets a cluster's.
+    pub(super) fn forget(&self, uid: &str) {
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|(of, ..)| of != uid);
+    }
+}
+
+struct Target<'a> {
+    client: &'a Client,
+    known: &'a KnownChildren,
+    cluster: &'a Cluster,
+}
+
+impl Target<'_> {
+    async fn apply<K>(&self, objects: Vec<K>) -> Result<Vec<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Serialize + DeserializeOwned + Clone + Debug,
+    {
+        let api: Api<K> = Api::namespaced(self.client.clone(), &self.cluster.namespace);
+        let params = PatchParams::apply(MANAGER).force();
+        stream::iter(objects)
+            .map(|object| {
+                let (api, params) = (&api, &params);
+                async move {
+                    let name = object.name_any();
+                    self.make_sure_it_is_ours(api, &name).await?;
+                    let action = format!("applying {} {name}", K::kind(&()));
+                    api.patch(&name, params, &Patch::Apply(&object))
+                        .await
+                        .map_err(Error::kube(action))
+                }
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    /// Refuses to take over an object of the same name that somebody else made: it would be overwritten now, and be
+    /// deleted together with the cluster.
+    async fn make_sure_it_is_ours<K>(&self, api: &Api<K>, name: &str) -> Result<(), Error>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    {
+        let kind = K::kind(&());
+        let key = (self.cluster.uid.clone(), kind.to_string(), name.to_owned());
+        if self.known.contains(&key) {
+            return Ok(());
+        }
+        let there = api
+            .get_metadata_opt(name)
+            .await
+            .map_err(Error::kube(format!("reading {kind} {name}")))?;
+        let ours = |object: PartialObjectMeta<K>| object.owner_references().iter().any(|o| o.uid == self.cluster.uid);
+        if there.is_some_and(|object| !ours(object)) {
+            return Err(Invalid {
+                field: "metadata.name",
+                message: format!(
+                    "there is a {kind} {name} that is not this cluster's; remove it, or name the cluster otherwise"
+                ),
             }
-        })
-        .buffer_unordered(AT_ONCE)
-        .try_collect()
-        .await
+            .into());
+        }
+        self.known.insert(key);
+        Ok(())
+    }
 }
 
 /// Deletes disruption budgets of this cluster that are no longer built: those with its labels *and* its UID as owner.

@@ -15,6 +15,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 
+use super::apply::KnownChildren;
 use super::error::Error;
 use super::labels::MANAGER;
 use super::metrics::Metrics;
@@ -42,6 +43,7 @@ pub(super) struct Context {
     pub(super) recorder: Recorder,
     pub(super) metrics: Arc<Metrics>,
     pub(super) failures: Failures,
+    pub(super) known: KnownChildren,
 }
 
 /// How often each cluster failed in a row, by UID.
@@ -101,6 +103,7 @@ pub async fn run(
         settings: settings.clone(),
         metrics,
         failures: Failures::default(),
+        known: KnownChildren::default(),
     });
     let result = tokio::select! {
         () = control(context, stop.clone()) => Ok(()),
@@ -156,9 +159,14 @@ async fn control(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
 
 /// When to try a cluster again that failed: later each time, and not all at the same moment.
 fn failed(object: Arc<DeserializeGuard<CodisCluster>>, error: &Error, context: Arc<Context>) -> Action {
-    if let Error::Waiting(what) = error {
-        tracing::info!(cluster = %id(&*object), what, "waiting");
-        return Action::requeue(error.retry_after());
+    match error {
+        Error::Waiting(what) => {
+            tracing::info!(cluster = %id(&*object), what, "waiting");
+            return Action::requeue(error.retry_after());
+        }
+        // Told already, in the status. What would mend it is not watched: it is looked for at a steady pace.
+        Error::Invalid(_) => return Action::requeue(error.retry_after()),
+        _ => {}
     }
     let before = context.failures.count(&object.meta().uid.clone().unwrap_or_default());
     context.metrics.failed(error.reason());

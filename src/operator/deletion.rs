@@ -6,7 +6,7 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::ListParams;
+use kube::api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
@@ -20,8 +20,8 @@ use super::purge::{Leftover, note, purge};
 use super::validate::{Coordinator, coordinator, product};
 use crate::api::CodisCluster;
 
-/// How long the dashboards may take to end. One that is left over can't harm: what it writes is refused once its lock's
-/// key is gone.
+/// How long the dashboards may take to end. One that is left over, on a node that nobody hears of, may claim the prefix
+/// again: then the keys are swept once more later.
 const WRITERS: Duration = Duration::from_secs(20);
 /// How long after its deletion a cluster's keys are tried to be removed before that is put off.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,7 +40,8 @@ pub(super) async fn clean_up(context: &Context, cluster: &CodisCluster) -> Resul
                 .unwrap_or_default()
         });
     end_writers(context, cluster, &namespace, &name).await?;
-    if writers_left(context, &namespace, &name).await? && age < WRITERS {
+    let left = writers_left(context, &namespace, &name).await?;
+    if left && age < WRITERS {
         return Err(Error::Waiting("its dashboards are ending".to_owned()));
     }
     let Ok(product) = product(cluster) else {
@@ -51,8 +52,17 @@ pub(super) async fn clean_up(context: &Context, cluster: &CodisCluster) -> Resul
         return Ok(Action::await_change());
     };
     let uid = cluster.uid().unwrap_or_default();
+    let leftover = Leftover {
+        product: product.clone(),
+        uid: uid.clone(),
+        endpoints: coordinator.endpoints.clone(),
+        secret,
+    };
     match purge(&coordinator, &product, &uid).await {
         Ok(()) => {
+            if left {
+                note(&context.client, &context.settings, &leftover).await?;
+            }
             publish(
                 &context.recorder,
                 cluster,
@@ -65,12 +75,6 @@ pub(super) async fn clean_up(context: &Context, cluster: &CodisCluster) -> Resul
         }
         Err(error) if age < PATIENCE => return Err(Error::Waiting(error.to_string())),
         Err(error) => {
-            let leftover = Leftover {
-                product,
-                uid,
-                endpoints: coordinator.endpoints.clone(),
-                secret,
-            };
             note(&context.client, &context.settings, &leftover).await?;
             let text = format!("the cluster's keys could not be removed and are swept later: {error}");
             tracing::warn!(cluster = %format!("{namespace}/{name}"), "{text}");
@@ -78,6 +82,56 @@ pub(super) async fn clean_up(context: &Context, cluster: &CodisCluster) -> Resul
         }
     }
     Ok(Action::await_change())
+}
+
+/// The same for an object that can't be read any more: its keys are noted to be swept, and it may go.
+pub(super) async fn clean_up_unreadable(
+    context: &Context,
+    namespace: &str,
+    name: &str,
+    finalizer: &str,
+) -> Result<(), Error> {
+    let resource = ApiResource::erase::<CodisCluster>(&());
+    let api: Api<DynamicObject> = Api::namespaced_with(context.client.clone(), namespace, &resource);
+    let reading = Error::kube(format!("reading CodisCluster {name}"));
+    let Some(object) = api.get_opt(name).await.map_err(reading)? else {
+        return Ok(());
+    };
+    if !object.finalizers().iter().any(|held| held == finalizer) {
+        return Ok(());
+    }
+    let texts = |value: &serde_json::Value| serde_json::from_value::<Vec<String>>(value.clone()).unwrap_or_default();
+    let etcd = &object.data["spec"]["coordinator"]["etcd"];
+    let named = [
+        texts(&etcd["endpoints"]),
+        texts(&object.data["status"]["coordinator"]),
+        context.settings.coordinator.clone(),
+    ];
+    let product = object.data["status"]["product"]
+        .as_str()
+        .map_or_else(|| format!("{namespace}.{name}"), str::to_owned);
+    let endpoints = named
+        .into_iter()
+        .find(|endpoints| !endpoints.is_empty())
+        .unwrap_or_default();
+    if let (Ok(product), false) = (product.parse(), endpoints.is_empty()) {
+        let secret = etcd["secretRef"]["name"]
+            .as_str()
+            .map(|secret| (namespace.to_owned(), secret.to_owned()));
+        let leftover = Leftover {
+            product,
+            uid: object.uid().unwrap_or_default(),
+            endpoints,
+            secret,
+        };
+        note(&context.client, &context.settings, &leftover).await?;
+    }
+    let kept: Vec<&String> = object.finalizers().iter().filter(|held| *held != finalizer).collect();
+    let patch = serde_json::json!({"metadata": {"finalizers": kept, "resourceVersion": object.resource_version()}});
+    api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .map_err(Error::kube(format!("releasing CodisCluster {name}")))
+        .map(drop)
 }
 
 async fn end_writers(context: &Context, cluster: &CodisCluster, namespace: &str, name: &str) -> Result<(), Error> {

@@ -73,6 +73,18 @@ impl Error {
         }
     }
 
+    /// Whether somebody said no, and will say it again until something is changed: told in the cluster's status. What
+    /// may pass by itself is only logged.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Invalid(_) => true,
+            Self::Kube { source, .. } => {
+                matches!(&**source, kube::Error::Api(status) if [400, 403, 422].contains(&status.code))
+            }
+            _ => false,
+        }
+    }
+
     /// In one word, for Events, conditions and metrics.
     pub fn reason(&self) -> &'static str {
         match self {
@@ -90,8 +102,8 @@ impl Error {
     /// How long to wait before the next try, the first time. Further failures wait longer.
     pub fn retry_after(&self) -> Duration {
         match self {
-            // A change of the object or of a watched Secret comes by itself; this is for what is not watched.
-            Self::Invalid(_) => Duration::from_secs(10),
+            // A change of the object comes by itself; this is for Secrets, which are not watched.
+            Self::Invalid(_) => Duration::from_secs(5),
             Self::Kube { .. } | Self::Coordinator { .. } | Self::Finalizer(_) => Duration::from_secs(2),
             Self::Dashboard(_) | Self::Waiting(_) => Duration::from_secs(1),
             // These end the process.

@@ -7,8 +7,8 @@ use crate::api::CodisCluster;
 use crate::model::HostPort;
 use crate::plan::Step;
 
-/// What a step did, as an Event on the cluster.
-pub(super) fn of_step(step: &Step, cluster: &Cluster) -> Event {
+/// What a step did, as an Event on the cluster; nothing for what is asked again and again.
+pub(super) fn of_step(step: &Step, cluster: &Cluster) -> Option<Event> {
     let event = |reason: &str, note: String, secondary: Option<ObjectReference>| Event {
         type_: EventType::Normal,
         reason: reason.to_owned(),
@@ -17,7 +17,7 @@ pub(super) fn of_step(step: &Step, cluster: &Cluster) -> Event {
         secondary,
     };
     let server = |addr: &HostPort| addr.pod().map(|pod| pod_reference(cluster, pod));
-    match step {
+    let event = match step {
         Step::CreateGroup(group) => event(
             "GroupCreated",
             format!("created group {group}"),
@@ -40,29 +40,42 @@ pub(super) fn of_step(step: &Step, cluster: &Cluster) -> Event {
             format!("forgot proxy {pod}, whose pod is gone"),
             Some(pod_reference(cluster, pod)),
         ),
-    }
+        Step::AskAgain(..) => return None,
+    };
+    Some(event)
 }
 
 /// Something that a user has to know or mend.
 pub(super) fn warning(reason: &str, note: String) -> Event {
-    Event {
-        type_: EventType::Warning,
-        reason: reason.to_owned(),
-        note: Some(note),
-        action: "Reconcile".to_owned(),
-        secondary: None,
-    }
+    told(EventType::Warning, reason, note)
 }
 
 /// Something that was done, without being a step of the topology.
 pub(super) fn normal(reason: &str, note: String) -> Event {
+    told(EventType::Normal, reason, note)
+}
+
+fn told(type_: EventType, reason: &str, note: String) -> Event {
+    let digest = crc32fast::hash(note.as_bytes());
     Event {
-        type_: EventType::Normal,
+        type_,
         reason: reason.to_owned(),
-        note: Some(note),
-        action: "Reconcile".to_owned(),
+        // Events of the same reason and action are counted as one, with the note of the first: another note, another action.
+        action: format!("Reconcile-{digest:08x}"),
+        note: Some(at_most(note, LONGEST_NOTE)),
         secondary: None,
     }
+}
+
+/// What the API server takes, in bytes.
+const LONGEST_NOTE: usize = 1024;
+
+fn at_most(mut text: String, bytes: usize) -> String {
+    if text.len() > bytes {
+        text.truncate(text.floor_char_boundary(bytes - '…'.len_utf8()));
+        text.push('…');
+    }
+    text
 }
 
 /// Tells an Event. That it can't be told never stops the work that it tells of.

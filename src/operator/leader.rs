@@ -1,6 +1,7 @@
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease as KubeLease;
+use kube::{Api, Client};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -18,6 +19,24 @@ const GRACE: u64 = 6;
 pub(super) struct Lease {
     leading: watch::Receiver<bool>,
     task: JoinHandle<Result<LeaseManager, kube_lease_manager::LeaseManagerError>>,
+    api: Api<KubeLease>,
+    identity: String,
+}
+
+/// Resolves when this instance's renewals were not seen to go on for as long as the Lease lasts, by this machine's own
+/// clock. The library goes by what it last read, and tries on for half a minute when the API server is out of reach.
+async fn not_renewed(api: &Api<KubeLease>, identity: &str) {
+    let (mut last, mut seen) = (None, Instant::now());
+    while seen.elapsed() < Duration::from_secs(DURATION) {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let read = tokio::time::timeout(Duration::from_secs(2), api.get(MANAGER)).await;
+        let Ok(Ok(Some(spec))) = read.map(|read| read.map(|lease| lease.spec)) else {
+            continue;
+        };
+        if spec.holder_identity.as_deref() == Some(identity) && spec.renew_time != last {
+            (last, seen) = (spec.renew_time, Instant::now());
+        }
+    }
 }
 
 /// Waits until this instance leads.
@@ -38,19 +57,29 @@ pub(super) async fn acquire(client: &Client, settings: &Settings) -> Result<Leas
         .map_err(|error| failed(&error))?;
     let (mut leading, task) = manager.watch().await;
     leading.wait_for(|leads| *leads).await.map_err(|error| failed(&error))?;
-    Ok(Lease { leading, task })
+    let api = Api::namespaced(client.clone(), &settings.namespace);
+    Ok(Lease {
+        leading,
+        task,
+        api,
+        identity: settings.identity.clone(),
+    })
 }
 
 impl Lease {
-    /// Resolves when this instance does not lead any more.
+    /// Resolves when this instance does not lead any more: another one took the Lease, or nobody can tell any more that
+    /// it was renewed in time.
     pub(super) async fn lost(&mut self) {
-        // An error means that the task which renews is gone: nobody renews.
-        let _ = self.leading.wait_for(|leads| !*leads).await;
+        tokio::select! {
+            // An error means that the task which renews is gone: nobody renews.
+            _ = self.leading.wait_for(|leads| !*leads) => {}
+            () = not_renewed(&self.api, &self.identity) => {}
+        }
     }
 
     /// Frees the Lease, so that a successor need not wait.
     pub(super) async fn release(self) {
-        let Self { leading, task } = self;
+        let Self { leading, task, .. } = self;
         drop(leading);
         if tokio::time::timeout(Duration::from_secs(3), task).await.is_err() {
             tracing::warn!("the Lease could not be freed in time; a successor waits until it ends");

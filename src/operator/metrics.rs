@@ -35,6 +35,7 @@ pub(super) struct Metrics {
     servers_wanted: PerCluster,
     proxies_ready: PerCluster,
     slots_assigned: PerCluster,
+    reconciled: Family<ClusterLabels, Counter<u64, AtomicU64>>,
 }
 
 impl Metrics {
@@ -52,6 +53,12 @@ impl Metrics {
             "Reconciliations that failed, by reason",
             failures.clone(),
         );
+        let reconciled = Family::default();
+        registry.register(
+            "cluster_reconciled",
+            "Reconciliations of the cluster that came to their end",
+            reconciled.clone(),
+        );
         let mut per_cluster = |name: &str, help: &str| {
             let family = PerCluster::default();
             registry.register(name, help, family.clone());
@@ -66,6 +73,7 @@ impl Metrics {
             servers_wanted: per_cluster("cluster_servers_wanted", "Servers that should be"),
             proxies_ready: per_cluster("cluster_proxies_ready", "Proxies that serve clients"),
             slots_assigned: per_cluster("cluster_slots_assigned", "Slots that have a group, of 1024"),
+            reconciled,
             registry,
             seconds,
             failures,
@@ -86,6 +94,7 @@ impl Metrics {
 
     pub(super) fn observe(&self, cluster: &CodisCluster, status: &CodisClusterStatus) {
         let labels = labels(cluster);
+        self.reconciled.get_or_create(&labels).inc();
         self.ready
             .get_or_create(&labels)
             .set(i64::from(status.phase == Some(Phase::Ready)));
@@ -114,6 +123,7 @@ impl Metrics {
         for family in all {
             family.remove(&labels);
         }
+        self.reconciled.remove(&labels);
     }
 
     pub(super) fn text(&self) -> String {

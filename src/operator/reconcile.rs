@@ -15,14 +15,14 @@ use rand::distr::{Alphanumeric, SampleString};
 use super::apply::apply;
 use super::build::{auth_secret_name, build};
 use super::controller::Context;
-use super::deletion::clean_up;
+use super::deletion::{clean_up, clean_up_unreadable};
 use super::dereference::{Dereferenced, PRODUCT_AUTH, dereference};
 use super::error::{Error, Invalid};
 use super::labels::{self, MANAGER};
 use super::topology::Topology;
 use super::validate::validate;
 use super::{events, status, topology};
-use crate::api::{CodisCluster, Phase};
+use crate::api::{CodisCluster, CodisClusterStatus, Phase};
 
 /// Keeps a deleted cluster's object until its keys have left the coordinator.
 const FINALIZER: &str = "codis.dev/coordinator";
@@ -31,7 +31,7 @@ const WHEN_READY: Duration = Duration::from_secs(10);
 /// How often while something is under way. The dashboard polls once a second.
 const WHEN_WORKING: Duration = Duration::from_secs(1);
 /// How often while something is broken that the operator can't mend.
-const WHEN_DEGRADED: Duration = Duration::from_secs(3);
+const WHEN_DEGRADED: Duration = Duration::from_secs(5);
 
 /// Reconciles whatever the API server holds, readable or not.
 pub(super) async fn reconcile(
@@ -44,6 +44,10 @@ pub(super) async fn reconcile(
         Err(unreadable) => {
             let (namespace, name) = (object.namespace().unwrap_or_default(), object.name_any());
             tracing::warn!(cluster = %format!("{namespace}/{name}"), error = %unreadable, "the object can't be read");
+            if object.meta().deletion_timestamp.is_some() {
+                clean_up_unreadable(&context, &namespace, &name, FINALIZER).await?;
+                return Ok(Action::await_change());
+            }
             let message = format!("the object does not fit the CRD of this operator's version: {unreadable}");
             status::write_unreadable(&context.client, &namespace, &name, &message, Timestamp::now()).await?;
             return Ok(Action::await_change());
@@ -55,6 +59,8 @@ pub(super) async fn reconcile(
             FinalizerEvent::Apply(cluster) => keep(&context, &cluster).await,
             FinalizerEvent::Cleanup(cluster) => {
                 context.metrics.forget(&cluster);
+                context.known.forget(&cluster.uid().unwrap_or_default());
+                status::write_deleting(&context.client, &cluster).await?;
                 clean_up(&context, &cluster).await
             }
         }
@@ -70,27 +76,22 @@ pub(super) async fn reconcile(
 
 /// Brings one cluster closer to its spec, and tells how it stands.
 async fn keep(context: &Context, object: &CodisCluster) -> Result<Action, Error> {
-    match bring_closer(context, object).await {
-        Err(Error::Invalid(invalid)) => {
-            tracing::warn!(cluster = %id(object), error = %invalid, "the spec can't be carried out");
-            let told = status::write(
-                &context.client,
+    let result = bring_closer(context, object).await;
+    if let Err(error) = &result
+        && error.is_refusal()
+    {
+        tracing::warn!(cluster = %id(object), %error, "the spec can't be carried out");
+        let status = status::of_refused(object, error.reason(), &error.to_string(), Timestamp::now());
+        if status::write(&context.client, object, status).await? {
+            events::publish(
+                &context.recorder,
                 object,
-                status::of_invalid(object, &invalid, Timestamp::now()),
+                events::warning(error.reason(), error.to_string()),
             )
-            .await?;
-            if told {
-                events::publish(
-                    &context.recorder,
-                    object,
-                    events::warning("InvalidSpec", invalid.to_string()),
-                )
-                .await;
-            }
-            Err(Error::Invalid(invalid))
+            .await;
         }
-        other => other,
     }
+    result
 }
 
 async fn bring_closer(context: &Context, object: &CodisCluster) -> Result<Action, Error> {
@@ -100,12 +101,10 @@ async fn bring_closer(context: &Context, object: &CodisCluster) -> Result<Action
         refs.product_auth = Some(make_product_auth(context, object, &refs).await?);
     }
     let cluster = validate(object, &refs, &context.settings)?;
-    apply(client, &cluster, build(&cluster)).await?;
-    let pods = topology::read_pods(client, &cluster).await?;
-    let bootstrapped = object.status.as_ref().is_some_and(|status| status.bootstrapped);
-    let topology = topology::drive(client, &context.http, &cluster, bootstrapped, &pods).await?;
+    let rollouts = apply(client, &context.known, &cluster, build(&cluster)).await?;
+    let (topology, pods) = topology::drive(context, object, &cluster).await?;
     tell_steps(context, object, &cluster, &topology).await;
-    let status = status::of_cluster(object, &cluster, &topology, &pods, Timestamp::now());
+    let status = status::of_cluster(object, &cluster, &topology, rollouts, &pods, Timestamp::now());
     context.metrics.observe(object, &status);
     tell_phase(context, object, &status).await;
     let again = match status.phase {
@@ -132,7 +131,7 @@ async fn make_product_auth(context: &Context, object: &CodisCluster, refs: &Dere
     }
     // What else is wrong with the spec is told before anything is made.
     let probe = Dereferenced {
-        product_auth: Some(String::new()),
+        product_auth: Some("to be made".to_owned()),
         ..refs.clone()
     };
     validate(object, &probe, &context.settings)?;
@@ -169,8 +168,11 @@ async fn make_product_auth(context: &Context, object: &CodisCluster, refs: &Dere
 
 async fn tell_steps(context: &Context, object: &CodisCluster, cluster: &super::Cluster, topology: &Topology) {
     for step in &topology.taken {
-        tracing::info!(cluster = %id(object), ?step, "asked the dashboard");
-        events::publish(&context.recorder, object, events::of_step(step, cluster)).await;
+        // What is asked for again and again would drown the rest; the condition tells of it.
+        if let Some(event) = events::of_step(step, cluster) {
+            tracing::info!(cluster = %id(object), ?step, "asked the dashboard");
+            events::publish(&context.recorder, object, event).await;
+        }
     }
     for (step, error) in &topology.failed {
         tracing::debug!(cluster = %id(object), ?step, %error, "the dashboard could not do it yet");
@@ -180,23 +182,34 @@ async fn tell_steps(context: &Context, object: &CodisCluster, cluster: &super::C
     }
 }
 
-async fn tell_phase(context: &Context, object: &CodisCluster, status: &crate::api::CodisClusterStatus) {
-    let before = object.status.as_ref().and_then(|status| status.phase);
-    let event = match status.phase {
-        now if now == before => return,
-        Some(Phase::Ready) => events::normal(
+/// Tells when a cluster became whole, and each time that what is wrong with it changed.
+async fn tell_phase(context: &Context, object: &CodisCluster, status: &CodisClusterStatus) {
+    let before = object.status.clone().unwrap_or_default();
+    let degraded = |status: &CodisClusterStatus| {
+        let condition = status
+            .conditions
+            .iter()
+            .find(|c| c.type_ == "Degraded" && c.status == "True");
+        condition.map(|condition| (condition.reason.clone(), condition.message.clone()))
+    };
+    if before.phase != status.phase {
+        tracing::info!(cluster = %id(object), before = ?before.phase, phase = ?status.phase, "phase changed");
+    }
+    let event = match degraded(status) {
+        now if now == degraded(&before) => None,
+        Some((reason, message)) => Some(events::warning(&reason, message)),
+        None => None,
+    };
+    let whole = before.phase != status.phase && status.phase == Some(Phase::Ready);
+    let ready = whole.then(|| {
+        events::normal(
             "Ready",
             "every slot is served and everything is as the spec says".to_owned(),
-        ),
-        Some(Phase::Degraded) => {
-            let degraded = status.conditions.iter().find(|condition| condition.type_ == "Degraded");
-            let (reason, message) = degraded.map_or(("Degraded", ""), |c| (c.reason.as_str(), c.message.as_str()));
-            events::warning(reason, message.chars().take(1000).collect())
-        }
-        _ => return,
-    };
-    tracing::info!(cluster = %id(object), phase = ?status.phase, "phase changed");
-    events::publish(&context.recorder, object, event).await;
+        )
+    });
+    for event in event.into_iter().chain(ready) {
+        events::publish(&context.recorder, object, event).await;
+    }
 }
 
 /// `namespace/name`, as it stands in logs.

@@ -6,9 +6,10 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Client, Resource, ResourceExt};
 
-use super::error::{Error, Invalid};
+use super::apply::Rollouts;
+use super::error::Error;
 use super::labels::{self, Component, MANAGER};
-use super::topology::{Pods, Topology, is_ready};
+use super::topology::{Pods, Topology};
 use super::validate::Cluster;
 use crate::api::{
     CodisCluster, CodisClusterStatus, ConditionType, DashboardStatus, GroupStatus, Phase, ProxiesStatus, ServerRole,
@@ -30,6 +31,7 @@ pub(super) fn of_cluster(
     object: &CodisCluster,
     cluster: &Cluster,
     topology: &Topology,
+    rollouts: Rollouts,
     pods: &Pods,
     now: Timestamp,
 ) -> CodisClusterStatus {
@@ -42,13 +44,12 @@ pub(super) fn of_cluster(
     status.servers.selector = labels::as_selector(&labels::selector(&cluster.name, Component::Server));
     status.servers.total = (cluster.groups.len() * usize::from(cluster.replicas_per_group)) as i32;
     status.proxies = ProxiesStatus {
-        ready: pods
-            .proxies
-            .iter()
-            .filter(|pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none())
-            .count() as i32,
+        ready: rollouts.proxies.ready.min(cluster.proxies.replicas),
         total: cluster.proxies.replicas,
     };
+    if object.spec.coordinator.is_none() {
+        status.coordinator = cluster.coordinator.endpoints.clone();
+    }
     status.dashboard = DashboardStatus {
         active: topology.active.clone(),
     };
@@ -63,26 +64,31 @@ pub(super) fn of_cluster(
     if topology.stats.is_err() {
         status.servers.ready = 0;
     }
-    let verdicts = judge(&status, topology);
+    let verdicts = judge(&status, topology, rollouts);
     status.phase = Some(phase(&status, &verdicts));
     status.conditions = conditions(&previous.conditions, &verdicts, object.meta().generation, now);
     status
 }
 
-/// The status of a cluster whose spec can't be carried out. What is known of its parts stays.
-pub(super) fn of_invalid(object: &CodisCluster, error: &Invalid, now: Timestamp) -> CodisClusterStatus {
+/// The status of a cluster whose spec can't be carried out: somebody refused it. What is known of its parts stays.
+pub(super) fn of_refused(
+    object: &CodisCluster,
+    reason: &'static str,
+    message: &str,
+    now: Timestamp,
+) -> CodisClusterStatus {
     let previous = object.status.clone().unwrap_or_default();
     let verdicts = [
         Verdict {
             type_: ConditionType::Ready,
             holds: false,
-            reason: "InvalidSpec",
-            message: error.to_string(),
+            reason,
+            message: shorten(message.to_owned()),
         },
         Verdict {
             type_: ConditionType::Progressing,
             holds: false,
-            reason: "InvalidSpec",
+            reason,
             message: "waiting for a change".to_owned(),
         },
     ];
@@ -145,7 +151,7 @@ fn fill_topology(status: &mut CodisClusterStatus, cluster: &Cluster, stats: &Sta
     status.servers.groups = stats.group.models.len() as i32;
 }
 
-fn judge(status: &CodisClusterStatus, topology: &Topology) -> [Verdict; 4] {
+fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts) -> [Verdict; 4] {
     let problems: Vec<(&'static str, String)> = match &topology.stats {
         Err(cause) if status.bootstrapped => vec![("DashboardUnavailable", format!("no dashboard is active: {cause}"))],
         _ => topology
@@ -155,7 +161,7 @@ fn judge(status: &CodisClusterStatus, topology: &Topology) -> [Verdict; 4] {
             .map(|problem| (problem.reason.as_str(), problem.message.clone()))
             .collect(),
     };
-    let waiting = waiting(status, topology);
+    let waiting = waiting(status, topology, rollouts);
     let join = |texts: Vec<String>| shorten(texts.join("; "));
     let problem_text = join(problems.iter().map(|(_, message)| message.clone()).collect());
     let problem_reason = problems.first().map_or("AsExpected", |(reason, _)| reason);
@@ -207,7 +213,7 @@ fn judge(status: &CodisClusterStatus, topology: &Topology) -> [Verdict; 4] {
     ]
 }
 
-fn waiting(status: &CodisClusterStatus, topology: &Topology) -> Vec<String> {
+fn waiting(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts) -> Vec<String> {
     let mut waiting = topology.plan.waiting.clone();
     if let (Err(cause), false) = (&topology.stats, status.bootstrapped) {
         waiting.push(format!("waiting for an active dashboard: {cause}"));
@@ -217,7 +223,9 @@ fn waiting(status: &CodisClusterStatus, topology: &Topology) -> Vec<String> {
         match step {
             Step::CreateGroup(group) => format!("group {group} can't be created yet: {cause}"),
             Step::AddServer(_, server) => format!("{server} can't be added yet: {cause}"),
-            Step::GiveRole(_, server) => format!("{server} can't be given its role yet: {cause}"),
+            Step::GiveRole(_, server) | Step::AskAgain(_, server) => {
+                format!("{server} can't be given its role yet: {cause}")
+            }
             Step::AssignSlots(_) => format!("slots can't be assigned yet: {cause}"),
             Step::BringProxyOnline(pod, _) => format!("proxy {pod} can't be brought online yet: {cause}"),
             Step::ForgetProxy(pod, _) => format!("proxy {pod} can't be forgotten yet: {cause}"),
@@ -227,6 +235,14 @@ fn waiting(status: &CodisClusterStatus, topology: &Topology) -> Vec<String> {
         waiting.push(format!(
             "{} of {} proxies are ready",
             status.proxies.ready, status.proxies.total
+        ));
+    } else if !rollouts.proxies.done {
+        waiting.push("proxies are being replaced".to_owned());
+    }
+    if !rollouts.dashboards.done && topology.stats.is_ok() {
+        waiting.push(format!(
+            "{} dashboards are ready, not all that should be, or some are being replaced",
+            rollouts.dashboards.ready
         ));
     }
     waiting
@@ -293,6 +309,19 @@ pub(super) async fn write(client: &Client, object: &CodisCluster, status: CodisC
         .await
         .map_err(Error::kube(format!("writing the status of CodisCluster {name}")))?;
     Ok(true)
+}
+
+/// Says that a cluster is on its way out. That it is gone already is fine.
+pub(super) async fn write_deleting(client: &Client, object: &CodisCluster) -> Result<(), Error> {
+    let Some(status) = &object.status else { return Ok(()) };
+    let deleting = CodisClusterStatus {
+        phase: Some(Phase::Deleting),
+        ..status.clone()
+    };
+    match write(client, object, deleting).await {
+        Err(Error::Kube { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.code == 404) => Ok(()),
+        other => other.map(drop),
+    }
 }
 
 /// Says of an object that can't even be read what is wrong with it.

@@ -4,6 +4,7 @@ use super::*;
 use crate::model::{
     Group, GroupServer, GroupStats, ProxyStats, RedisStats, SentinelStats, SlotActionStats, SlotId, SlotMapping,
 };
+use crate::operator::apply::Rollout;
 use crate::operator::build::fixtures::{shop, valid_shop};
 use crate::plan::{Plan, Problem, ProblemReason};
 
@@ -67,17 +68,14 @@ fn topology(stats: Result<Stats, String>, plan: Plan) -> Topology {
     }
 }
 
-fn ready_proxies(count: usize) -> Pods {
-    let pod = |i: usize| {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {"name": format!("shop-proxy-{i}")},
-            "status": {"conditions": [{"type": "Ready", "status": "True"}]},
-        }))
-        .unwrap()
-    };
-    Pods {
-        proxies: (0..count).map(pod).collect(),
-        ..Pods::default()
+/// All dashboards, and this many proxies, are ready and up to date.
+fn rolled(proxies: i32) -> Rollouts {
+    Rollouts {
+        proxies: Rollout {
+            ready: proxies,
+            done: proxies == 2,
+        },
+        dashboards: Rollout { ready: 2, done: true },
     }
 }
 
@@ -93,7 +91,7 @@ fn condition<'a>(status: &'a CodisClusterStatus, type_: &str) -> &'a Condition {
 fn a_whole_cluster_is_ready() {
     let cluster = valid_shop();
     let topology = topology(Ok(all_well(&cluster)), Plan::default());
-    let status = of_cluster(&shop(), &cluster, &topology, &ready_proxies(2), at(1));
+    let status = of_cluster(&shop(), &cluster, &topology, rolled(2), &Pods::default(), at(1));
     assert_eq!((status.phase, status.bootstrapped), (Some(Phase::Ready), true));
     assert_eq!(
         (
@@ -115,8 +113,15 @@ fn an_unchanged_cluster_has_an_unchanged_status() {
     let cluster = valid_shop();
     let mut object = shop();
     let topology = topology(Ok(all_well(&cluster)), Plan::default());
-    object.status = Some(of_cluster(&object, &cluster, &topology, &ready_proxies(2), at(1)));
-    let later = of_cluster(&object, &cluster, &topology, &ready_proxies(2), at(100));
+    object.status = Some(of_cluster(
+        &object,
+        &cluster,
+        &topology,
+        rolled(2),
+        &Pods::default(),
+        at(1),
+    ));
+    let later = of_cluster(&object, &cluster, &topology, rolled(2), &Pods::default(), at(100));
     assert_eq!(object.status, Some(later));
 }
 
@@ -125,8 +130,8 @@ fn a_condition_changes_its_time_only_with_its_status() {
     let cluster = valid_shop();
     let mut object = shop();
     let well = topology(Ok(all_well(&cluster)), Plan::default());
-    object.status = Some(of_cluster(&object, &cluster, &well, &ready_proxies(2), at(1)));
-    let short = of_cluster(&object, &cluster, &well, &ready_proxies(1), at(9));
+    object.status = Some(of_cluster(&object, &cluster, &well, rolled(2), &Pods::default(), at(1)));
+    let short = of_cluster(&object, &cluster, &well, rolled(1), &Pods::default(), at(9));
     assert_eq!(condition(&short, "Ready").last_transition_time.0, at(9));
     assert_eq!(condition(&short, "Degraded").last_transition_time.0, at(1));
     assert_eq!(short.phase, Some(Phase::Progressing));
@@ -146,7 +151,7 @@ fn a_problem_degrades_and_its_words_are_told() {
             ..Plan::default()
         },
     );
-    let status = of_cluster(&shop(), &cluster, &topology, &ready_proxies(2), at(1));
+    let status = of_cluster(&shop(), &cluster, &topology, rolled(2), &Pods::default(), at(1));
     assert_eq!(status.phase, Some(Phase::Degraded));
     let degraded = condition(&status, "Degraded");
     assert_eq!(
@@ -161,12 +166,12 @@ fn without_a_dashboard_what_was_known_of_slots_stays() {
     let cluster = valid_shop();
     let mut object = shop();
     let well = topology(Ok(all_well(&cluster)), Plan::default());
-    object.status = Some(of_cluster(&object, &cluster, &well, &ready_proxies(2), at(1)));
+    object.status = Some(of_cluster(&object, &cluster, &well, rolled(2), &Pods::default(), at(1)));
     let gone = Topology {
         active: None,
         ..topology(Err("connection refused".to_owned()), Plan::default())
     };
-    let status = of_cluster(&object, &cluster, &gone, &ready_proxies(2), at(9));
+    let status = of_cluster(&object, &cluster, &gone, rolled(2), &Pods::default(), at(9));
     assert_eq!(
         (status.slots, status.bootstrapped, status.phase),
         (1024, true, Some(Phase::Degraded))
@@ -176,15 +181,42 @@ fn without_a_dashboard_what_was_known_of_slots_stays() {
 }
 
 #[test]
-fn an_invalid_spec_says_which_field() {
-    let invalid = Invalid {
-        field: "spec.auth.secretRef",
-        message: "there is no Secret".to_owned(),
-    };
-    let status = of_invalid(&shop(), &invalid, at(1));
+fn proxies_that_are_being_replaced_are_waited_for() {
+    let cluster = valid_shop();
+    let topology = topology(Ok(all_well(&cluster)), Plan::default());
+    let mut rollouts = rolled(2);
+    rollouts.proxies.done = false;
+    let status = of_cluster(&shop(), &cluster, &topology, rollouts, &Pods::default(), at(1));
+    assert_eq!(status.phase, Some(Phase::Progressing));
+    assert!(condition(&status, "Ready").message.contains("replaced"));
+}
+
+#[test]
+fn the_default_coordinator_of_the_beginning_is_kept() {
+    let cluster = valid_shop();
+    let mut object = shop();
+    let topology = topology(Ok(all_well(&cluster)), Plan::default());
+    object.status = Some(of_cluster(
+        &object,
+        &cluster,
+        &topology,
+        rolled(2),
+        &Pods::default(),
+        at(1),
+    ));
+    let mut settings = crate::operator::build::fixtures::settings();
+    settings.coordinator = vec!["http://another:2379".to_owned()];
+    let later = crate::operator::validate(&object, &crate::operator::build::fixtures::refs(), &settings).unwrap();
+    assert_eq!(later.coordinator, cluster.coordinator);
+}
+
+#[test]
+fn a_refused_spec_says_who_refused_what() {
+    let status = of_refused(&shop(), "InvalidSpec", "spec.auth.secretRef: there is no Secret", at(1));
     assert_eq!(status.phase, Some(Phase::Invalid));
+    let ready = condition(&status, "Ready");
     assert_eq!(
-        condition(&status, "Ready").message,
-        "spec.auth.secretRef: there is no Secret"
+        (ready.reason.as_str(), ready.message.as_str()),
+        ("InvalidSpec", "spec.auth.secretRef: there is no Secret")
     );
 }

@@ -7,10 +7,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 
+use super::controller::Context;
 use super::error::Error;
 use super::labels::{self, ACTIVE, Component, DASHBOARD_ROLE_LABEL, MANAGER};
 use super::validate::{Cluster, PROXY_ADMIN_PORT};
-use crate::client::{ClientError, DashboardClient, Http};
+use crate::api::CodisCluster;
+use crate::client::{ClientError, DashboardClient};
 use crate::model::{Overview, Stats};
 use crate::plan::{Observed, Plan, ProxyPod, Step, plan_topology};
 
@@ -41,7 +43,7 @@ pub(super) struct Topology {
 }
 
 /// Reads the cluster's pods from the API server.
-pub(super) async fn read_pods(client: &Client, cluster: &Cluster) -> Result<Pods, Error> {
+async fn read_pods(client: &Client, cluster: &Cluster) -> Result<Pods, Error> {
     let api: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
     let selector = labels::as_selector(&labels::of_cluster(&cluster.name));
     let list = api
@@ -62,46 +64,64 @@ pub(super) async fn read_pods(client: &Client, cluster: &Cluster) -> Result<Pods
     Ok(pods)
 }
 
-/// One round: read, plan, ask.
+/// One round: read, plan, ask. Pods are read after the dashboard: one that registered in between is then not taken for
+/// one that is gone.
 pub(super) async fn drive(
-    client: &Client,
-    http: &Http,
+    context: &Context,
+    object: &CodisCluster,
     cluster: &Cluster,
-    bootstrapped: bool,
-    pods: &Pods,
-) -> Result<Topology, Error> {
-    let dashboard = DashboardClient::new(http.clone(), cluster.dashboard_addrs(), cluster.product.clone());
-    let overview = match dashboard.overview().await {
+) -> Result<(Topology, Pods), Error> {
+    let client = &context.client;
+    let dashboard = DashboardClient::new(context.http.clone(), cluster.dashboard_addrs(), cluster.product.clone());
+    let overview = dashboard.overview().await;
+    let pods = read_pods(client, cluster).await?;
+    let overview = match overview {
         Ok(overview) => overview,
         Err(error) => {
             let cause = error.cause().map_or_else(|| error.to_string(), str::to_owned);
-            return Ok(Topology::without_dashboard(cause));
+            return Ok((Topology::without_dashboard(cause), pods));
         }
     };
     if overview.model.product_name != cluster.product.as_str() {
         let other = &overview.model.product_name;
-        return Ok(Topology::without_dashboard(format!(
-            "the dashboard serves product {other}, not {}",
-            cluster.product
-        )));
+        let cause = format!("the dashboard serves product {other}, not {}", cluster.product);
+        return Ok((Topology::without_dashboard(cause), pods));
     }
-    let active = label_active(client, cluster, pods, &overview).await?;
+    let active = label_active(client, cluster, &pods, &overview).await?;
     let stats = overview.stats;
     let observed = Observed {
         stats: &stats,
-        bootstrapped,
-        running: running_servers(cluster, pods),
-        proxies: pods.proxies.iter().filter_map(proxy_pod).collect(),
+        bootstrapped: object.status.as_ref().is_some_and(|status| status.bootstrapped),
+        running: running_servers(cluster, &pods),
+        proxies: pods.proxies.iter().map(proxy_pod).collect(),
     };
-    let plan = plan_topology(&cluster.desired_topology(), &observed);
+    let mut plan = plan_topology(&cluster.desired_topology(), &observed);
+    if plan.steps.iter().any(|step| matches!(step, Step::AssignSlots(_))) && served_before(client, cluster).await? {
+        plan.steps.retain(|step| !matches!(step, Step::AssignSlots(_)));
+    }
     let (taken, failed) = ask(&dashboard, &plan.steps).await;
-    Ok(Topology {
-        stats: Ok(Box::new(stats)),
-        active,
-        plan,
-        taken,
-        failed,
-    })
+    Ok((
+        Topology {
+            stats: Ok(Box::new(stats)),
+            active,
+            plan,
+            taken,
+            failed,
+        },
+        pods,
+    ))
+}
+
+/// Whether the cluster's slots were assigned once, or it is gone, as the API server knows it now: what this
+/// reconciliation began with may be old, and assigning once too often would hide data.
+async fn served_before(client: &Client, cluster: &Cluster) -> Result<bool, Error> {
+    let api: Api<CodisCluster> = Api::namespaced(client.clone(), &cluster.namespace);
+    let now = api
+        .get(&cluster.name)
+        .await
+        .map_err(Error::kube(format!("reading CodisCluster {}", cluster.name)))?;
+    let same = now.metadata.uid.as_ref() == Some(&cluster.uid) && now.metadata.deletion_timestamp.is_none();
+    Ok(!same || now.status.is_some_and(|status| status.bootstrapped))
 }
 
 impl Topology {
@@ -122,7 +142,10 @@ async fn ask(dashboard: &DashboardClient, steps: &[Step]) -> (Vec<Step>, Vec<(St
     let mut stopped = BTreeSet::new();
     for step in steps {
         let group = match step {
-            Step::CreateGroup(group) | Step::AddServer(group, _) | Step::GiveRole(group, _) => Some(*group),
+            Step::CreateGroup(group)
+            | Step::AddServer(group, _)
+            | Step::GiveRole(group, _)
+            | Step::AskAgain(group, _) => Some(*group),
             _ => None,
         };
         if group.is_some_and(|group| stopped.contains(&group)) {
@@ -131,7 +154,7 @@ async fn ask(dashboard: &DashboardClient, steps: &[Step]) -> (Vec<Step>, Vec<(St
         let asked = match step {
             Step::CreateGroup(group) => dashboard.create_group(*group).await,
             Step::AddServer(group, server) => dashboard.add_server(*group, server, "").await,
-            Step::GiveRole(_, server) => dashboard.create_sync_action(server).await,
+            Step::GiveRole(_, server) | Step::AskAgain(_, server) => dashboard.create_sync_action(server).await,
             Step::AssignSlots(slots) => dashboard.assign_slots(slots).await,
             Step::BringProxyOnline(_, admin_addr) => dashboard.online_proxy(admin_addr).await,
             // Its pod is gone: there is nobody left who could be asked to end.
@@ -194,7 +217,7 @@ fn running_servers(cluster: &Cluster, pods: &Pods) -> BTreeSet<crate::model::Hos
 }
 
 /// Whether a pod's container runs and is not about to end.
-pub(super) fn runs(pod: &Pod) -> bool {
+fn runs(pod: &Pod) -> bool {
     let statuses = pod
         .status
         .as_ref()
@@ -208,22 +231,18 @@ pub(super) fn runs(pod: &Pod) -> bool {
     running && pod.metadata.deletion_timestamp.is_none()
 }
 
-/// Whether a pod counts as Ready.
-pub(super) fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
-    conditions.is_some_and(|list| list.iter().any(|c| c.type_ == "Ready" && c.status == "True"))
-}
-
-fn proxy_pod(pod: &Pod) -> Option<ProxyPod> {
-    let ip = pod.status.as_ref()?.pod_ip.as_ref()?;
-    let host = if ip.contains(':') {
-        format!("[{ip}]")
-    } else {
-        ip.clone()
-    };
-    Some(ProxyPod {
+fn proxy_pod(pod: &Pod) -> ProxyPod {
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
+    let admin_addr = ip.map(|ip| {
+        if ip.contains(':') {
+            format!("[{ip}]:{PROXY_ADMIN_PORT}")
+        } else {
+            format!("{ip}:{PROXY_ADMIN_PORT}")
+        }
+    });
+    ProxyPod {
         name: pod.name_any(),
-        admin_addr: format!("{host}:{PROXY_ADMIN_PORT}"),
+        admin_addr,
         running: runs(pod),
-    })
+    }
 }

@@ -1,13 +1,12 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
-use sha2::{Digest, Sha256};
 
 use super::dereference::Dereferenced;
 use super::error::Invalid;
 use super::settings::Settings;
 use crate::api::{AntiAffinity, CodisCluster, DashboardSpec, MAX_NAME, ProxiesSpec, ResourcesSpec, SecretKeyRef};
-use crate::model::{GroupId, HostPort, ProductName};
+use crate::model::{GroupId, HostPort, ProductName, keyed_hash};
 use crate::plan::{Desired, DesiredGroup};
 
 /// The port of every server.
@@ -20,7 +19,7 @@ pub(super) const PROXY_PORT: u16 = 19000;
 pub(super) const PROXY_ADMIN_PORT: u16 = 11080;
 
 /// A cluster whose spec was found right: from here on nothing about it can be wrong.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Cluster {
     /// Its name.
     pub name: String,
@@ -56,6 +55,10 @@ pub struct Cluster {
     pub session_auth: Option<(SecretKeyRef, String)>,
     /// The image of our dashboard and proxy.
     pub image: String,
+    /// When that image is pulled.
+    pub image_pull_policy: String,
+    /// Secrets, in the cluster's namespace, to pull images with.
+    pub image_pull_secrets: Vec<String>,
 }
 
 /// Where a cluster's slot map lies.
@@ -74,6 +77,13 @@ pub struct EtcdLogin {
     pub username: String,
     /// Its password.
     pub password: String,
+}
+
+impl EtcdLogin {
+    /// Changes with the login.
+    pub(super) fn digest(&self, key: &str) -> String {
+        keyed_digest(key, &format!("{}:{}", self.username, self.password))
+    }
 }
 
 impl std::fmt::Debug for EtcdLogin {
@@ -161,6 +171,18 @@ pub(super) fn coordinator(
     settings: &Settings,
 ) -> Result<Coordinator, Invalid> {
     let Some(spec) = &cluster.spec.coordinator else {
+        // The default of the day when the cluster began: its slot map lies there, whatever the default is now.
+        let begun = cluster
+            .status
+            .as_ref()
+            .map(|status| status.coordinator.clone())
+            .unwrap_or_default();
+        if !begun.is_empty() {
+            return Ok(Coordinator {
+                endpoints: begun,
+                login: None,
+            });
+        }
         if settings.coordinator.is_empty() {
             return Err(Invalid {
                 field: "spec.coordinator",
@@ -262,14 +284,20 @@ pub fn validate(cluster: &CodisCluster, refs: &Dereferenced, settings: &Settings
         server_resources: spec.servers.resources.clone(),
         proxies: spec.proxies.clone(),
         dashboard: spec.dashboard.clone(),
+        session_auth: session_auth(cluster, refs, &product_auth)?,
         product_auth,
-        session_auth: session_auth(cluster, refs)?,
         image: settings.image.clone(),
+        image_pull_policy: settings.image_pull_policy.clone(),
+        image_pull_secrets: settings.image_pull_secrets.clone(),
         name,
     })
 }
 
-fn session_auth(cluster: &CodisCluster, refs: &Dereferenced) -> Result<Option<(SecretKeyRef, String)>, Invalid> {
+fn session_auth(
+    cluster: &CodisCluster,
+    refs: &Dereferenced,
+    key: &str,
+) -> Result<Option<(SecretKeyRef, String)>, Invalid> {
     let Some(auth) = &cluster.spec.auth else {
         return Ok(None);
     };
@@ -279,10 +307,12 @@ fn session_auth(cluster: &CodisCluster, refs: &Dereferenced) -> Result<Option<(S
         .as_ref()
         .ok_or_else(|| missing_secret(field, &secret.name))?;
     let password = secret_text(field, &secret.name, &secret.key, data.get(&secret.key))?;
-    Ok(Some((
-        secret.clone(),
-        hex::encode(&Sha256::digest(password.as_bytes())[..8]),
-    )))
+    Ok(Some((secret.clone(), keyed_digest(key, &password))))
+}
+
+/// Changes with `text`, and tells nothing of it to who does not know the cluster's own password.
+fn keyed_digest(key: &str, text: &str) -> String {
+    keyed_hash(key, text)[..16].to_owned()
 }
 
 fn missing_secret(field: &'static str, name: &str) -> Invalid {

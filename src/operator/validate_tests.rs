@@ -6,7 +6,7 @@ use crate::operator::build::fixtures::{refs, settings, shop};
 fn invalid(change: impl FnOnce(&mut CodisCluster, &mut Dereferenced)) -> Invalid {
     let (mut cluster, mut refs) = (shop(), refs());
     change(&mut cluster, &mut refs);
-    validate(&cluster, &refs, &settings()).unwrap_err()
+    validate(&cluster, &refs, &settings()).err().unwrap()
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn a_share_of_the_memory_limit_becomes_bytes() {
         Some(751_619_276)
     );
     cluster.spec.servers.max_memory = "2Gi".to_owned();
-    let error = validate(&cluster, &refs(), &settings()).unwrap_err();
+    let error = validate(&cluster, &refs(), &settings()).err().unwrap();
     assert_eq!(error.field, "spec.servers.maxMemory");
 }
 
@@ -122,6 +122,6 @@ fn each_error_names_its_field() {
     }
     let mut without_default = settings();
     without_default.coordinator.clear();
-    let error = validate(&shop(), &refs(), &without_default).unwrap_err();
+    let error = validate(&shop(), &refs(), &without_default).err().unwrap();
     assert_eq!(error.field, "spec.coordinator");
 }

@@ -1,4 +1,4 @@
-use crate::model::{ActionState, Group, RedisStats};
+use crate::model::{Group, RedisStats};
 
 /// What a server does at the moment, as the dashboard's last poll tells it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +48,4 @@ impl ServerState {
     pub fn is_whole(self) -> bool {
         matches!(self, Self::Primary | Self::InSync)
     }
-}
-
-/// Whether giving this server its role was asked and is not over.
-pub(super) fn role_is_under_way(group: &Group, index: usize) -> bool {
-    group
-        .servers
-        .get(index)
-        .is_some_and(|s| matches!(s.action.state, ActionState::Pending | ActionState::Syncing))
 }

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::server_state::{ServerState, role_is_under_way};
+use super::server_state::ServerState;
 use super::slots::even_owner;
-use crate::model::{Group, GroupId, HostPort, ProxyToken, RedisStats, SLOT_COUNT, SlotMapping, Stats};
+use crate::model::{ActionState, Group, GroupId, HostPort, ProxyToken, RedisStats, SLOT_COUNT, SlotMapping, Stats};
 
 /// What a cluster should be.
 #[derive(Debug, Clone)]
@@ -45,8 +45,8 @@ pub struct Observed<'a> {
 pub struct ProxyPod {
     /// Its name, which is the proxy's host name.
     pub name: String,
-    /// Where its admin API is, `ip:port`.
-    pub admin_addr: String,
+    /// Where its admin API is, `ip:port`, once it has an IP.
+    pub admin_addr: Option<String>,
     /// Whether its container runs and is not about to end.
     pub running: bool,
 }
@@ -60,6 +60,8 @@ pub enum Step {
     AddServer(GroupId, HostPort),
     /// Give this server of this group the role that its place says.
     GiveRole(GroupId, HostPort),
+    /// The same once more, of a server that was refused it: what spoke against it may be over.
+    AskAgain(GroupId, HostPort),
     /// Assign these slots.
     AssignSlots(Vec<SlotMapping>),
     /// Register the proxy of this pod, at this admin address.
@@ -125,6 +127,18 @@ pub fn plan_topology(desired: &Desired, observed: &Observed<'_>) -> Plan {
         });
         return plan;
     }
+    if owned == 0
+        && let Some(holder) = first_with_keys(observed.stats)
+    {
+        plan.problems.push(Problem {
+            reason: ProblemReason::StoreLost,
+            message: format!(
+                "the coordinator knows no owner of any slot and {holder} holds keys: these servers have served before; \
+                 nothing is assigned afresh: restore the coordinator's data from a backup, or restart the servers empty"
+            ),
+        });
+        return plan;
+    }
     let groups: BTreeMap<GroupId, &Group> = observed
         .stats
         .group
@@ -167,8 +181,8 @@ fn plan_group(wanted: &DesiredGroup, group: Option<&Group>, observed: &Observed<
         match (group, known(server)) {
             (Some(group), Some(index)) => whole &= plan_known_server(group, index, running, observed, plan),
             _ if running && (has_primary || wanted.servers.first() == Some(server)) => {
+                // Its role follows when it was polled once: what it holds decides.
                 plan.steps.push(Step::AddServer(id, server.clone()));
-                plan.steps.push(Step::GiveRole(id, server.clone()));
                 has_primary = true;
                 whole = false;
             }
@@ -196,6 +210,8 @@ fn plan_known_server(group: &Group, index: usize, running: bool, observed: &Obse
         ServerState::Syncing => plan
             .waiting
             .push(format!("group {id}: {addr} is copying from its primary")),
+        // Not polled yet, as after a change of the active dashboard.
+        ServerState::Unknown if stats.is_none() => plan.waiting.push(format!("group {id}: {addr} was not polled yet")),
         ServerState::Unknown if was_admitted => plan.problems.push(Problem {
             reason: ProblemReason::ServerLost,
             message: format!("group {id}: {addr} can't be reached{}", why(stats)),
@@ -205,21 +221,44 @@ fn plan_known_server(group: &Group, index: usize, running: bool, observed: &Obse
             why(stats)
         )),
         ServerState::Unassigned => {
-            if let Some(refused) = stats.and_then(|stats| stats.stats.get("admission")) {
-                plan.problems.push(Problem {
-                    reason: ProblemReason::RoleRefused,
-                    message: format!("group {id}: {addr} is not given its role: {refused}"),
-                });
-            }
-            if role_is_under_way(group, index) {
-                plan.waiting.push(format!("group {id}: {addr} is being given its role"));
-            } else {
-                plan.steps.push(Step::GiveRole(id, addr.clone()));
+            let said = stats
+                .and_then(|stats| stats.stats.get("admission"))
+                .map_or("", String::as_str);
+            match server.action.state {
+                ActionState::Pending | ActionState::Syncing => {
+                    let colon = if said.is_empty() { "" } else { ": " };
+                    plan.waiting
+                        .push(format!("group {id}: {addr} is being given its role{colon}{said}"));
+                }
+                ActionState::SyncedFailed => {
+                    plan.problems.push(Problem {
+                        reason: ProblemReason::RoleRefused,
+                        message: format!("group {id}: {addr} is not given its role: {said}"),
+                    });
+                    plan.steps.push(Step::AskAgain(id, addr.clone()));
+                }
+                ActionState::Nothing | ActionState::Synced => plan.steps.push(Step::GiveRole(id, addr.clone())),
             }
         }
     }
     // What can't run yet (no node for it) does not hold the others up, unless it leads.
     !running && index != 0
+}
+
+/// A server that holds keys, if any was found to.
+fn first_with_keys(stats: &Stats) -> Option<&str> {
+    let is_database = |field: &str| {
+        field
+            .strip_prefix("db")
+            .is_some_and(|n| !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()))
+    };
+    let holds = |polled: &RedisStats| polled.stats.keys().any(|field| is_database(field));
+    stats
+        .group
+        .stats
+        .iter()
+        .find(|(_, polled)| holds(polled))
+        .map(|(addr, _)| addr.as_str())
 }
 
 fn why(stats: Option<&RedisStats>) -> String {
@@ -236,22 +275,28 @@ fn plan_proxies(desired: &Desired, observed: &Observed<'_>, plan: &mut Plan) {
         .iter()
         .filter(|record| record.hostname.starts_with(&desired.proxy_prefix))
     {
+        // A pod without an address may be the very one, seen before it got it.
+        let is_it = |pod: &ProxyPod| match &pod.admin_addr {
+            Some(addr) => *addr == record.admin_addr,
+            None => true,
+        };
         let alive = observed
             .proxies
             .iter()
-            .any(|pod| pod.name == record.hostname && pod.admin_addr == record.admin_addr);
+            .any(|pod| pod.name == record.hostname && is_it(pod));
         if !alive {
             plan.steps
                 .push(Step::ForgetProxy(record.hostname.clone(), record.token.clone()));
         }
     }
     for pod in observed.proxies.iter().filter(|pod| pod.running) {
+        let Some(admin_addr) = &pod.admin_addr else { continue };
         let registered = records
             .iter()
-            .any(|r| r.admin_addr == pod.admin_addr && r.hostname == pod.name);
+            .any(|r| r.admin_addr == *admin_addr && r.hostname == pod.name);
         if !registered {
             plan.steps
-                .push(Step::BringProxyOnline(pod.name.clone(), pod.admin_addr.clone()));
+                .push(Step::BringProxyOnline(pod.name.clone(), admin_addr.clone()));
         }
     }
 }

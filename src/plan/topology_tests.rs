@@ -42,7 +42,7 @@ fn carry_out(stats: &mut Stats, steps: &[Step]) {
                     &[("run_id", "1"), ("role", "slave"), ("master_link_status", "down")],
                 );
             }
-            Step::GiveRole(id, server) => {
+            Step::GiveRole(id, server) | Step::AskAgain(id, server) => {
                 let group = group_mut(stats, *id);
                 let index = group.servers.iter().position(|s| s.server == *server).unwrap();
                 group.servers[index].admitted_run_id = Some("1".to_owned());
@@ -210,9 +210,18 @@ fn a_refused_role_is_a_problem_that_names_the_reason() {
         &addr(1, 0),
         &[("run_id", "2"), ("role", "slave"), ("admission", "it came back empty")],
     );
+    // Said while it is still being tried, it is something to wait for.
+    stats.group.models[0].servers[0].action.state = ActionState::Pending;
+    let plan = plan_topology(&desired, &observe(&desired, &stats, true));
+    assert!(
+        plan.problems.is_empty() && plan.waiting[0].contains("it came back empty"),
+        "{plan:?}"
+    );
+    stats.group.models[0].servers[0].action.state = ActionState::SyncedFailed;
     let plan = plan_topology(&desired, &observe(&desired, &stats, true));
     assert_eq!(plan.problems[0].reason, ProblemReason::RoleRefused);
     assert!(plan.problems[0].message.contains("it came back empty"), "{plan:?}");
+    assert_eq!(plan.steps, [Step::AskAgain(GroupId::new(1).unwrap(), addr(1, 0))]);
 }
 
 #[test]
@@ -248,7 +257,7 @@ fn proxies_without_a_pod_are_forgotten_and_foreign_ones_left_alone() {
     // The pod of `b` was made anew at another address; a third one is not registered yet.
     let pod = |name: &str, ip: &str| ProxyPod {
         name: name.to_owned(),
-        admin_addr: format!("{ip}:11080"),
+        admin_addr: (!ip.is_empty()).then(|| format!("{ip}:11080")),
         running: true,
     };
     observed.proxies = vec![
@@ -265,4 +274,55 @@ fn proxies_without_a_pod_are_forgotten_and_foreign_ones_left_alone() {
             Step::BringProxyOnline("shop-proxy-c".to_owned(), "10.0.0.3:11080".to_owned()),
         ]
     );
+}
+
+#[test]
+fn servers_with_keys_and_an_empty_store_are_never_assigned_afresh() {
+    let desired = desired(2, 2);
+    let mut stats = nothing();
+    for _ in 0..2 {
+        let plan = plan_topology(&desired, &observe(&desired, &stats, false));
+        carry_out(
+            &mut stats,
+            &plan
+                .steps
+                .into_iter()
+                .filter(|step| !matches!(step, Step::GiveRole(..)))
+                .collect::<Vec<_>>(),
+        );
+    }
+    poll(
+        &mut stats,
+        &addr(2, 1),
+        &[("run_id", "1"), ("role", "slave"), ("db0", "keys=7,expires=0")],
+    );
+    let plan = plan_topology(&desired, &observe(&desired, &stats, false));
+    assert_eq!(
+        (plan.steps.len(), plan.problems[0].reason),
+        (0, ProblemReason::StoreLost)
+    );
+    assert!(plan.problems[0].message.contains("shop-g2-1"), "{plan:?}");
+}
+
+#[test]
+fn a_server_that_a_new_dashboard_has_not_polled_yet_is_not_lost() {
+    let desired = desired(1, 2);
+    let mut stats = brought_up(&desired);
+    stats.group.stats.clear();
+    let plan = plan_topology(&desired, &observe(&desired, &stats, true));
+    assert_eq!((plan.steps.len(), plan.problems.len(), plan.waiting.len()), (0, 0, 2));
+}
+
+#[test]
+fn a_proxy_whose_pod_has_no_address_yet_is_kept() {
+    let desired = desired(1, 1);
+    let mut stats = brought_up(&desired);
+    stats.proxy.models = vec![proxy("shop-proxy-a", "10.0.0.1:11080")];
+    let mut observed = observe(&desired, &stats, true);
+    observed.proxies = vec![ProxyPod {
+        name: "shop-proxy-a".to_owned(),
+        admin_addr: None,
+        running: false,
+    }];
+    assert_eq!(plan_topology(&desired, &observed), Plan::default());
 }

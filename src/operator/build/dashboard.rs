@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{Container, ContainerPort, EnvVar, PodSpec, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -9,9 +11,17 @@ use crate::operator::dereference::PRODUCT_AUTH;
 use crate::operator::labels::{self, Component};
 use crate::operator::validate::{Cluster, DASHBOARD_PORT};
 
+/// Changes with the login at the coordinator, so that the dashboards are rolled when it does.
+const AUTH_DIGEST: &str = "codis.dev/coordinator-auth-digest";
+
 /// The dashboards: one is active, the others stand by.
 pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
     let selector = labels::selector(&cluster.name, Component::Dashboard);
+    let annotations = cluster
+        .coordinator
+        .login
+        .as_ref()
+        .map(|(_, login)| BTreeMap::from([(AUTH_DIGEST.to_owned(), login.digest(&cluster.product_auth))]));
     StatefulSet {
         metadata: child_meta(cluster, cluster.dashboard_name()),
         spec: Some(StatefulSetSpec {
@@ -25,12 +35,14 @@ pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
             template: PodTemplateSpec {
                 metadata: Some(ObjectMeta {
                     labels: Some(selector.clone()),
+                    annotations,
                     ..ObjectMeta::default()
                 }),
                 spec: Some(PodSpec {
                     affinity: pod::spread(&selector, AntiAffinity::Preferred),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
+                    image_pull_secrets: pod::image_pull_secrets(cluster),
                     containers: vec![container(cluster)],
                     security_context: Some(pod::pod_security(pod::OUR_UID)),
                     termination_grace_period_seconds: Some(10),
@@ -55,7 +67,7 @@ fn container(cluster: &Cluster) -> Container {
     Container {
         name: "dashboard".to_owned(),
         image: Some(cluster.image.clone()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(cluster.image_pull_policy.clone()),
         command: Some(vec!["codis-dashboard".to_owned()]),
         args: Some(args.into()),
         env: Some(environment(cluster)),

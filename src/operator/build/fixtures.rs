@@ -14,7 +14,7 @@ pub(in crate::operator) fn shop() -> CodisCluster {
 
 pub(in crate::operator) fn refs() -> Dereferenced {
     Dereferenced {
-        product_auth: Some("generated".to_owned()),
+        product_auth: Some("generated-password".to_owned()),
         ..Dereferenced::default()
     }
 }
@@ -22,6 +22,8 @@ pub(in crate::operator) fn refs() -> Dereferenced {
 pub(in crate::operator) fn settings() -> Settings {
     Settings {
         image: "codis-operator/codis-operator:0.1.0".to_owned(),
+        image_pull_policy: "IfNotPresent".to_owned(),
+        image_pull_secrets: Vec::new(),
         coordinator: vec!["http://etcd:2379".to_owned()],
         namespace: "codis-system".to_owned(),
         identity: "codis-operator-0".to_owned(),

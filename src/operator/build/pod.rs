@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Affinity, Capabilities, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, ObjectFieldSelector, PodAffinityTerm,
-    PodAntiAffinity, PodSecurityContext, Probe, ResourceRequirements, SeccompProfile, SecretKeySelector,
-    SecurityContext, Toleration, WeightedPodAffinityTerm,
+    Affinity, Capabilities, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, LocalObjectReference, ObjectFieldSelector,
+    PodAffinityTerm, PodAntiAffinity, PodSecurityContext, Probe, ResourceRequirements, SeccompProfile,
+    SecretKeySelector, SecurityContext, Toleration, WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use crate::api::{AntiAffinity, ResourcesSpec};
+use crate::operator::validate::Cluster;
 
 /// The user of the image with our own binaries.
 pub(super) const OUR_UID: i64 = 65532;
@@ -52,6 +53,17 @@ pub(super) fn env_secret(name: &str, secret: &str, key: &str) -> EnvVar {
             ..EnvVarSource::default()
         }),
     }
+}
+
+/// What images are pulled with.
+pub(super) fn image_pull_secrets(cluster: &Cluster) -> Option<Vec<LocalObjectReference>> {
+    let names = &cluster.image_pull_secrets;
+    (!names.is_empty()).then(|| {
+        names
+            .iter()
+            .map(|name| LocalObjectReference { name: name.clone() })
+            .collect()
+    })
 }
 
 /// A pod that runs as this user and nothing else.

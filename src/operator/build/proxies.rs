@@ -50,6 +50,7 @@ pub(super) fn deployment(cluster: &Cluster) -> Deployment {
                     affinity: pod::spread(&selector, AntiAffinity::Preferred),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
+                    image_pull_secrets: pod::image_pull_secrets(cluster),
                     containers: vec![container(cluster)],
                     security_context: Some(pod::pod_security(pod::OUR_UID)),
                     // The proxy itself is done within its shutdown_timeout of 20 s.
@@ -86,7 +87,7 @@ fn container(cluster: &Cluster) -> Container {
     Container {
         name: "proxy".to_owned(),
         image: Some(cluster.image.clone()),
-        image_pull_policy: Some("IfNotPresent".to_owned()),
+        image_pull_policy: Some(cluster.image_pull_policy.clone()),
         command: Some(vec!["codis-proxy".to_owned()]),
         args: Some(args.into()),
         env: Some(environment),

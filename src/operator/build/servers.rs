@@ -43,6 +43,7 @@ pub(super) fn stateful_set(cluster: &Cluster, group: GroupId) -> StatefulSet {
                     affinity: pod::spread(&selector, cluster.anti_affinity),
                     automount_service_account_token: Some(false),
                     enable_service_links: Some(false),
+                    image_pull_secrets: pod::image_pull_secrets(cluster),
                     containers: vec![container(cluster)],
                     security_context: Some(pod::pod_security(SERVER_UID)),
                     termination_grace_period_seconds: Some(30),
