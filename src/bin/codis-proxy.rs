@@ -34,7 +34,12 @@ struct Flags {
     #[arg(long, value_name = "ADDR")]
     host_proxy: Option<String>,
     /// Admin addresses of the dashboard's instances; the proxy registers itself there.
-    #[arg(long, value_name = "ADDR[,ADDR…]", value_delimiter = ',', conflicts_with = "fillslots")]
+    #[arg(
+        long,
+        value_name = "ADDR[,ADDR…]",
+        value_delimiter = ',',
+        conflicts_with = "fillslots"
+    )]
     dashboard: Vec<String>,
     /// Run without a dashboard: a JSON array of all slots.
     #[arg(long, value_name = "FILE")]
@@ -49,10 +54,20 @@ struct Flags {
     #[arg(long = "product_name", value_name = "NAME")]
     product_name: Option<ProductName>,
     /// Instead of the setting of this name.
-    #[arg(long = "product_auth", value_name = "AUTH", env = "CODIS_PRODUCT_AUTH", hide_env_values = true)]
+    #[arg(
+        long = "product_auth",
+        value_name = "AUTH",
+        env = "CODIS_PRODUCT_AUTH",
+        hide_env_values = true
+    )]
     product_auth: Option<String>,
     /// Instead of the setting of this name.
-    #[arg(long = "session_auth", value_name = "AUTH", env = "CODIS_SESSION_AUTH", hide_env_values = true)]
+    #[arg(
+        long = "session_auth",
+        value_name = "AUTH",
+        env = "CODIS_SESSION_AUTH",
+        hide_env_values = true
+    )]
     session_auth: Option<String>,
     /// Print all settings with their defaults.
     #[arg(long)]
@@ -73,7 +88,11 @@ fn main() -> ExitCode {
     let flags = Flags::parse();
     if flags.default_config {
         let written = std::io::stdout().write_all(DEFAULT_CONFIG.as_bytes());
-        return if written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+        return if written.is_ok() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
+        };
     }
     match start(flags) {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,7 +104,11 @@ fn main() -> ExitCode {
 }
 
 fn start(flags: Flags) -> Result<(), String> {
-    for (name, given) in [("zookeeper", &flags.zookeeper), ("etcd", &flags.etcd), ("filesystem", &flags.filesystem)] {
+    for (name, given) in [
+        ("zookeeper", &flags.zookeeper),
+        ("etcd", &flags.etcd),
+        ("filesystem", &flags.filesystem),
+    ] {
         if given.is_some() {
             return Err(format!(
                 "--{name}: this codis-proxy does not look its dashboard up in a coordinator; name it with --dashboard=ADDR[,ADDR…]"
@@ -93,12 +116,16 @@ fn start(flags: Flags) -> Result<(), String> {
         }
     }
     if flags.zookeeper_auth.is_some() || flags.etcd_auth.is_some() {
-        return Err("--zookeeper-auth and --etcd-auth have no use here; name the dashboard with --dashboard=ADDR[,ADDR…]".to_owned());
+        return Err(
+            "--zookeeper-auth and --etcd-auth have no use here; name the dashboard with --dashboard=ADDR[,ADDR…]"
+                .to_owned(),
+        );
     }
     let mut config = match &flags.config {
         None => Config::default(),
         Some(path) => {
-            let text = std::fs::read_to_string(path).map_err(|error| format!("--config={}: {error}", path.display()))?;
+            let text =
+                std::fs::read_to_string(path).map_err(|error| format!("--config={}: {error}", path.display()))?;
             Config::parse(&text).map_err(|error| format!("--config={}: {error}", path.display()))?
         }
     };
@@ -110,7 +137,9 @@ fn start(flags: Flags) -> Result<(), String> {
     if let (Some(wanted), Some(limit)) = (flags.ulimit, proxy::open_files_limit())
         && limit < wanted
     {
-        return Err(format!("--ulimit={wanted}: only {limit} files may be open; raise the limit (ulimit -n)"));
+        return Err(format!(
+            "--ulimit={wanted}: only {limit} files may be open; raise the limit (ulimit -n)"
+        ));
     }
     let log = proxy::start_log(flags.log.as_deref(), flags.log_level).map_err(|error| format!("--log: {error}"))?;
     if flags.max_ncpu.is_some() {
@@ -128,7 +157,8 @@ fn start(flags: Flags) -> Result<(), String> {
         },
     };
     if let Some(path) = &flags.pidfile {
-        std::fs::write(path, std::process::id().to_string()).map_err(|error| format!("--pidfile={}: {error}", path.display()))?;
+        std::fs::write(path, std::process::id().to_string())
+            .map_err(|error| format!("--pidfile={}: {error}", path.display()))?;
     }
     let ended = proxy::run(config, options, log).map_err(|error| error.to_string());
     if let Some(path) = &flags.pidfile {

@@ -14,21 +14,38 @@ const PAGE: i64 = 4096;
 
 /// Hardware addresses of this host, those of loopbacks left out.
 pub(super) fn hardware_addresses() -> Vec<String> {
-    let Ok(interfaces) = fs::read_dir("/sys/class/net") else { return Vec::new() };
+    let Ok(interfaces) = fs::read_dir("/sys/class/net") else {
+        return Vec::new();
+    };
     let read = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("address")).ok();
     let addresses = interfaces.flatten().filter_map(read).map(|text| text.trim().to_owned());
-    addresses.filter(|mac| !mac.is_empty() && mac.bytes().any(|byte| !matches!(byte, b'0' | b':'))).collect()
+    addresses
+        .filter(|mac| !mac.is_empty() && mac.bytes().any(|byte| !matches!(byte, b'0' | b':')))
+        .collect()
 }
 
 /// This host's name.
 pub(super) fn hostname() -> String {
-    fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+    fs::read_to_string("/proc/sys/kernel/hostname")
+        .map(|name| name.trim().to_owned())
+        .unwrap_or_default()
 }
 
 /// What `uname` would say.
 pub(super) fn uname() -> String {
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/kernel/{name}")).unwrap_or_default().trim().to_owned();
-    format!("{} {} {} {}", read("ostype"), read("hostname"), read("osrelease"), read("version"))
+    let read = |name: &str| {
+        fs::read_to_string(format!("/proc/sys/kernel/{name}"))
+            .unwrap_or_default()
+            .trim()
+            .to_owned()
+    };
+    format!(
+        "{} {} {} {}",
+        read("ostype"),
+        read("hostname"),
+        read("osrelease"),
+        read("version")
+    )
 }
 
 /// How many files the process may have open.
@@ -36,7 +53,11 @@ pub fn open_files_limit() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     let soft = line.split_whitespace().next()?;
-    if soft == "unlimited" { Some(u64::MAX) } else { soft.parse().ok() }
+    if soft == "unlimited" {
+        Some(u64::MAX)
+    } else {
+        soft.parse().ok()
+    }
 }
 
 /// Where others reach what listens at `bound`: as `given`, which has to be resolvable, or else this host's own address.
@@ -46,14 +67,20 @@ pub fn open_files_limit() -> Option<u64> {
 pub(super) fn advertised(given: Option<&str>, bound: SocketAddr) -> Result<String, String> {
     if let Some(given) = given {
         let addr: HostPort = given.parse().map_err(|error: AddrError| error.to_string())?;
-        let found = (addr.host(), addr.port()).to_socket_addrs().map_err(|error| format!("{given:?} can't be resolved: {error}"))?;
+        let found = (addr.host(), addr.port())
+            .to_socket_addrs()
+            .map_err(|error| format!("{given:?} can't be resolved: {error}"))?;
         return match found.map(|addr| addr.ip()).next() {
             None => Err(format!("{given:?} has no address")),
             Some(ip) if ip.is_unspecified() => Err(format!("{given:?} is no address that others can reach")),
             Some(_) => Ok(given.to_owned()),
         };
     }
-    let ip = if bound.ip().is_unspecified() { outgoing_address() } else { bound.ip() };
+    let ip = if bound.ip().is_unspecified() {
+        outgoing_address()
+    } else {
+        bound.ip()
+    };
     Ok(SocketAddr::new(ip, bound.port()).to_string())
 }
 
@@ -78,23 +105,37 @@ pub(super) struct UsageMeter {
 
 impl Default for UsageMeter {
     fn default() -> Self {
-        Self { at: Instant::now(), cpu_seconds: 0.0, usage: Rusage::default() }
+        Self {
+            at: Instant::now(),
+            cpu_seconds: 0.0,
+            usage: Rusage::default(),
+        }
     }
 }
 
 impl UsageMeter {
     /// Looks again; cores are counted over the time since the last look.
     pub(super) fn sample(&mut self) {
-        let Ok(stat) = fs::read_to_string("/proc/self/stat") else { return };
+        let Ok(stat) = fs::read_to_string("/proc/self/stat") else {
+            return;
+        };
         // The second field, in brackets, may hold blanks.
         let fields: Vec<i64> = stat
             .rsplit_once(')')
-            .map(|(_, rest)| rest.split_whitespace().map(|field| field.parse().unwrap_or(0)).collect())
+            .map(|(_, rest)| {
+                rest.split_whitespace()
+                    .map(|field| field.parse().unwrap_or(0))
+                    .collect()
+            })
             .unwrap_or_default();
         let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
         let cpu_seconds = (field(14) + field(15)) as f64 / TICKS_PER_SECOND;
         let elapsed = self.at.elapsed().as_secs_f64();
-        let cpu = if elapsed > 0.0 { (cpu_seconds - self.cpu_seconds).max(0.0) / elapsed } else { 0.0 };
+        let cpu = if elapsed > 0.0 {
+            (cpu_seconds - self.cpu_seconds).max(0.0) / elapsed
+        } else {
+            0.0
+        };
         let nanos = |number: usize| field(number) * 10_000_000;
         self.usage = Rusage {
             now: jiff::Timestamp::now().to_string(),
@@ -126,7 +167,10 @@ mod tests {
         for bad in ["0.0.0.0:1", "127.0.0.1:0", "127.0.0.1", "no.such.name.invalid:1"] {
             assert!(advertised(Some(bad), bound).is_err(), "{bad}");
         }
-        assert_eq!(advertised(None, "127.0.0.1:5".parse().unwrap()), Ok("127.0.0.1:5".to_owned()));
+        assert_eq!(
+            advertised(None, "127.0.0.1:5".parse().unwrap()),
+            Ok("127.0.0.1:5".to_owned())
+        );
         assert!(!advertised(None, bound).unwrap().starts_with("0.0.0.0"));
     }
 

@@ -48,7 +48,11 @@ pub(super) fn bind(addr: &str, proto: ProtoType) -> Result<std::net::TcpListener
         socket.set_nonblocking(true)?;
         Ok(socket.into())
     };
-    listen().map_err(|source| ListenError { addr: addr.to_owned(), proto: proto.as_str(), source })
+    listen().map_err(|source| ListenError {
+        addr: addr.to_owned(),
+        proto: proto.as_str(),
+        source,
+    })
 }
 
 /// Deals clients to the workers in turn, until the process is about to end.

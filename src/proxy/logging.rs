@@ -62,9 +62,17 @@ pub fn start(file: Option<&Path>, level: LogLevel) -> io::Result<LogControl> {
         Some(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path)?;
             let writer = std::sync::Mutex::new(file);
-            registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer)).try_init()
+            registry
+                .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
+                .try_init()
         }
-        None => registry.with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(io::stderr)).try_init(),
+        None => registry
+            .with(
+                tracing_subscriber::fmt::layer()
+                    .with_ansi(false)
+                    .with_writer(io::stderr),
+            )
+            .try_init(),
     };
     begun.map_err(io::Error::other)?;
     Ok(LogControl(handle))

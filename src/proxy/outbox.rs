@@ -58,7 +58,11 @@ impl Outbox {
         self.sent += taken;
         if self.sent == self.bytes.len() {
             self.sent = 0;
-            if self.bytes.capacity() > KEEP { self.bytes = Vec::new() } else { self.bytes.clear() }
+            if self.bytes.capacity() > KEEP {
+                self.bytes = Vec::new()
+            } else {
+                self.bytes.clear()
+            }
         } else if self.sent > self.bytes.len() / 2 && self.sent > KEEP {
             // Moving what is left costs less than the sending of what went.
             self.bytes.drain(..self.sent);

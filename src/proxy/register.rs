@@ -32,7 +32,11 @@ pub struct WrongProduct {
 /// # Errors
 /// When the HTTP library can't be set up.
 pub(super) fn dashboard(addrs: &[String], proxy: &Proxy) -> Result<DashboardClient, ClientError> {
-    Ok(DashboardClient::new(Http::new(CALL_TIMEOUT)?, addrs.to_vec(), proxy.config().product_name.clone()))
+    Ok(DashboardClient::new(
+        Http::new(CALL_TIMEOUT)?,
+        addrs.to_vec(),
+        proxy.config().product_name.clone(),
+    ))
 }
 
 /// Asks the dashboard to bring this proxy online, until it did. Unlike Codis it never gives up: in Kubernetes the
@@ -73,7 +77,11 @@ async fn try_once(proxy: &Proxy, dashboard: &DashboardClient) -> Result<Result<(
     };
     let theirs = model.product_name.to_string();
     if theirs != ours.as_str() {
-        return Err(WrongProduct { addrs: dashboard.addrs().join(","), ours: ours.to_string(), theirs });
+        return Err(WrongProduct {
+            addrs: dashboard.addrs().join(","),
+            ours: ours.to_string(),
+            theirs,
+        });
     }
     Ok(dashboard.online_proxy(&proxy.record().admin_addr).await)
 }

@@ -77,14 +77,20 @@ impl Default for Router {
 impl Server {
     fn new(worker: &Rc<Worker>, addr: HostPort) -> Rc<Self> {
         let resp2 = Backend::open(worker, addr.clone(), Protocol::Resp2);
-        Rc::new(Self { addr, resp2, resp3: OnceCell::new() })
+        Rc::new(Self {
+            addr,
+            resp2,
+            resp3: OnceCell::new(),
+        })
     }
 
     /// The connection for clients that speak `protocol`; the one for RESP3 is opened when the first asks.
     pub(super) fn backend(&self, worker: &Rc<Worker>, protocol: Protocol) -> &Rc<Backend> {
         match protocol {
             Protocol::Resp2 => &self.resp2,
-            Protocol::Resp3 => self.resp3.get_or_init(|| Backend::open(worker, self.addr.clone(), protocol)),
+            Protocol::Resp3 => self
+                .resp3
+                .get_or_init(|| Backend::open(worker, self.addr.clone(), protocol)),
         }
     }
 
@@ -134,7 +140,10 @@ impl Router {
                 let moved = route.server.as_ref().map(|server| &server.addr) != slot.backend_addr.as_ref();
                 if moved {
                     route.server = slot.backend_addr.as_ref().map(|addr| {
-                        servers.entry(addr.clone()).or_insert_with(|| Server::new(worker, addr.clone())).clone()
+                        servers
+                            .entry(addr.clone())
+                            .or_insert_with(|| Server::new(worker, addr.clone()))
+                            .clone()
                     });
                 }
                 route.locked = slot.locked;

@@ -15,7 +15,9 @@ pub(super) enum PushError {
     #[error("slot-[{0}] is given twice in one push")]
     Twice(SlotId),
     /// Serving it would go wrong.
-    #[error("slot-[{slot}] moves from {from}: this codis-proxy can't serve slots that move yet, so they must not be moved")]
+    #[error(
+        "slot-[{slot}] moves from {from}: this codis-proxy can't serve slots that move yet, so they must not be moved"
+    )]
     Moving {
         /// The slot.
         slot: SlotId,
@@ -41,7 +43,9 @@ pub(super) enum PushError {
         epoch: i64,
     },
     /// A Codis dashboard's push after one of ours.
-    #[error("slot-[{slot}] is pushed without epoch, but others were pushed with one: two dashboards push to this proxy")]
+    #[error(
+        "slot-[{slot}] is pushed without epoch, but others were pushed with one: two dashboards push to this proxy"
+    )]
     NoEpoch {
         /// The slot.
         slot: SlotId,
@@ -58,7 +62,11 @@ pub(super) struct SlotMap {
 
 impl Default for SlotMap {
     fn default() -> Self {
-        Self { slots: SlotId::all().map(Slot::offline).collect(), filled: vec![false; SLOT_COUNT], saw_epoch: false }
+        Self {
+            slots: SlotId::all().map(Slot::offline).collect(),
+            filled: vec![false; SLOT_COUNT],
+            saw_epoch: false,
+        }
     }
 }
 
@@ -99,16 +107,30 @@ impl SlotMap {
             return Err(PushError::BadMethod);
         }
         if let Some(from) = &slot.migrate_from {
-            return Err(PushError::Moving { slot: id, from: from.clone() });
+            return Err(PushError::Moving {
+                slot: id,
+                from: from.clone(),
+            });
         }
         let held = &self.slots[id.index()];
         match slot.epoch {
             0 if self.saw_epoch => Err(PushError::NoEpoch { slot: id }),
             0 => Ok(()),
-            given if given < held.epoch => Err(PushError::Older { slot: id, held: held.epoch, given }),
+            given if given < held.epoch => Err(PushError::Older {
+                slot: id,
+                held: held.epoch,
+                given,
+            }),
             given if given > held.epoch => Ok(()),
             // A lock is taken and lifted without a change of the store.
-            epoch if Slot { locked: held.locked, ..slot.clone() } != *held => Err(PushError::SameEpoch { slot: id, epoch }),
+            epoch
+                if Slot {
+                    locked: held.locked,
+                    ..slot.clone()
+                } != *held =>
+            {
+                Err(PushError::SameEpoch { slot: id, epoch })
+            }
             _ => Ok(()),
         }
     }
@@ -123,10 +145,19 @@ pub(super) fn read_push(body: &[u8]) -> Result<Vec<Slot>, String> {
         serde_json::from_slice(body).map_err(|error| format!("the body is not a JSON array of slots: {error}"))?;
     let mut slots = Vec::with_capacity(array.len());
     for (place, value) in array.into_iter().enumerate() {
-        if value.get("id").and_then(serde_json::Value::as_i64).is_none_or(|id| SlotId::new(id).is_err()) {
-            return Err(format!("{}: element {place} has id {}", PushError::BadSlot, value.get("id").unwrap_or(&serde_json::Value::Null)));
+        if value
+            .get("id")
+            .and_then(serde_json::Value::as_i64)
+            .is_none_or(|id| SlotId::new(id).is_err())
+        {
+            return Err(format!(
+                "{}: element {place} has id {}",
+                PushError::BadSlot,
+                value.get("id").unwrap_or(&serde_json::Value::Null)
+            ));
         }
-        let slot: Slot = serde_json::from_value(value).map_err(|error| format!("element {place} is not a slot: {error}"))?;
+        let slot: Slot =
+            serde_json::from_value(value).map_err(|error| format!("element {place} is not a slot: {error}"))?;
         if slot.epoch < 0 {
             return Err(format!("slot-[{}] has the negative epoch {}", slot.id, slot.epoch));
         }
@@ -141,7 +172,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn slot(id: i64, addr: &str, epoch: i64) -> Slot {
-        Slot { backend_addr: Some(addr.parse().unwrap()), epoch, ..Slot::offline(SlotId::new(id).unwrap()) }
+        Slot {
+            backend_addr: Some(addr.parse().unwrap()),
+            epoch,
+            ..Slot::offline(SlotId::new(id).unwrap())
+        }
     }
 
     #[test]
@@ -149,7 +184,14 @@ mod tests {
         let mut map = SlotMap::default();
         map.push(&[slot(1, "a:1", 7), slot(2, "a:1", 7)]).unwrap();
         let error = map.push(&[slot(1, "b:1", 9), slot(2, "b:1", 6)]).unwrap_err();
-        assert_eq!(error, PushError::Older { slot: SlotId::new(2).unwrap(), held: 7, given: 6 });
+        assert_eq!(
+            error,
+            PushError::Older {
+                slot: SlotId::new(2).unwrap(),
+                held: 7,
+                given: 6
+            }
+        );
         assert_eq!(map.slots()[1], slot(1, "a:1", 7));
         map.push(&[slot(1, "b:1", 8)]).unwrap();
         assert_eq!(map.slots()[1], slot(1, "b:1", 8));
@@ -160,9 +202,16 @@ mod tests {
         let mut map = SlotMap::default();
         map.push(&[slot(1, "a:1", 7)]).unwrap();
         map.push(&[slot(1, "a:1", 7)]).unwrap();
-        map.push(&[Slot { locked: true, ..slot(1, "a:1", 7) }]).unwrap();
+        map.push(&[Slot {
+            locked: true,
+            ..slot(1, "a:1", 7)
+        }])
+        .unwrap();
         assert!(map.slots()[1].locked);
-        assert!(matches!(map.push(&[slot(1, "b:1", 7)]), Err(PushError::SameEpoch { epoch: 7, .. })));
+        assert!(matches!(
+            map.push(&[slot(1, "b:1", 7)]),
+            Err(PushError::SameEpoch { epoch: 7, .. })
+        ));
     }
 
     #[test]
@@ -177,10 +226,22 @@ mod tests {
     #[test]
     fn moving_slots_unknown_methods_and_repeated_slots_are_refused() {
         let mut map = SlotMap::default();
-        let moving = Slot { migrate_from: Some("a:1".parse().unwrap()), ..slot(1, "b:1", 1) };
+        let moving = Slot {
+            migrate_from: Some("a:1".parse().unwrap()),
+            ..slot(1, "b:1", 1)
+        };
         assert!(matches!(map.push(&[moving]), Err(PushError::Moving { .. })));
-        assert_eq!(map.push(&[Slot { forward_method: 2, ..slot(1, "b:1", 1) }]), Err(PushError::BadMethod));
-        assert!(matches!(map.push(&[slot(1, "b:1", 1), slot(1, "c:1", 1)]), Err(PushError::Twice(_))));
+        assert_eq!(
+            map.push(&[Slot {
+                forward_method: 2,
+                ..slot(1, "b:1", 1)
+            }]),
+            Err(PushError::BadMethod)
+        );
+        assert!(matches!(
+            map.push(&[slot(1, "b:1", 1), slot(1, "c:1", 1)]),
+            Err(PushError::Twice(_))
+        ));
         assert_eq!(map.missing(), SLOT_COUNT);
     }
 
@@ -199,7 +260,10 @@ mod tests {
             let error = read_push(body.as_bytes()).unwrap_err();
             assert!(error.contains(text), "{body}: {error}");
         }
-        assert_eq!(read_push(br#"[{"id":5,"backend_addr":"a:1","epoch":3}]"#).unwrap(), [slot(5, "a:1", 3)]);
+        assert_eq!(
+            read_push(br#"[{"id":5,"backend_addr":"a:1","epoch":3}]"#).unwrap(),
+            [slot(5, "a:1", 3)]
+        );
     }
 
     proptest! {

@@ -113,7 +113,10 @@ pub fn run(config: Config, options: Options, log: LogControl) -> Result<(), Prox
     let proxy = Arc::new(Proxy::new(config, settings, workers, record, log));
     // Admin API, registration and signals have a thread of their own, this one: whatever is asked there, clients are
     // served on.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(system("starting the event loop"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("starting the event loop"))?;
     let ended = runtime.block_on(live(proxy, options.source, clients, admins, deaths));
     runtime.shutdown_background();
     ended
@@ -130,7 +133,11 @@ fn describe(
     let advertised = |name, given: &Option<String>, bound| {
         host::advertised(given.as_deref(), bound).map_err(|reason| ProxyError::Advertised(name, reason))
     };
-    let segments = [config.product_name.as_str(), &proxy_bound.to_string(), &admin_bound.to_string()];
+    let segments = [
+        config.product_name.as_str(),
+        &proxy_bound.to_string(),
+        &admin_bound.to_string(),
+    ];
     Ok(Record {
         id: 0,
         token: ProxyToken::derive(&host::hardware_addresses(), &segments),
@@ -141,7 +148,9 @@ fn describe(
         jodis_path: String::new(),
         product_name: config.product_name.to_string(),
         pid: std::process::id().into(),
-        pwd: std::env::current_dir().map(|path| path.display().to_string()).unwrap_or_default(),
+        pwd: std::env::current_dir()
+            .map(|path| path.display().to_string())
+            .unwrap_or_default(),
         sys: host::uname(),
         hostname: host::hostname(),
         datacenter: config.proxy_datacenter.clone(),
@@ -198,10 +207,15 @@ async fn live(
 /// the acknowledgements of a proxy that left, so that nothing may be sent to servers after that.
 async fn end(proxy: &Arc<Proxy>, dashboard: Option<DashboardClient>) {
     let patience = proxy.config().shutdown_timeout.0;
-    let for_clients = patience.saturating_sub(LEAVE_TIMEOUT + Duration::from_millis(500)).max(patience / 2);
+    let for_clients = patience
+        .saturating_sub(LEAVE_TIMEOUT + Duration::from_millis(500))
+        .max(patience / 2);
     proxy.begin_drain().await;
     let mut phases = proxy.phases();
-    if tokio::time::timeout(for_clients, phases.wait_for(|phase| *phase == Phase::Drained)).await.is_err() {
+    if tokio::time::timeout(for_clients, phases.wait_for(|phase| *phase == Phase::Drained))
+        .await
+        .is_err()
+    {
         warn!("some clients are cut off: their requests did not end within {for_clients:?}");
     }
     if let Some(dashboard) = dashboard {
@@ -214,7 +228,10 @@ async fn end(proxy: &Arc<Proxy>, dashboard: Option<DashboardClient>) {
 }
 
 async fn fill_from(proxy: &Proxy, path: &PathBuf) -> Result<(), ProxyError> {
-    let fail = |reason: String| ProxyError::SlotsFile { path: path.display().to_string(), reason };
+    let fail = |reason: String| ProxyError::SlotsFile {
+        path: path.display().to_string(),
+        reason,
+    };
     let body = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     let slots = read_push(&body).map_err(fail)?;
     proxy.fill(slots).await.map_err(|error| fail(error.to_string()))?;

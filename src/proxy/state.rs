@@ -176,12 +176,21 @@ impl Proxy {
             let slots = Arc::new(slots);
             for worker in &self.workers {
                 let (done, wait) = oneshot::channel();
-                worker.send(Control::Fill { slots: slots.clone(), done });
+                worker.send(Control::Fill {
+                    slots: slots.clone(),
+                    done,
+                });
                 waits.push(wait);
             }
         }
-        let all = tokio::time::timeout(FILL_PATIENCE, join_all(waits)).await.map_err(|_| FillError::UnderWay)?;
-        if all.iter().all(Result::is_ok) { Ok(()) } else { Err(FillError::UnderWay) }
+        let all = tokio::time::timeout(FILL_PATIENCE, join_all(waits))
+            .await
+            .map_err(|_| FillError::UnderWay)?;
+        if all.iter().all(Result::is_ok) {
+            Ok(())
+        } else {
+            Err(FillError::UnderWay)
+        }
     }
 
     /// Begins to serve clients.
@@ -194,7 +203,9 @@ impl Proxy {
         }
         let missing = locked(&self.map).missing();
         if missing > 0 {
-            return Err(format!("{missing} slots were not filled yet; fill all of them before start"));
+            return Err(format!(
+                "{missing} slots were not filled yet; fill all of them before start"
+            ));
         }
         if !self.online.swap(true, Ordering::AcqRel) {
             info!("online");
@@ -212,7 +223,10 @@ impl Proxy {
         let (mut begun, mut ended) = (Vec::new(), Vec::new());
         for worker in &self.workers {
             let ((tell_begun, hear_begun), (tell_ended, hear_ended)) = (oneshot::channel(), oneshot::channel());
-            worker.send(Control::Drain { begun: tell_begun, ended: tell_ended });
+            worker.send(Control::Drain {
+                begun: tell_begun,
+                ended: tell_ended,
+            });
             begun.push(hear_begun);
             ended.push(hear_ended);
         }
@@ -229,7 +243,10 @@ impl Proxy {
     /// Remembers the sentinels. Following them comes later.
     pub(super) fn set_sentinels(&self, servers: Vec<String>) {
         if !servers.is_empty() {
-            warn!(?servers, "sentinels are remembered, but this codis-proxy does not follow them yet");
+            warn!(
+                ?servers,
+                "sentinels are remembered, but this codis-proxy does not follow them yet"
+            );
         }
         *locked(&self.sentinels) = servers;
     }
@@ -237,7 +254,11 @@ impl Proxy {
     /// The sum over all workers; those that do not answer in time are missing.
     async fn totals(&self, by_command: bool) -> Totals {
         let mut sum = Totals::default();
-        for totals in join_all(self.workers.iter().map(|worker| worker.figures(by_command))).await.into_iter().flatten() {
+        for totals in join_all(self.workers.iter().map(|worker| worker.figures(by_command)))
+            .await
+            .into_iter()
+            .flatten()
+        {
             sum.add(totals);
         }
         sum
@@ -254,11 +275,16 @@ impl Proxy {
         ProxyStatsBody {
             online: self.is_online(),
             closed: self.is_closed(),
-            sentinels: ProxySentinels { servers: locked(&self.sentinels).clone(), ..ProxySentinels::default() },
+            sentinels: ProxySentinels {
+                servers: locked(&self.sentinels).clone(),
+                ..ProxySentinels::default()
+            },
             ops: Ops {
                 total: totals.total,
                 fails: totals.fails,
-                redis: OpsRedis { errors: totals.server_errors },
+                redis: OpsRedis {
+                    errors: totals.server_errors,
+                },
                 qps: self.qps.load(Ordering::Relaxed),
                 cmd: totals.commands,
             },
@@ -277,14 +303,22 @@ impl Proxy {
             compile: format!("rustc, {}", if cfg!(debug_assertions) { "debug" } else { "release" }),
             config: Some(self.config.shown()),
             model: Some(self.record.clone()),
-            stats: Some(self.stats(StatsParts { commands: true, raw: true }).await),
+            stats: Some(
+                self.stats(StatsParts {
+                    commands: true,
+                    raw: true,
+                })
+                .await,
+            ),
             slots: self.slots(),
         }
     }
 
     /// Begins the figures anew.
     pub(super) fn reset_stats(&self) {
-        self.workers.iter().for_each(|worker| worker.send(Control::ResetFigures));
+        self.workers
+            .iter()
+            .for_each(|worker| worker.send(Control::ResetFigures));
     }
 
     /// Looks once a second at what the process uses and does, for ever.

@@ -49,7 +49,16 @@ pub(super) fn router(proxy: Arc<Proxy>) -> Router {
         .route("/api/proxy/model", get(model))
         .route(
             "/proxy/stats",
-            get(async |State(proxy): Shared| Json(proxy.stats(StatsParts { commands: true, raw: true }).await)),
+            get(async |State(proxy): Shared| {
+                Json(
+                    proxy
+                        .stats(StatsParts {
+                            commands: true,
+                            raw: true,
+                        })
+                        .await,
+                )
+            }),
         )
         .route("/proxy/slots", get(slots))
         .route("/healthz", get(async || "ok"))
@@ -89,7 +98,9 @@ async fn guard(
     }
     let mine = &proxy.record().incarnation;
     if let Some(given) = query.incarnation.filter(|given| given != mine) {
-        return refused(format!("incarnation {given} is not this process, which is {mine}: the proxy was restarted since"));
+        return refused(format!(
+            "incarnation {given} is not this process, which is {mine}: the proxy was restarted since"
+        ));
     }
     next.run(request).await
 }
@@ -112,7 +123,15 @@ async fn stats(State(proxy): Shared, Path(path): Path<Flags>) -> Response {
         Ok(flags) => flags,
         Err(_) => return refused("invalid flags: they must be a sum of 1 (commands), 2 (slots) and 4 (runtime)"),
     };
-    Json(proxy.stats(StatsParts { commands: flags & 1 != 0, raw: flags & 4 != 0 }).await).into_response()
+    Json(
+        proxy
+            .stats(StatsParts {
+                commands: flags & 1 != 0,
+                raw: flags & 4 != 0,
+            })
+            .await,
+    )
+    .into_response()
 }
 
 async fn ready(State(proxy): Shared) -> Response {
@@ -143,7 +162,10 @@ struct Value {
 }
 
 async fn log_level(State(proxy): Shared, Path(path): Path<Value>) -> Answer {
-    let level: LogLevel = path.value.parse().map_err(|error: super::logging::LogLevelError| error.to_string())?;
+    let level: LogLevel = path
+        .value
+        .parse()
+        .map_err(|error: super::logging::LogLevelError| error.to_string())?;
     proxy.log().set(level);
     Ok(ok())
 }
@@ -162,8 +184,8 @@ async fn fill_slots(State(proxy): Shared, body: Result<Bytes, BytesRejection>) -
 
 async fn sentinels(State(proxy): Shared, body: Result<Bytes, BytesRejection>) -> Answer {
     let body = body.map_err(|error| error.to_string())?;
-    let given: Sentinel =
-        serde_json::from_slice(&body).map_err(|error| format!("the body is not a JSON object with servers: {error}"))?;
+    let given: Sentinel = serde_json::from_slice(&body)
+        .map_err(|error| format!("the body is not a JSON object with servers: {error}"))?;
     proxy.set_sentinels(given.servers);
     Ok(ok())
 }

@@ -30,10 +30,18 @@ pub(super) enum ConnectError {
 }
 
 /// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses.
-pub(super) async fn connect(addr: &HostPort, protocol: Protocol, settings: &Settings) -> Result<TcpStream, ConnectError> {
+pub(super) async fn connect(
+    addr: &HostPort,
+    protocol: Protocol,
+    settings: &Settings,
+) -> Result<TcpStream, ConnectError> {
     let lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
     let found = timeout(STEP_TIMEOUT, tokio::net::lookup_host((addr.host(), addr.port()))).await;
-    let addresses: Vec<_> = found.map_err(|_| ConnectError::Slow("the lookup of its name"))?.map_err(lookup)?.take(MAX_ADDRESSES).collect();
+    let addresses: Vec<_> = found
+        .map_err(|_| ConnectError::Slow("the lookup of its name"))?
+        .map_err(lookup)?
+        .take(MAX_ADDRESSES)
+        .collect();
     let mut last = lookup(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in addresses {
         let mut socket = match timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
@@ -51,9 +59,12 @@ pub(super) async fn connect(addr: &HostPort, protocol: Protocol, settings: &Sett
         if let Some(period) = settings.backend_keepalive {
             SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
         }
-        timeout(STEP_TIMEOUT, log_in(&mut socket, addr, protocol, &settings.product_auth))
-            .await
-            .map_err(|_| ConnectError::Slow("the login"))??;
+        timeout(
+            STEP_TIMEOUT,
+            log_in(&mut socket, addr, protocol, &settings.product_auth),
+        )
+        .await
+        .map_err(|_| ConnectError::Slow("the login"))??;
         return Ok(socket);
     }
     Err(last)

@@ -101,7 +101,11 @@ impl Backend {
     /// Whether a request can be given to it now.
     pub(super) fn admit(&self, now: Instant) -> Admit {
         if self.socket.borrow().is_none() {
-            return if now.duration_since(self.since.get()) < HOLD { Admit::Later } else { Admit::No };
+            return if now.duration_since(self.since.get()) < HOLD {
+                Admit::Later
+            } else {
+                Admit::No
+            };
         }
         let pipeline = self.pipeline.borrow();
         let full = pipeline.under_way() >= self.max_pipeline || pipeline.out.len() > MAX_WAITING_BYTES;
@@ -127,7 +131,9 @@ impl Backend {
         if self.wants_write.get() {
             return;
         }
-        let Some(socket) = self.socket.borrow().clone() else { return };
+        let Some(socket) = self.socket.borrow().clone() else {
+            return;
+        };
         self.write(&socket);
     }
 
@@ -159,17 +165,28 @@ impl Backend {
         }
         let settings = &worker.settings;
         let pipeline = self.pipeline.borrow();
-        if pipeline.silent_for(now).is_some_and(|silent| silent > settings.backend_recv_timeout) {
+        if pipeline
+            .silent_for(now)
+            .is_some_and(|silent| silent > settings.backend_recv_timeout)
+        {
             let reason = format!("no reply within {:?}", settings.backend_recv_timeout);
             drop(pipeline);
             self.doom(reason);
-        } else if pipeline.stuck_for(now).is_some_and(|stuck| stuck > settings.backend_send_timeout) {
+        } else if pipeline
+            .stuck_for(now)
+            .is_some_and(|stuck| stuck > settings.backend_send_timeout)
+        {
             let reason = format!("took no bytes within {:?}", settings.backend_send_timeout);
             drop(pipeline);
             self.doom(reason);
-        } else if settings.backend_ping_period.is_some_and(|period| pipeline.idle_for(now).is_some_and(|idle| idle >= period)) {
+        } else if settings
+            .backend_ping_period
+            .is_some_and(|period| pipeline.idle_for(now).is_some_and(|idle| idle >= period))
+        {
             drop(pipeline);
-            self.send(worker, Ticket::ping(now), |out| out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n"));
+            self.send(worker, Ticket::ping(now), |out| {
+                out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n")
+            });
         }
     }
 
@@ -262,7 +279,9 @@ impl Backend {
         };
         if read < buffer.len() {
             // A short read emptied the socket: asking it once more would cost a system call.
-            let _ = socket.try_io(tokio::io::Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            let _ = socket.try_io(tokio::io::Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
         }
         let now = worker.refresh_now();
         let mut pipeline = self.pipeline.borrow_mut();

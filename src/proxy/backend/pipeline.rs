@@ -38,7 +38,13 @@ pub(in crate::proxy) enum Part {
 impl Ticket {
     /// A ping of the proxy's own.
     pub(super) fn ping(now: Instant) -> Self {
-        Self { client: None, sequence: 0, part: Part::Split(0), command: 0, since: now }
+        Self {
+            client: None,
+            sequence: 0,
+            part: Part::Split(0),
+            command: 0,
+            since: now,
+        }
     }
 }
 
@@ -64,7 +70,11 @@ impl Pipeline {
 
     /// A new connection.
     pub(super) fn restart(&mut self, now: Instant) {
-        *self = Self { heard: Some(now), taken: Some(now), ..Self::default() };
+        *self = Self {
+            heard: Some(now),
+            taken: Some(now),
+            ..Self::default()
+        };
     }
 
     /// Appends a request.
@@ -115,17 +125,29 @@ impl Pipeline {
 
     /// How long nothing came although replies are due.
     pub(super) fn silent_for(&self, now: Instant) -> Option<Duration> {
-        if self.waiting.is_empty() { None } else { self.heard.map(|heard| now.saturating_duration_since(heard)) }
+        if self.waiting.is_empty() {
+            None
+        } else {
+            self.heard.map(|heard| now.saturating_duration_since(heard))
+        }
     }
 
     /// How long the socket took nothing although there is something for it.
     pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
-        if self.out.is_empty() { None } else { self.taken.map(|taken| now.saturating_duration_since(taken)) }
+        if self.out.is_empty() {
+            None
+        } else {
+            self.taken.map(|taken| now.saturating_duration_since(taken))
+        }
     }
 
     /// How long there was nothing to do.
     pub(super) fn idle_for(&self, now: Instant) -> Option<Duration> {
-        if self.waiting.is_empty() { self.heard.map(|heard| now.saturating_duration_since(heard)) } else { None }
+        if self.waiting.is_empty() {
+            self.heard.map(|heard| now.saturating_duration_since(heard))
+        } else {
+            None
+        }
     }
 
     /// Gives everything up: who waited.
@@ -169,7 +191,10 @@ mod tests {
     fn pipeline_of(requests: usize) -> Pipeline {
         let mut pipeline = Pipeline::default();
         for sequence in 0..requests {
-            let ticket = Ticket { sequence: sequence as u64, ..Ticket::ping(Instant::now()) };
+            let ticket = Ticket {
+                sequence: sequence as u64,
+                ..Ticket::ping(Instant::now())
+            };
             pipeline.push(Instant::now(), ticket, |out| out.extend_from_slice(b"x"));
         }
         pipeline
@@ -182,10 +207,19 @@ mod tests {
             let (mut pipeline, mut got) = (pipeline_of(3), Vec::new());
             for chunk in data.chunks(step) {
                 pipeline
-                    .receive(Instant::now(), chunk, |ticket, reply| got.push((ticket.sequence, reply.to_vec())))
+                    .receive(Instant::now(), chunk, |ticket, reply| {
+                        got.push((ticket.sequence, reply.to_vec()))
+                    })
                     .unwrap();
             }
-            assert_eq!(got, [(0, b"+a\r\n".to_vec()), (1, b"$3\r\nb\r\n\r\n".to_vec()), (2, b"*1\r\n:7\r\n".to_vec())]);
+            assert_eq!(
+                got,
+                [
+                    (0, b"+a\r\n".to_vec()),
+                    (1, b"$3\r\nb\r\n\r\n".to_vec()),
+                    (2, b"*1\r\n:7\r\n".to_vec())
+                ]
+            );
             assert_eq!(pipeline.under_way(), 0);
         }
     }
@@ -202,9 +236,15 @@ mod tests {
         let begin = Instant::now();
         pipeline.restart(begin);
         let later = begin + Duration::from_secs(9);
-        assert_eq!((pipeline.silent_for(later), pipeline.idle_for(later)), (None, Some(Duration::from_secs(9))));
+        assert_eq!(
+            (pipeline.silent_for(later), pipeline.idle_for(later)),
+            (None, Some(Duration::from_secs(9)))
+        );
         pipeline.push(later, Ticket::ping(later), |out| out.push(b'x'));
-        assert_eq!(pipeline.silent_for(later + Duration::from_secs(1)), Some(Duration::from_secs(1)));
+        assert_eq!(
+            pipeline.silent_for(later + Duration::from_secs(1)),
+            Some(Duration::from_secs(1))
+        );
         assert_eq!(pipeline.idle_for(later), None);
     }
 }

@@ -65,8 +65,16 @@ impl KeySpec {
         let [one, two, three] = [number()?, number()?, number()?];
         let positive = |n: i32| usize::try_from(n).ok();
         let find = match kind {
-            "range" => Find::Range { last: one, step: positive(two)?.max(1), limit: positive(three)? },
-            "count" => Find::Count { number: positive(one)?, first: positive(two)?, step: positive(three)?.max(1) },
+            "range" => Find::Range {
+                last: one,
+                step: positive(two)?.max(1),
+                limit: positive(three)?,
+            },
+            "count" => Find::Count {
+                number: positive(one)?,
+                first: positive(two)?,
+                step: positive(three)?.max(1),
+            },
             _ => return None,
         };
         Some(Self::At { begin, find })
@@ -75,7 +83,10 @@ impl KeySpec {
     /// The place of the key, if there is exactly one, always at the same place.
     pub(super) fn single(&self) -> Option<u16> {
         match self {
-            Self::At { begin: Begin::Index(index), find: Find::Range { last: 0, .. } } => u16::try_from(*index).ok(),
+            Self::At {
+                begin: Begin::Index(index),
+                find: Find::Range { last: 0, .. },
+            } => u16::try_from(*index).ok(),
             _ => None,
         }
     }
@@ -91,12 +102,16 @@ impl KeySpec {
             Begin::Index(index) => Some(*index),
             Begin::Keyword(word, from) => keyword(request, word, *from),
         };
-        let Some(begin) = begin.filter(|begin| *begin < len) else { return Ok(()) };
+        let Some(begin) = begin.filter(|begin| *begin < len) else {
+            return Ok(());
+        };
         match *find {
             Find::Range { last, step, limit } => {
                 let end = match usize::try_from(last) {
                     Ok(last) => begin + last + 1,
-                    Err(_) if limit > 1 => (begin + (len - begin) / limit).saturating_sub(last.unsigned_abs() as usize - 1),
+                    Err(_) if limit > 1 => {
+                        (begin + (len - begin) / limit).saturating_sub(last.unsigned_abs() as usize - 1)
+                    }
                     Err(_) => (len + 1).saturating_sub(last.unsigned_abs() as usize),
                 };
                 places.extend((begin..end.min(len)).step_by(step));
@@ -136,14 +151,21 @@ mod tests {
     fn keys_of(line: &str) -> Result<Vec<String>, KeyError> {
         let data = [line.as_bytes(), b"\r\n"].concat();
         let mut parser = RequestParser::default();
-        let Ok(Step::Done(len)) = parser.parse(&data, Limits::AUTHENTICATED) else { panic!("{line}") };
+        let Ok(Step::Done(len)) = parser.parse(&data, Limits::AUTHENTICATED) else {
+            panic!("{line}")
+        };
         let request = parser.request(&data, len);
-        let Found::Known(command) = table().find(request.arg(0)) else { panic!("{line}") };
+        let Found::Known(command) = table().find(request.arg(0)) else {
+            panic!("{line}")
+        };
         let mut places = Vec::new();
         for spec in &command.keys {
             spec.places(&request, &mut places)?;
         }
-        Ok(places.into_iter().map(|p| String::from_utf8_lossy(request.arg(p)).into_owned()).collect())
+        Ok(places
+            .into_iter()
+            .map(|p| String::from_utf8_lossy(request.arg(p)).into_owned())
+            .collect())
     }
 
     #[test]

@@ -51,8 +51,9 @@ pub(crate) enum Local {
 
 /// Refused although their keys can be told: Codis refuses them too. The others of Codis' list are refused by their
 /// flags, or because they have no key.
-const DENIED: [&str; 9] =
-    ["asking", "bitop", "migrate", "move", "msetnx", "object", "rename", "renamenx", "restore"];
+const DENIED: [&str; 10] = [
+    "asking", "bitop", "migrate", "move", "msetnx", "object", "rename", "renamenx", "restore", "watch",
+];
 
 /// Commands of codis-server, and HTTP's words, that Codis refuses. Servers' `COMMAND` does not name them.
 const REFUSED_NAMES: [&[u8]; 4] = [b"host:", b"post", b"slaveof", b"restore-asking"];
@@ -68,7 +69,11 @@ pub(super) fn plan(command: &Command) -> Plan {
         return Plan::Local(local);
     }
     if !command.subcommands.is_empty() && command.subcommands.iter().any(|sub| sub.plan != Plan::Denied) {
-        return if DENIED.contains(&command.name) { Plan::Denied } else { Plan::Container };
+        return if DENIED.contains(&command.name) {
+            Plan::Denied
+        } else {
+            Plan::Container
+        };
     }
     match command.name {
         "mget" => return Plan::Split(Split::Mget),
@@ -78,7 +83,9 @@ pub(super) fn plan(command: &Command) -> Plan {
         "xread" | "xreadgroup" => return Plan::UnlessBlocking,
         _ => {}
     }
-    let refused = ["admin", "pubsub", "blocking", "asking"].iter().any(|flag| command.has_flag(flag));
+    let refused = ["admin", "pubsub", "blocking", "asking"]
+        .iter()
+        .any(|flag| command.has_flag(flag));
     if refused || command.keys.is_empty() || DENIED.contains(&command.name) {
         return Plan::Denied;
     }

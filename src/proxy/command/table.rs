@@ -36,7 +36,11 @@ impl Command {
     /// Whether so many arguments are right.
     pub(crate) fn takes(&self, args: usize) -> bool {
         let args = i32::try_from(args).unwrap_or(i32::MAX);
-        if self.arity >= 0 { args == self.arity } else { args >= -self.arity }
+        if self.arity >= 0 {
+            args == self.arity
+        } else {
+            args >= -self.arity
+        }
     }
 
     /// Whether the server says that of it.
@@ -51,7 +55,9 @@ impl Command {
 
     /// The subcommand of this name, in any case.
     pub(crate) fn subcommand(&self, name: &[u8]) -> Option<&Command> {
-        self.subcommands.iter().find(|sub| sub.short_name().as_bytes().eq_ignore_ascii_case(name))
+        self.subcommands
+            .iter()
+            .find(|sub| sub.short_name().as_bytes().eq_ignore_ascii_case(name))
     }
 
     /// The name without its container's.
@@ -93,7 +99,11 @@ impl CommandTable {
         let mut commands: Vec<Command> = Vec::new();
         let mut subcommands = Vec::new();
         for command in text.lines().filter_map(parse_line) {
-            if command.name.contains('|') { subcommands.push(command) } else { commands.push(command) }
+            if command.name.contains('|') {
+                subcommands.push(command)
+            } else {
+                commands.push(command)
+            }
         }
         for subcommand in subcommands {
             let container = subcommand.name.split_once('|').map_or("", |(container, _)| container);
@@ -136,7 +146,11 @@ impl CommandTable {
             }
             at = (at + 1) & (self.index.len() - 1);
         }
-        if policy::is_refused_name(lower) { Found::Refused } else { Found::Unknown }
+        if policy::is_refused_name(lower) {
+            Found::Refused
+        } else {
+            Found::Unknown
+        }
     }
 
     /// All commands, by name.
@@ -166,7 +180,16 @@ fn parse_line(line: &'static str) -> Option<Command> {
     let (arity, range) = (number()?, [number()?, number()?, number()?]);
     let flags = fields.next()?.split(',').filter(|flag| *flag != "-").collect();
     let keys = fields.map(KeySpec::parse).collect::<Option<Vec<_>>>()?;
-    Some(Command { name, arity, range, flags, keys, subcommands: Vec::new(), plan: Plan::Denied, id: 0 })
+    Some(Command {
+        name,
+        arity,
+        range,
+        flags,
+        keys,
+        subcommands: Vec::new(),
+        plan: Plan::Denied,
+        id: 0,
+    })
 }
 
 #[cfg(test)]
@@ -186,7 +209,9 @@ mod tests {
         let read: usize = table().all().iter().map(|c| 1 + c.subcommands.len()).sum();
         assert_eq!(read, COMMANDS.lines().count());
         for command in table().all() {
-            assert!(matches!(table().find(command.name.to_uppercase().as_bytes()), Found::Known(c) if c.name == command.name));
+            assert!(
+                matches!(table().find(command.name.to_uppercase().as_bytes()), Found::Known(c) if c.name == command.name)
+            );
         }
     }
 
@@ -197,10 +222,27 @@ mod tests {
         assert_eq!(plan_of("zunionstore"), Some(Plan::Keys));
         assert_eq!(plan_of("xgroup"), Some(Plan::Container));
         assert_eq!(plan_of("hello"), Some(Plan::Local(Local::Hello)));
-        for name in ["KEYS", "BLPOP", "MULTI", "SUBSCRIBE", "RESTORE-ASKING", "CONFIG", "SPUBLISH", "SCRIPT", "OBJECT", "RENAME"] {
+        for name in [
+            "KEYS",
+            "BLPOP",
+            "MULTI",
+            "SUBSCRIBE",
+            "RESTORE-ASKING",
+            "CONFIG",
+            "SPUBLISH",
+            "SCRIPT",
+            "OBJECT",
+            "RENAME",
+        ] {
             assert_eq!(plan_of(name), Some(Plan::Denied), "{name}");
         }
-        for name in ["SLOTSRESTORE-ASYNC", "SLOTSMGRTTAGSLOT-ASYNC", "slotsdel", "HOST:", "POST"] {
+        for name in [
+            "SLOTSRESTORE-ASYNC",
+            "SLOTSMGRTTAGSLOT-ASYNC",
+            "slotsdel",
+            "HOST:",
+            "POST",
+        ] {
             assert!(matches!(table().find(name.as_bytes()), Found::Refused), "{name}");
         }
         assert!(matches!(table().find(b"nosuch"), Found::Unknown));
@@ -209,9 +251,13 @@ mod tests {
 
     #[test]
     fn numbers_of_arguments_are_checked() {
-        let Found::Known(get) = table().find(b"get") else { panic!("get is known") };
+        let Found::Known(get) = table().find(b"get") else {
+            panic!("get is known")
+        };
         assert!(get.takes(2) && !get.takes(1) && !get.takes(3));
-        let Found::Known(del) = table().find(b"del") else { panic!("del is known") };
+        let Found::Known(del) = table().find(b"del") else {
+            panic!("del is known")
+        };
         assert!(del.takes(2) && del.takes(9) && !del.takes(1));
     }
 }

@@ -10,7 +10,12 @@ use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
 pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
 
 /// Keys that are never shown.
-const SECRETS: [&str; 4] = ["product_auth", "session_auth", "jodis_auth", "metrics_report_influxdb_password"];
+const SECRETS: [&str; 4] = [
+    "product_auth",
+    "session_auth",
+    "jodis_auth",
+    "metrics_report_influxdb_password",
+];
 
 /// Keys that are read and do nothing (yet).
 const WITHOUT_EFFECT: [&str; 22] = [
@@ -179,7 +184,8 @@ impl Config {
     /// # Errors
     /// When it is no TOML, or a key is unknown or has a value that it can't have; the error names the key.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text).map_err(|error| ConfigError(error.to_string().trim_end().to_owned()))?;
+        let config: Self =
+            toml::from_str(text).map_err(|error| ConfigError(error.to_string().trim_end().to_owned()))?;
         config.validate()?;
         Ok(config)
     }
@@ -207,7 +213,10 @@ impl Config {
             return fail(key, "must be 1 or more");
         }
         if self.backend_recv_timeout.0 < Duration::from_millis(100) {
-            return fail("backend_recv_timeout", "must be 100ms or more, or every slow reply would fail");
+            return fail(
+                "backend_recv_timeout",
+                "must be 100ms or more, or every slow reply would fail",
+            );
         }
         if self.backend_send_timeout.0 < Duration::from_millis(100) {
             return fail("backend_send_timeout", "must be 100ms or more");
@@ -218,7 +227,10 @@ impl Config {
     /// Keys that were set to something else than their default, and do nothing.
     pub fn without_effect(&self) -> Vec<&'static str> {
         let (mine, default) = (self.to_json(), Self::default().to_json());
-        WITHOUT_EFFECT.into_iter().filter(|key| mine.get(key) != default.get(key)).collect()
+        WITHOUT_EFFECT
+            .into_iter()
+            .filter(|key| mine.get(key) != default.get(key))
+            .collect()
     }
 
     /// All keys but the passwords, as `/proxy` shows them.
@@ -267,12 +279,18 @@ mod tests {
     fn passwords_are_not_shown() {
         let text = "product_auth = \"s3cret\"\nsession_auth = \"s3cret\"\njodis_auth = \"s3cret\"\nmetrics_report_influxdb_password = \"s3cret\"";
         let shown = Config::parse(text).unwrap().shown().to_string();
-        assert!(!shown.contains("s3cret") && shown.contains("backend_recv_timeout"), "{shown}");
+        assert!(
+            !shown.contains("s3cret") && shown.contains("backend_recv_timeout"),
+            "{shown}"
+        );
     }
 
     #[test]
     fn settings_without_effect_are_told() {
         assert!(Config::default().without_effect().is_empty());
-        assert_eq!(Config::parse("proxy_heap_placeholder = 0").unwrap().without_effect(), ["proxy_heap_placeholder"]);
+        assert_eq!(
+            Config::parse("proxy_heap_placeholder = 0").unwrap().without_effect(),
+            ["proxy_heap_placeholder"]
+        );
     }
 }

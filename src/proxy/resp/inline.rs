@@ -4,7 +4,9 @@ pub(super) fn split(line: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut words = Vec::new();
     let mut rest = line;
     loop {
-        while let [blank, tail @ ..] = rest && blank.is_ascii_whitespace() {
+        while let [blank, tail @ ..] = rest
+            && blank.is_ascii_whitespace()
+        {
             rest = tail;
         }
         if rest.is_empty() {

@@ -22,7 +22,11 @@ pub(crate) struct ReplyScanner {
 
 impl Default for ReplyScanner {
     fn default() -> Self {
-        Self { at: 0, missing: 1, bulk_end: None }
+        Self {
+            at: 0,
+            missing: 1,
+            bulk_end: None,
+        }
     }
 }
 
@@ -49,11 +53,21 @@ impl ReplyScanner {
             }
             let rest = data.get(self.at..).unwrap_or_default();
             let Some(line) = memchr(b'\n', rest) else {
-                return if rest.len() > MAX_LINE { Err(ReplyError("an endless line")) } else { Ok(None) };
+                return if rest.len() > MAX_LINE {
+                    Err(ReplyError("an endless line"))
+                } else {
+                    Ok(None)
+                };
             };
-            let [kind, text @ .., b'\r'] = &rest[..line] else { return Err(ReplyError("a line without its end")) };
+            let [kind, text @ .., b'\r'] = &rest[..line] else {
+                return Err(ReplyError("a line without its end"));
+            };
             self.at += line + 1;
-            let number = || decimal(text).filter(|n| (-1..=i64::from(u32::MAX)).contains(n)).ok_or(ReplyError("a bad length"));
+            let number = || {
+                decimal(text)
+                    .filter(|n| (-1..=i64::from(u32::MAX)).contains(n))
+                    .ok_or(ReplyError("a bad length"))
+            };
             let more = match kind {
                 b'+' | b'-' | b':' | b'_' | b'#' | b',' | b'(' => 0,
                 b'$' | b'=' | b'!' => {
@@ -68,7 +82,9 @@ impl ReplyScanner {
                 b'|' => 2 * u64::try_from(number()?).unwrap_or(0) + 1,
                 _ => return Err(ReplyError("an unknown type")),
             };
-            self.missing = (self.missing - 1).checked_add(more).ok_or(ReplyError("too many elements"))?;
+            self.missing = (self.missing - 1)
+                .checked_add(more)
+                .ok_or(ReplyError("too many elements"))?;
         }
     }
 }
@@ -76,7 +92,9 @@ impl ReplyScanner {
 /// The elements of an array reply, each as it stands; `None` when the reply is not an array.
 pub(crate) fn elements(reply: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     let end = memchr(b'\n', reply)?;
-    let [b'*', number @ .., b'\r'] = &reply[..end] else { return None };
+    let [b'*', number @ .., b'\r'] = &reply[..end] else {
+        return None;
+    };
     let mut left = usize::try_from(decimal(number)?).ok()?;
     let mut rest = &reply[end + 1..];
     Some(std::iter::from_fn(move || {
@@ -132,7 +150,15 @@ mod tests {
 
     #[test]
     fn what_is_no_reply_is_refused() {
-        for data in [b"x\r\n".as_slice(), b"$3\r\nabcde\r\n", b"$-2\r\n", b"*?\r\n", b"$99999999999\r\n", b"+a\n", b"\r\n"] {
+        for data in [
+            b"x\r\n".as_slice(),
+            b"$3\r\nabcde\r\n",
+            b"$-2\r\n",
+            b"*?\r\n",
+            b"$99999999999\r\n",
+            b"+a\n",
+            b"\r\n",
+        ] {
             assert!(ReplyScanner::default().scan(data).is_err(), "{data:?}");
         }
     }

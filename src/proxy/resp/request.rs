@@ -19,9 +19,17 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Clients that may do something.
-    pub(crate) const AUTHENTICATED: Self = Self { args: 1 << 20, bulk: 512 << 20, unauthenticated: false };
+    pub(crate) const AUTHENTICATED: Self = Self {
+        args: 1 << 20,
+        bulk: 512 << 20,
+        unauthenticated: false,
+    };
     /// Clients that have to give a password first. The numbers are Redis'.
-    pub(crate) const UNAUTHENTICATED: Self = Self { args: 10, bulk: 16 << 10, unauthenticated: true };
+    pub(crate) const UNAUTHENTICATED: Self = Self {
+        args: 10,
+        bulk: 16 << 10,
+        unauthenticated: true,
+    };
 }
 
 /// A request that can't be understood: it is answered with this text and the connection closed, because nobody knows
@@ -76,7 +84,14 @@ pub(crate) struct RequestParser {
 
 impl Default for RequestParser {
     fn default() -> Self {
-        Self { stage: Stage::Begin, at: 0, missing: 0, args: Vec::new(), inline: Vec::new(), is_inline: false }
+        Self {
+            stage: Stage::Begin,
+            at: 0,
+            missing: 0,
+            args: Vec::new(),
+            inline: Vec::new(),
+            is_inline: false,
+        }
     }
 }
 
@@ -112,7 +127,9 @@ impl<'a> Request<'a> {
     /// The arguments from `from` on.
     pub(crate) fn args_from(&self, from: usize) -> impl Iterator<Item = &'a [u8]> + use<'a> {
         let Self { raw, args } = *self;
-        args.iter().skip(from).map(move |arg| &raw[arg.start as usize..(arg.start + arg.len) as usize])
+        args.iter()
+            .skip(from)
+            .map(move |arg| &raw[arg.start as usize..(arg.start + arg.len) as usize])
     }
 }
 
@@ -141,8 +158,11 @@ impl RequestParser {
                         Some(b'*') => {}
                         Some(_) => return self.parse_inline(data),
                     }
-                    let Some((number, next)) = header(data, 1, "mbulk count")? else { return Ok(Step::More) };
-                    let number = number.filter(|n| *n <= limits.args || limits.unauthenticated && *n <= i64::from(i32::MAX));
+                    let Some((number, next)) = header(data, 1, "mbulk count")? else {
+                        return Ok(Step::More);
+                    };
+                    let number =
+                        number.filter(|n| *n <= limits.args || limits.unauthenticated && *n <= i64::from(i32::MAX));
                     let number = number.ok_or_else(|| ProtocolError::new("invalid multibulk length"))?;
                     if number > limits.args {
                         return Err(ProtocolError::new("unauthenticated multibulk length"));
@@ -163,12 +183,22 @@ impl RequestParser {
                         Some(b'$') => {}
                         Some(other) => {
                             let shown = char::from(*other);
-                            let shown = if shown.is_ascii_graphic() || shown == ' ' { shown } else { '?' };
+                            let shown = if shown.is_ascii_graphic() || shown == ' ' {
+                                shown
+                            } else {
+                                '?'
+                            };
                             return Err(ProtocolError::new(format!("expected '$', got '{shown}'")));
                         }
                     }
-                    let Some((number, next)) = header(data, self.at + 1, "bulk count")? else { return Ok(Step::More) };
-                    let largest = if limits.unauthenticated { Limits::AUTHENTICATED.bulk } else { limits.bulk };
+                    let Some((number, next)) = header(data, self.at + 1, "bulk count")? else {
+                        return Ok(Step::More);
+                    };
+                    let largest = if limits.unauthenticated {
+                        Limits::AUTHENTICATED.bulk
+                    } else {
+                        limits.bulk
+                    };
                     let number = number.filter(|n| (0..=largest).contains(n));
                     let number = number.ok_or_else(|| ProtocolError::new("invalid bulk length"))?;
                     if number > limits.bulk {
@@ -179,7 +209,9 @@ impl RequestParser {
                 }
                 Stage::Body(len) => {
                     let end = self.at + len;
-                    let Some(tail) = data.get(end..end + 2) else { return Ok(Step::More) };
+                    let Some(tail) = data.get(end..end + 2) else {
+                        return Ok(Step::More);
+                    };
                     // Redis skips these two unseen. Whoever sends others has lost count, and forwarding them would let
                     // proxy and server disagree on where the next request begins.
                     if tail != b"\r\n" {
@@ -199,7 +231,11 @@ impl RequestParser {
     fn parse_inline(&mut self, data: &[u8]) -> Result<Step, ProtocolError> {
         let Some(end) = memchr(b'\n', &data[self.at..]).map(|found| self.at + found) else {
             self.at = data.len();
-            return if data.len() > MAX_LINE { Err(ProtocolError::new("too big inline request")) } else { Ok(Step::More) };
+            return if data.len() > MAX_LINE {
+                Err(ProtocolError::new("too big inline request"))
+            } else {
+                Ok(Step::More)
+            };
         };
         if end > MAX_LINE {
             return Err(ProtocolError::new("too big inline request"));
@@ -220,7 +256,10 @@ impl RequestParser {
 
     /// The request that was just parsed out of the first `len` bytes of `data`.
     pub(crate) fn request<'a>(&'a self, data: &'a [u8], len: usize) -> Request<'a> {
-        Request { raw: if self.is_inline { &self.inline } else { &data[..len] }, args: &self.args }
+        Request {
+            raw: if self.is_inline { &self.inline } else { &data[..len] },
+            args: &self.args,
+        }
     }
 }
 
@@ -233,7 +272,11 @@ fn too_big() -> ProtocolError {
 fn header(data: &[u8], from: usize, what: &str) -> Result<Option<(Option<i64>, usize)>, ProtocolError> {
     let rest = data.get(from..).unwrap_or_default();
     let Some(end) = memchr2(b'\r', b'\n', &rest[..rest.len().min(MAX_LINE)]) else {
-        return if rest.len() >= MAX_LINE { Err(ProtocolError::new(format!("too big {what} string"))) } else { Ok(None) };
+        return if rest.len() >= MAX_LINE {
+            Err(ProtocolError::new(format!("too big {what} string")))
+        } else {
+            Ok(None)
+        };
     };
     if rest[end] == b'\n' {
         return Err(ProtocolError::new("expected CRLF after a number"));
@@ -249,14 +292,19 @@ fn header(data: &[u8], from: usize, what: &str) -> Result<Option<(Option<i64>, u
 pub(crate) fn decimal(text: &[u8]) -> Option<i64> {
     let digits = text.strip_prefix(b"-").unwrap_or(text);
     let (first, negative) = (*digits.first()?, digits.len() < text.len());
-    if digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) || (first == b'0' && (digits.len() > 1 || negative)) {
+    if digits.len() > 19 || !digits.iter().all(u8::is_ascii_digit) || (first == b'0' && (digits.len() > 1 || negative))
+    {
         return None;
     }
     let mut number: i64 = 0;
     for digit in digits {
         let digit = i64::from(digit - b'0');
         number = number.checked_mul(10)?;
-        number = if negative { number.checked_sub(digit)? } else { number.checked_add(digit)? };
+        number = if negative {
+            number.checked_sub(digit)?
+        } else {
+            number.checked_add(digit)?
+        };
     }
     Some(number)
 }
@@ -286,9 +334,17 @@ mod tests {
 
     #[test]
     fn pipelines_and_inline_requests_are_read() {
-        let requests = parse_all(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING\r\n\r\n*0\r\n*-1\r\nSET 'a b' \"c\\x41\"\n").unwrap();
-        let texts: Vec<String> =
-            requests.iter().map(|r| r.iter().map(|a| String::from_utf8_lossy(a)).collect::<Vec<_>>().join("|")).collect();
+        let requests =
+            parse_all(b"*2\r\n$3\r\nGET\r\n$1\r\na\r\nPING\r\n\r\n*0\r\n*-1\r\nSET 'a b' \"c\\x41\"\n").unwrap();
+        let texts: Vec<String> = requests
+            .iter()
+            .map(|r| {
+                r.iter()
+                    .map(|a| String::from_utf8_lossy(a))
+                    .collect::<Vec<_>>()
+                    .join("|")
+            })
+            .collect();
         assert_eq!(texts, ["GET|a", "PING", "", "", "", "SET|a b|cA"]);
     }
 
@@ -314,16 +370,30 @@ mod tests {
             (&long_count, "too big mbulk count string"),
         ];
         for (data, text) in table {
-            assert_eq!(error_of(data, Limits::AUTHENTICATED), text, "{:?}", String::from_utf8_lossy(&data[..data.len().min(40)]));
+            assert_eq!(
+                error_of(data, Limits::AUTHENTICATED),
+                text,
+                "{:?}",
+                String::from_utf8_lossy(&data[..data.len().min(40)])
+            );
         }
-        assert_eq!(error_of(b"*11\r\n", Limits::UNAUTHENTICATED), "unauthenticated multibulk length");
-        assert_eq!(error_of(b"*1\r\n$16385\r\n", Limits::UNAUTHENTICATED), "unauthenticated bulk length");
+        assert_eq!(
+            error_of(b"*11\r\n", Limits::UNAUTHENTICATED),
+            "unauthenticated multibulk length"
+        );
+        assert_eq!(
+            error_of(b"*1\r\n$16385\r\n", Limits::UNAUTHENTICATED),
+            "unauthenticated bulk length"
+        );
     }
 
     #[test]
     fn announced_lengths_allocate_nothing() {
         let mut parser = RequestParser::default();
-        assert_eq!(parser.parse(b"*1048576\r\n$536870912\r\n", Limits::AUTHENTICATED), Ok(Step::More));
+        assert_eq!(
+            parser.parse(b"*1048576\r\n$536870912\r\n", Limits::AUTHENTICATED),
+            Ok(Step::More)
+        );
         assert!(parser.args.capacity() < 16);
     }
 

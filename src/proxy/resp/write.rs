@@ -53,7 +53,10 @@ pub(crate) fn put_error(out: &mut Vec<u8>, text: &str) {
 
 /// A line may hold no line break, whoever gave it.
 fn put_line(out: &mut Vec<u8>, text: &str) {
-    out.extend(text.bytes().map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }));
+    out.extend(
+        text.bytes()
+            .map(|byte| if matches!(byte, b'\r' | b'\n') { b' ' } else { byte }),
+    );
     out.extend_from_slice(b"\r\n");
 }
 

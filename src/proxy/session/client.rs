@@ -79,12 +79,22 @@ impl Client {
     }
 
     /// A reply came, or never will.
-    pub(in crate::proxy) fn complete(self: &Rc<Self>, worker: &Rc<Worker>, ticket: Ticket, reply: &[u8], outcome: Outcome) {
+    pub(in crate::proxy) fn complete(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        ticket: Ticket,
+        reply: &[u8],
+        outcome: Outcome,
+    ) {
         let mut session = self.session.borrow_mut();
         match ticket.part {
             Part::Whole(slot) => {
                 worker.router.ended(slot);
-                worker.figures.record(ticket.command, worker.now().saturating_duration_since(ticket.since), outcome);
+                worker.figures.record(
+                    ticket.command,
+                    worker.now().saturating_duration_since(ticket.since),
+                    outcome,
+                );
                 session.replies.complete(ticket.sequence, reply);
             }
             Part::Split(part) => session.complete_part(worker, ticket.sequence, part, reply, outcome),
@@ -162,8 +172,14 @@ impl Client {
         let settings = &worker.settings;
         let since = |then: Instant| now.saturating_duration_since(then);
         let idle = session.replies.under_way() == 0 && session.waits.is_none();
-        let silent = idle && settings.session_recv_timeout.is_some_and(|limit| since(session.last_read) > limit);
-        let stuck = !session.replies.out.is_empty() && settings.session_send_timeout.is_some_and(|limit| since(session.last_sent) > limit);
+        let silent = idle
+            && settings
+                .session_recv_timeout
+                .is_some_and(|limit| since(session.last_read) > limit);
+        let stuck = !session.replies.out.is_empty()
+            && settings
+                .session_send_timeout
+                .is_some_and(|limit| since(session.last_sent) > limit);
         let held = session.waits_since.is_some_and(|then| since(then) > MAX_HOLD);
         drop(session);
         if silent || stuck {
@@ -188,7 +204,12 @@ impl Client {
                 return if done { Poll::Ready(Event::Done) } else { Poll::Pending };
             }
             if session.waits.is_some() {
-                return if self.woken.replace(false) { Poll::Ready(Event::Woken) } else { Poll::Pending };
+                if self.woken.replace(false) {
+                    return Poll::Ready(Event::Woken);
+                }
+                if !session.reads_on() {
+                    return Poll::Pending;
+                }
             }
             self.socket.poll_read_ready(cx).map(|_| Event::Readable)
         })
@@ -200,8 +221,9 @@ impl Client {
         let mut buffer = worker.buffer.borrow_mut();
         let read = match self.socket.try_read(&mut buffer) {
             Ok(0) => {
-                // Whoever shut down only its sending half still gets what it asked for.
-                self.session.borrow_mut().closing = true;
+                // Whoever shut down only its sending half still gets what it asked for, but for what could not be sent on
+                // yet: mostly it gave up, and would not expect that to be done later.
+                self.session.borrow_mut().end();
                 return false;
             }
             Ok(read) => read,
@@ -214,7 +236,9 @@ impl Client {
         let all = read < buffer.len();
         if all {
             // A short read emptied the socket: asking it once more would cost a system call.
-            let _ = self.socket.try_io(tokio::io::Interest::READABLE, || Err::<(), _>(io::ErrorKind::WouldBlock.into()));
+            let _ = self.socket.try_io(tokio::io::Interest::READABLE, || {
+                Err::<(), _>(io::ErrorKind::WouldBlock.into())
+            });
         }
         let mut session = self.session.borrow_mut();
         session.last_read = worker.refresh_now();

@@ -37,7 +37,10 @@ impl Session {
     ) -> Verdict {
         let mut places = std::mem::take(&mut self.places);
         places.clear();
-        let found = command.keys.iter().try_for_each(|spec| spec.places(request, &mut places));
+        let found = command
+            .keys
+            .iter()
+            .try_for_each(|spec| spec.places(request, &mut places));
         let mut slots = places.iter().map(|place| SlotId::of_key(request.arg(*place)));
         let first = slots.next();
         let together = slots.all(|slot| Some(slot) == first);
@@ -73,7 +76,13 @@ impl Session {
                 let text = "ERR handle request, a pattern of SORT may name keys of other slots; begin it with the hash tag of the key";
                 return self.reject(worker, command.id, text);
             }
-            place += if is(b"LIMIT") { 3 } else if is(b"STORE") || is(b"BY") || is(b"GET") { 2 } else { 1 };
+            place += if is(b"LIMIT") {
+                3
+            } else if is(b"STORE") || is(b"BY") || is(b"GET") {
+                2
+            } else {
+                1
+            };
         }
         self.forward_to(worker, client, command, request, slot)
     }
@@ -120,7 +129,9 @@ impl Session {
 /// Whether every key that this pattern of `SORT` can stand for lies in `slot`. A `*` before the hash tag could bring
 /// another tag in.
 fn lies_in(pattern: &[u8], slot: SlotId) -> bool {
-    let Some(star) = memchr::memchr(b'*', pattern) else { return true };
+    let Some(star) = memchr::memchr(b'*', pattern) else {
+        return true;
+    };
     let fixed = &pattern[..star];
     let tagged = memchr::memchr(b'{', fixed).is_some_and(|open| memchr::memchr(b'}', &fixed[open..]).is_some());
     tagged && SlotId::of_key(fixed) == slot

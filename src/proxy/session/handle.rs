@@ -18,11 +18,18 @@ impl Session {
             Found::Refused => return self.refuse_command(worker, request),
             Found::Unknown => return self.reject(worker, other, &unknown_command(request)),
             Found::BadLength => {
-                return self.reject(worker, other, "ERR handle request, bad command length, too short or too long");
+                return self.reject(
+                    worker,
+                    other,
+                    "ERR handle request, bad command length, too short or too long",
+                );
             }
         };
         if !self.authenticated
-            && !matches!(command.plan, Plan::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset))
+            && !matches!(
+                command.plan,
+                Plan::Local(Local::Auth | Local::Hello | Local::Quit | Local::Reset)
+            )
         {
             return self.not_authenticated(worker, command.id);
         }
@@ -69,23 +76,39 @@ impl Session {
             self.closing = true;
         }
         let name = String::from_utf8_lossy(&name).into_owned();
-        self.reject(worker, table().other(), &format!("ERR handle request, command '{name}' is not allowed"))
+        self.reject(
+            worker,
+            table().other(),
+            &format!("ERR handle request, command '{name}' is not allowed"),
+        )
     }
 
     /// `what` is appended to the command's name.
     pub(super) fn not_allowed(&mut self, worker: &Worker, command: &Command, what: &str) -> Verdict {
         let name = command.name.to_uppercase();
-        self.reject(worker, command.id, &format!("ERR handle request, command '{name}'{what} is not allowed"))
+        self.reject(
+            worker,
+            command.id,
+            &format!("ERR handle request, command '{name}'{what} is not allowed"),
+        )
     }
 
     pub(super) fn wrong_number(&mut self, worker: &Worker, command: &Command) -> Verdict {
-        self.reject(worker, command.id, &format!("ERR wrong number of arguments for '{}' command", command.name))
+        self.reject(
+            worker,
+            command.id,
+            &format!("ERR wrong number of arguments for '{}' command", command.name),
+        )
     }
 
     pub(super) fn unknown_subcommand(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
         let given = shown(&request.arg(1)[..request.arg(1).len().min(SHOWN_ARGS)]);
         let name = command.name.to_uppercase();
-        self.reject(worker, command.id, &format!("ERR unknown subcommand '{given}'. Try {name} HELP."))
+        self.reject(
+            worker,
+            command.id,
+            &format!("ERR unknown subcommand '{given}'. Try {name} HELP."),
+        )
     }
 
     fn not_authenticated(&mut self, worker: &Worker, command: u16) -> Verdict {
@@ -101,7 +124,10 @@ fn unknown_command(request: &Request<'_>) -> String {
         }
         args.push_str(&format!("'{}' ", shown(&arg[..arg.len().min(SHOWN_ARGS - args.len())])));
     }
-    format!("ERR unknown command '{}', with args beginning with: {args}", shown(request.arg(0)))
+    format!(
+        "ERR unknown command '{}', with args beginning with: {args}",
+        shown(request.arg(0))
+    )
 }
 
 fn shown(bytes: &[u8]) -> String {
@@ -111,6 +137,8 @@ fn shown(bytes: &[u8]) -> String {
 /// Whether `XREAD` or `XREADGROUP` says `BLOCK`, which may stand between the fixed arguments and `STREAMS`.
 fn wants_to_block(command: &Command, request: &Request<'_>) -> bool {
     let options = if command.name == "xreadgroup" { 4 } else { 1 };
-    let mut options = request.args_from(options).take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"));
+    let mut options = request
+        .args_from(options)
+        .take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"));
     options.any(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
 }

@@ -180,7 +180,9 @@ impl Session {
                 self.answer(worker, id, |out| put_simple(out, "OK"))
             }
             "setinfo" => {
-                let known = ["LIB-NAME", "LIB-VER"].iter().any(|name| request.arg(2).eq_ignore_ascii_case(name.as_bytes()));
+                let known = ["LIB-NAME", "LIB-VER"]
+                    .iter()
+                    .any(|name| request.arg(2).eq_ignore_ascii_case(name.as_bytes()));
                 if !known {
                     let text = format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(request.arg(2)));
                     return self.reject(worker, id, &text);
@@ -193,8 +195,12 @@ impl Session {
 
     fn command(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
         let (id, protocol) = (command.id, self.protocol);
-        let Some(given) = request.get(1) else { return self.answer(worker, id, put_all) };
-        let Some(sub) = command.subcommand(given) else { return self.unknown_subcommand(worker, command, request) };
+        let Some(given) = request.get(1) else {
+            return self.answer(worker, id, put_all);
+        };
+        let Some(sub) = command.subcommand(given) else {
+            return self.unknown_subcommand(worker, command, request);
+        };
         if !sub.takes(request.len()) {
             return self.wrong_number(worker, sub);
         }

@@ -36,15 +36,32 @@ impl Merge {
         places: Vec<(u32, u32)>,
     ) -> Self {
         let missing = slots.len();
-        let parts = slots.into_iter().map(|slots| Part { slots, reply: Vec::new() }).collect();
-        Self { kind, command, since, name, parts, missing, failed: false, places }
+        let parts = slots
+            .into_iter()
+            .map(|slots| Part {
+                slots,
+                reply: Vec::new(),
+            })
+            .collect();
+        Self {
+            kind,
+            command,
+            since,
+            name,
+            parts,
+            missing,
+            failed: false,
+            places,
+        }
     }
 
     /// The reply to a part came, or (`failed`) the proxy's own error instead. The slots that the part was under way to,
     /// and whether it was the last.
     pub(super) fn complete(&mut self, part: u32, reply: &[u8], failed: bool) -> (Vec<u16>, bool) {
         self.failed |= failed;
-        let Some(part) = self.parts.get_mut(part as usize) else { return (Vec::new(), false) };
+        let Some(part) = self.parts.get_mut(part as usize) else {
+            return (Vec::new(), false);
+        };
         part.reply = reply.to_vec();
         self.missing = self.missing.saturating_sub(1);
         (std::mem::take(&mut part.slots), self.missing == 0)
@@ -58,7 +75,11 @@ impl Merge {
     /// The reply as one. An error of any part is the error of all: nobody could tell which keys it meant.
     pub(super) fn reply(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        if let Some(error) = self.parts.iter().find(|part| matches!(part.reply.first(), Some(b'-' | b'!'))) {
+        if let Some(error) = self
+            .parts
+            .iter()
+            .find(|part| matches!(part.reply.first(), Some(b'-' | b'!')))
+        {
             out.extend_from_slice(&error.reply);
             return out;
         }
@@ -68,17 +89,32 @@ impl Merge {
                 put_simple(&mut out, "OK");
                 Some(())
             }
-            Split::Count => self.parts.iter().map(|part| integer(&part.reply)).sum::<Option<i64>>().map(|sum| put_integer(&mut out, sum)),
+            Split::Count => self
+                .parts
+                .iter()
+                .map(|part| integer(&part.reply))
+                .sum::<Option<i64>>()
+                .map(|sum| put_integer(&mut out, sum)),
         };
         if merged.is_none() {
             out.clear();
-            put_error(&mut out, &format!("ERR handle response, bad {} resp: a server's reply has an unexpected form", self.name));
+            put_error(
+                &mut out,
+                &format!(
+                    "ERR handle response, bad {} resp: a server's reply has an unexpected form",
+                    self.name
+                ),
+            );
         }
         out
     }
 
     fn values(&self, out: &mut Vec<u8>) -> Option<()> {
-        let parts = self.parts.iter().map(|part| elements(&part.reply).map(Iterator::collect)).collect::<Option<Vec<Vec<&[u8]>>>>()?;
+        let parts = self
+            .parts
+            .iter()
+            .map(|part| elements(&part.reply).map(Iterator::collect))
+            .collect::<Option<Vec<Vec<&[u8]>>>>()?;
         put_array(out, self.places.len());
         for (part, place) in &self.places {
             out.extend_from_slice(parts.get(*part as usize)?.get(*place as usize)?);
@@ -103,7 +139,11 @@ mod tests {
 
     #[test]
     fn values_come_in_the_order_of_the_keys() {
-        let reply = merged(Split::Mget, vec![(0, 0), (1, 0), (0, 1)], &["*2\r\n$1\r\na\r\n_\r\n", "*1\r\n$-1\r\n"]);
+        let reply = merged(
+            Split::Mget,
+            vec![(0, 0), (1, 0), (0, 1)],
+            &["*2\r\n$1\r\na\r\n_\r\n", "*1\r\n$-1\r\n"],
+        );
         assert_eq!(reply, "*3\r\n$1\r\na\r\n$-1\r\n_\r\n");
     }
 
@@ -116,13 +156,19 @@ mod tests {
     #[test]
     fn an_error_of_a_part_is_the_error_of_all() {
         for kind in [Split::Mget, Split::Mset, Split::Count] {
-            assert_eq!(merged(kind, vec![(0, 0)], &["*1\r\n:1\r\n", "-LOADING wait\r\n"]), "-LOADING wait\r\n");
+            assert_eq!(
+                merged(kind, vec![(0, 0)], &["*1\r\n:1\r\n", "-LOADING wait\r\n"]),
+                "-LOADING wait\r\n"
+            );
         }
     }
 
     #[test]
     fn replies_of_an_unexpected_form_are_an_error() {
-        assert!(merged(Split::Mget, vec![(0, 0), (0, 1)], &["*1\r\n:1\r\n"]).starts_with("-ERR handle response, bad mget resp"));
+        assert!(
+            merged(Split::Mget, vec![(0, 0), (0, 1)], &["*1\r\n:1\r\n"])
+                .starts_with("-ERR handle response, bad mget resp")
+        );
         assert!(merged(Split::Count, vec![], &["+OK\r\n"]).starts_with("-ERR handle response"));
     }
 }

@@ -29,7 +29,7 @@ impl Session {
         kind: Split,
     ) -> Verdict {
         let step = if kind == Split::Mset { 2 } else { 1 };
-        if step == 2 && request.len() % 2 == 0 {
+        if step == 2 && request.len().is_multiple_of(2) {
             return self.wrong_number(worker, command);
         }
         let keys = || (1..request.len()).step_by(step);
@@ -49,10 +49,17 @@ impl Session {
                     return self.wait_for_route(worker, command.id);
                 }
             };
-            let share = shares.iter().position(|share| Rc::ptr_eq(&share.server, &server)).unwrap_or_else(|| {
-                shares.push(Share { server, places: Vec::new(), slots: Vec::new() });
-                shares.len() - 1
-            });
+            let share = shares
+                .iter()
+                .position(|share| Rc::ptr_eq(&share.server, &server))
+                .unwrap_or_else(|| {
+                    shares.push(Share {
+                        server,
+                        places: Vec::new(),
+                        slots: Vec::new(),
+                    });
+                    shares.len() - 1
+                });
             order.push((share as u32, shares[share].places.len() as u32));
             shares[share].places.push(place);
             shares[share].slots.push(slot.get());
@@ -72,7 +79,11 @@ impl Session {
         for share in &mut shares {
             slots.push(std::mem::take(&mut share.slots));
         }
-        for slot in slots.iter().flatten().filter_map(|slot| SlotId::new((*slot).into()).ok()) {
+        for slot in slots
+            .iter()
+            .flatten()
+            .filter_map(|slot| SlotId::new((*slot).into()).ok())
+        {
             worker.router.begun(slot);
         }
         let order = if kind == Split::Mget { order } else { Vec::new() };
@@ -99,19 +110,25 @@ impl Session {
 
     /// The reply to a part came, or never will.
     pub(super) fn complete_part(&mut self, worker: &Worker, sequence: u64, part: u32, reply: &[u8], outcome: Outcome) {
-        let Some(merge) = self.replies.merge(sequence) else { return };
+        let Some(merge) = self.replies.merge(sequence) else {
+            return;
+        };
         let (slots, last) = merge.complete(part, reply, outcome == Outcome::Failed);
         let whole = last.then(|| (merge.reply(), merge.command, merge.since, merge.failed()));
         for slot in slots.into_iter().filter_map(|slot| SlotId::new(slot.into()).ok()) {
             worker.router.ended(slot);
         }
-        let Some((reply, command, since, failed)) = whole else { return };
+        let Some((reply, command, since, failed)) = whole else {
+            return;
+        };
         let outcome = match reply.first() {
             _ if failed => Outcome::Failed,
             Some(b'-' | b'!') => Outcome::Error,
             _ => Outcome::Answered,
         };
-        worker.figures.record(command, worker.now().saturating_duration_since(since), outcome);
+        worker
+            .figures
+            .record(command, worker.now().saturating_duration_since(since), outcome);
         self.replies.complete(sequence, &reply);
     }
 }

@@ -46,7 +46,10 @@ pub(in crate::proxy) struct Totals {
 impl Default for Figures {
     fn default() -> Self {
         let places = usize::from(table().other()) + 1;
-        Self { server_errors: Cell::new(0), commands: (0..places).map(|_| PerCommand::default()).collect() }
+        Self {
+            server_errors: Cell::new(0),
+            commands: (0..places).map(|_| PerCommand::default()).collect(),
+        }
     }
 }
 
@@ -57,7 +60,9 @@ fn add(cell: &Cell<i64>, number: i64) {
 impl Figures {
     /// Counts a request.
     pub(in crate::proxy) fn record(&self, command: CommandId, took: Duration, outcome: Outcome) {
-        let Some(figures) = self.commands.get(usize::from(command)) else { return };
+        let Some(figures) = self.commands.get(usize::from(command)) else {
+            return;
+        };
         add(&figures.calls, 1);
         add(&figures.micros, took.as_micros() as i64);
         match outcome {
@@ -85,7 +90,11 @@ impl Figures {
     /// A copy; `by_command` only where asked.
     pub(in crate::proxy) fn totals(&self, by_command: bool) -> Totals {
         let sum = |of: fn(&PerCommand) -> &Cell<i64>| self.commands.iter().map(|command| of(command).get()).sum();
-        let names = table().all().iter().map(|command| command.name.to_uppercase()).chain(["OTHER".to_owned()]);
+        let names = table()
+            .all()
+            .iter()
+            .map(|command| command.name.to_uppercase())
+            .chain(["OTHER".to_owned()]);
         let commands = if by_command { self.commands.as_slice() } else { &[] };
         Totals {
             total: sum(|command| &command.calls),
@@ -147,7 +156,10 @@ mod tests {
         sum.add(other.totals(true));
         assert_eq!((sum.total, sum.fails, sum.commands.len()), (3, 1, 2));
         assert_eq!((sum.commands[0].usecs_percall, sum.commands[0].fails), (15, 1));
-        assert_eq!((sum.commands[1].opstr.as_str(), sum.commands[1].redis_errtype), ("OTHER", 1));
+        assert_eq!(
+            (sum.commands[1].opstr.as_str(), sum.commands[1].redis_errtype),
+            ("OTHER", 1)
+        );
         other.reset();
         assert_eq!(other.totals(true), Totals::default());
     }

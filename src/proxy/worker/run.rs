@@ -24,26 +24,28 @@ pub(in crate::proxy) fn spawn(
     died: mpsc::UnboundedSender<usize>,
 ) -> io::Result<WorkerHandle> {
     let (handle, controls) = WorkerHandle::new();
-    std::thread::Builder::new().name(format!("worker-{number}")).spawn(move || {
-        // Sockets are looked at when all that were ready have had their turn, not in between.
-        let built = Builder::new_current_thread()
-            .enable_all()
-            .event_interval(1024)
-            .global_queue_interval(256)
-            .max_blocking_threads(8)
-            .build_local(LocalOptions::default());
-        match built {
-            Ok(runtime) => runtime.block_on(work(settings, controls)),
-            Err(error) => error!(worker = number, %error, "no event loop for a worker"),
-        }
-        let _ = died.send(number);
-    })?;
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            // Sockets are looked at when all that were ready have had their turn, not in between.
+            let built = Builder::new_current_thread()
+                .enable_all()
+                .event_interval(1024)
+                .global_queue_interval(256)
+                .max_blocking_threads(8)
+                .build_local(LocalOptions::default());
+            match built {
+                Ok(runtime) => runtime.block_on(work(settings, controls)),
+                Err(error) => error!(worker = number, %error, "no event loop for a worker"),
+            }
+            let _ = died.send(number);
+        })?;
     Ok(handle)
 }
 
 async fn work(settings: Arc<Settings>, mut controls: mpsc::UnboundedReceiver<Control>) {
     let worker = Rc::new(Worker::new(settings));
-    tokio::task::spawn_local(end_turns(worker.clone()));
+    let mut turns = tokio::task::spawn_local(end_turns(worker.clone()));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut drained: Option<oneshot::Sender<()>> = None;
@@ -59,6 +61,8 @@ async fn work(settings: Arc<Settings>, mut controls: mpsc::UnboundedReceiver<Con
                 Some(control) => obey(&worker, control),
                 None => return,
             },
+            // It never ends but by a bug, and without it nobody is answered.
+            _ = &mut turns => return,
             _ = tick.tick() => {
                 let now = worker.refresh_now();
                 worker.router.tick(&worker, now);

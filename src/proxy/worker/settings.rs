@@ -28,7 +28,9 @@ pub(in crate::proxy) struct Settings {
 
 impl std::fmt::Debug for Settings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Settings").field("product_name", &self.product_name).finish_non_exhaustive()
+        f.debug_struct("Settings")
+            .field("product_name", &self.product_name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -66,7 +68,8 @@ impl Settings {
             product_auth: config.product_auth.clone(),
             session_auth: (!config.session_auth.is_empty()).then(|| Sha256::digest(&config.session_auth).into()),
             // Codis pings once a second at most.
-            backend_ping_period: unless_zero(config.backend_ping_period.0).map(|period| period.max(Duration::from_secs(1))),
+            backend_ping_period: unless_zero(config.backend_ping_period.0)
+                .map(|period| period.max(Duration::from_secs(1))),
             backend_recv_timeout: config.backend_recv_timeout.0,
             backend_send_timeout: config.backend_send_timeout.0,
             backend_max_pipeline: config.backend_max_pipeline as usize,
@@ -90,6 +93,7 @@ impl Settings {
     /// Whether this is the clients' password, in a time that does not depend on how much of it is right. Without a
     /// password each is.
     pub(in crate::proxy) fn is_password(&self, given: &[u8]) -> bool {
-        self.session_auth.is_none_or(|digest| digest.ct_eq(Sha256::digest(given).as_slice()).into())
+        self.session_auth
+            .is_none_or(|digest| digest.ct_eq(Sha256::digest(given).as_slice()).into())
     }
 }
