@@ -248,7 +248,7 @@ async fn clients_beyond_the_limit_and_idle_ones_are_closed() {
 #[tokio::test]
 async fn pipelines_longer_than_the_limit_wait_instead_of_breaking() {
     let backends = Backend::several(2).await;
-    let toml = "session_max_pipeline = 10\nbackend_max_pipeline = 4";
+    let toml = "session_max_pipeline = 10\nbackend_max_pipeline = 1";
     let proxy = Proxy::serving_with(
         slots_over(&addrs(&backends), 1),
         Setup {
