@@ -2,9 +2,12 @@
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses a part of it")]
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
+pub mod backend;
 pub mod dashboard;
 pub mod etcd;
+pub mod proxy;
 pub mod valkey;
+pub mod wire;
 
 use std::future::Future;
 use std::net::TcpListener;
@@ -60,6 +63,10 @@ impl Process {
             .spawn()
             .unwrap_or_else(|error| panic!("starting {name}: {error}"));
         Self { child, name }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Sends a signal by name: `TERM`, `STOP`, `CONT`, `KILL`.

@@ -93,3 +93,94 @@ async fn ask(socket: &mut TcpStream, request: &[&str]) -> Result<String, LoginEr
     }
     Ok(String::from_utf8_lossy(&reply).into_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::net::TcpListener;
+
+    /// Logs in at a server that gives these answers: what it was asked, and what came of it.
+    async fn login_at(
+        addr: &str,
+        protocol: Protocol,
+        auth: &str,
+        answers: &'static [&'static str],
+    ) -> (Vec<String>, Result<(), String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let server = tokio::spawn(async move {
+            let (mut peer, _) = listener.accept().await.unwrap();
+            let mut asked = Vec::new();
+            for answer in answers {
+                let mut buffer = vec![0; 4096];
+                let read = peer.read(&mut buffer).await.unwrap();
+                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                asked.push(
+                    text.lines()
+                        .skip(1)
+                        .filter(|line| !line.starts_with('$'))
+                        .collect::<Vec<_>>()
+                        .join(" "),
+                );
+                peer.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
+            }
+            asked
+        });
+        let came = log_in(&mut socket, &addr.parse().unwrap(), protocol, auth)
+            .await
+            .map_err(|error| error.to_string());
+        drop(socket);
+        (server.await.unwrap(), came)
+    }
+
+    #[tokio::test]
+    async fn prepared_servers_are_logged_into_as_their_own_user() {
+        let addr = "shop-g1-0.shop.ns.svc:6379";
+        let password = ServerUser::new(ServerUserKind::Proxy, "shop-g1-0").password("secret");
+        let (asked, came) = login_at(addr, Protocol::Resp3, "secret", &["%0"]).await;
+        assert_eq!(
+            (asked, came),
+            (vec![format!("HELLO 3 AUTH proxy@shop-g1-0 {password}")], Ok(()))
+        );
+        let (asked, came) = login_at(addr, Protocol::Resp2, "secret", &["-WRONGPASS no", "*0"]).await;
+        assert_eq!((asked[1].as_str(), came), ("HELLO 2 AUTH default secret", Ok(())));
+        let (_, came) = login_at(addr, Protocol::Resp2, "secret", &["-WRONGPASS no", "-WRONGPASS never"]).await;
+        assert_eq!(came, Err("the login was refused: WRONGPASS never".to_owned()));
+        let (asked, came) = login_at(addr, Protocol::Resp2, "secret", &["-ERR max number of clients reached"]).await;
+        assert!(
+            asked.len() == 1 && came.is_err(),
+            "only a refused user is a reason to try another"
+        );
+    }
+
+    #[tokio::test]
+    async fn other_servers_are_logged_into_as_their_default_user() {
+        let (asked, came) = login_at("10.0.0.1:6379", Protocol::Resp2, "", &["*0"]).await;
+        assert_eq!((asked, came), (vec!["HELLO 2".to_owned()], Ok(())));
+        let (_, came) = login_at("10.0.0.1:6379", Protocol::Resp2, "", &["-NOAUTH HELLO must"]).await;
+        assert!(came.is_err());
+    }
+
+    #[tokio::test]
+    async fn servers_without_hello_speak_resp2() {
+        let unknown = "-ERR unknown command 'HELLO'";
+        let (asked, came) = login_at(
+            "codis:6379",
+            Protocol::Resp2,
+            "pw",
+            &["-ERR unknown command 'HELLO'", "+OK"],
+        )
+        .await;
+        assert_eq!((asked[1].as_str(), came), ("AUTH pw", Ok(())));
+        let (asked, came) = login_at(
+            "codis:6379",
+            Protocol::Resp2,
+            "",
+            &["-ERR unknown command 'HELLO'", "-LOADING data"],
+        )
+        .await;
+        assert_eq!((asked[1].as_str(), came), ("PING", Ok(())));
+        let (_, came) = login_at("codis:6379", Protocol::Resp3, "", &["-ERR unknown command 'HELLO'"]).await;
+        assert!(came.unwrap_err().contains(&unknown[1..]));
+    }
+}

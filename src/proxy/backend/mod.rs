@@ -286,7 +286,7 @@ impl Backend {
         let now = worker.refresh_now();
         let mut pipeline = self.pipeline.borrow_mut();
         let result = pipeline.receive(now, &buffer[..read], |ticket, reply| deliver(worker, ticket, reply));
-        let room = pipeline.under_way() < self.max_pipeline / 4 * 3 && pipeline.out.len() < MAX_WAITING_BYTES / 2;
+        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.out.len() < MAX_WAITING_BYTES / 2;
         drop(pipeline);
         if room && !self.parked.borrow().is_empty() {
             self.wake_parked();

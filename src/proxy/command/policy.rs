@@ -51,8 +51,8 @@ pub(crate) enum Local {
 
 /// Refused although their keys can be told: Codis refuses them too. The others of Codis' list are refused by their
 /// flags, or because they have no key.
-const DENIED: [&str; 9] = [
-    "asking", "bitop", "migrate", "move", "msetnx", "object", "rename", "renamenx", "restore",
+const DENIED: [&str; 10] = [
+    "asking", "bitop", "migrate", "move", "msetnx", "object", "rename", "renamenx", "restore", "watch",
 ];
 
 /// Commands of codis-server, and HTTP's words, that Codis refuses. Servers' `COMMAND` does not name them.

@@ -204,11 +204,12 @@ impl Client {
                 return if done { Poll::Ready(Event::Done) } else { Poll::Pending };
             }
             if session.waits.is_some() {
-                return if self.woken.replace(false) {
-                    Poll::Ready(Event::Woken)
-                } else {
-                    Poll::Pending
-                };
+                if self.woken.replace(false) {
+                    return Poll::Ready(Event::Woken);
+                }
+                if !session.reads_on() {
+                    return Poll::Pending;
+                }
             }
             self.socket.poll_read_ready(cx).map(|_| Event::Readable)
         })
@@ -220,8 +221,9 @@ impl Client {
         let mut buffer = worker.buffer.borrow_mut();
         let read = match self.socket.try_read(&mut buffer) {
             Ok(0) => {
-                // Whoever shut down only its sending half still gets what it asked for.
-                self.session.borrow_mut().closing = true;
+                // Whoever shut down only its sending half still gets what it asked for, but for what could not be sent on
+                // yet: mostly it gave up, and would not expect that to be done later.
+                self.session.borrow_mut().end();
                 return false;
             }
             Ok(read) => read,

@@ -24,6 +24,8 @@ const HIGH_WATER: usize = 1 << 20;
 const HARD_LIMIT: usize = 256 << 20;
 /// Longest request.
 const MAX_REQUEST: usize = 1 << 30;
+/// How much is read of a client whose next request waits for its route; only to see when it leaves.
+const READ_AHEAD: usize = 64 << 10;
 /// How long a request waits for a locked slot, or for what was sent by the slot's former routing.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
@@ -90,9 +92,22 @@ impl Session {
         }
     }
 
+    /// Whether more is read although a request waits.
+    fn reads_on(&self) -> bool {
+        self.waits != Some(Wait::Replies) && self.input.len() < READ_AHEAD
+    }
+
+    /// Takes no further request up.
+    fn end(&mut self) {
+        self.closing = true;
+        self.input = Vec::new();
+    }
+
     /// Takes up what was read.
     fn feed(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, data: &[u8]) {
-        if self.input.is_empty() {
+        if self.waits.is_some() {
+            self.input.extend_from_slice(data);
+        } else if self.input.is_empty() {
             let used = self.take_up(worker, client, data);
             if !self.closing {
                 self.input.extend_from_slice(&data[used..]);

@@ -5,8 +5,8 @@ use crate::proxy::outbox::Outbox;
 
 /// What is aimed at to be under way for one client, in bytes of replies.
 const WINDOW_BYTES: usize = 16 << 20;
-/// What a reply is taken to be before any was seen.
-const FIRST_GUESS: usize = 4 << 10;
+/// How large a reply is taken to be before any was seen.
+const FIRST_GUESS: usize = 64 << 10;
 /// Requests that may be under way however large the replies are.
 const MIN_WINDOW: usize = 16;
 
@@ -22,8 +22,8 @@ pub(super) struct Replies {
     held_live: usize,
     /// On its way to the client.
     pub(super) out: Outbox,
-    /// A running mean of the size of replies.
-    mean: usize,
+    /// How large replies are: follows a larger one at once, smaller ones slowly.
+    size: usize,
 }
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ impl Default for Replies {
             held: Vec::new(),
             held_live: 0,
             out: Outbox::default(),
-            mean: FIRST_GUESS,
+            size: FIRST_GUESS,
         }
     }
 }
@@ -60,7 +60,7 @@ impl Replies {
     /// How many requests may be under way now, `most` at most: fewer while replies are large, so that a client that
     /// asks faster than it reads does not fill the memory.
     pub(super) fn window(&self, most: usize) -> usize {
-        (WINDOW_BYTES / self.mean.max(1)).max(MIN_WINDOW).min(most)
+        (WINDOW_BYTES / self.size.max(1)).max(MIN_WINDOW).min(most)
     }
 
     /// A request was forwarded: its sequence number.
@@ -90,8 +90,7 @@ impl Replies {
 
     /// The reply to request `sequence` came.
     pub(super) fn complete(&mut self, sequence: u64, reply: &[u8]) {
-        // A mean over about the last 16.
-        self.mean = (self.mean * 15 + reply.len()) / 16;
+        self.size = reply.len().max((self.size * 15 + reply.len()) / 16);
         let place = sequence.wrapping_sub(self.first) as usize;
         if place == 0 && !self.waiting.is_empty() {
             self.out.put(reply);
@@ -161,12 +160,14 @@ mod tests {
     #[test]
     fn replies_of_large_values_narrow_the_window() {
         let mut replies = Replies::default();
-        assert_eq!(replies.window(1000), 1000);
-        for _ in 0..100 {
+        let mut answer = |size: usize| {
             let sequence = replies.expect();
-            replies.complete(sequence, &vec![b'x'; 1 << 20]);
-        }
-        assert_eq!(replies.window(1000), MIN_WINDOW);
+            replies.complete(sequence, &vec![b'x'; size]);
+            replies.window(1000)
+        };
+        assert_eq!(answer(10), 273);
+        assert_eq!((0..100).map(|_| answer(10)).last(), Some(1000));
+        assert_eq!(answer(1 << 20), MIN_WINDOW);
     }
 
     proptest! {

@@ -29,7 +29,7 @@ impl Session {
         kind: Split,
     ) -> Verdict {
         let step = if kind == Split::Mset { 2 } else { 1 };
-        if step == 2 && request.len() % 2 == 0 {
+        if step == 2 && request.len().is_multiple_of(2) {
             return self.wrong_number(worker, command);
         }
         let keys = || (1..request.len()).step_by(step);

@@ -45,7 +45,7 @@ pub(in crate::proxy) fn spawn(
 
 async fn work(settings: Arc<Settings>, mut controls: mpsc::UnboundedReceiver<Control>) {
     let worker = Rc::new(Worker::new(settings));
-    tokio::task::spawn_local(end_turns(worker.clone()));
+    let mut turns = tokio::task::spawn_local(end_turns(worker.clone()));
     let mut tick = tokio::time::interval(TICK);
     tick.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut drained: Option<oneshot::Sender<()>> = None;
@@ -61,6 +61,8 @@ async fn work(settings: Arc<Settings>, mut controls: mpsc::UnboundedReceiver<Con
                 Some(control) => obey(&worker, control),
                 None => return,
             },
+            // It never ends but by a bug, and without it nobody is answered.
+            _ = &mut turns => return,
             _ = tick.tick() => {
                 let now = worker.refresh_now();
                 worker.router.tick(&worker, now);

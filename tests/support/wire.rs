@@ -1,0 +1,119 @@
+//! A client that sends and sees bytes, and nothing of its own.
+
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// Longer than any reply may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+pub struct Wire {
+    socket: BufReader<TcpStream>,
+}
+
+impl Wire {
+    pub async fn connect(port: u16) -> Self {
+        Self::try_connect(port)
+            .await
+            .unwrap_or_else(|| panic!("connecting to port {port}"))
+    }
+
+    pub async fn try_connect(port: u16) -> Option<Self> {
+        let socket = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
+        socket.set_nodelay(true).ok()?;
+        Some(Self {
+            socket: BufReader::with_capacity(1 << 16, socket),
+        })
+    }
+
+    /// Sends bytes as they are.
+    pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.socket.write_all(bytes.as_ref()).await.unwrap();
+    }
+
+    /// Sends these words as one request and gives its reply.
+    pub async fn call(&mut self, words: &str) -> String {
+        self.send(request(&words.split(' ').collect::<Vec<_>>())).await;
+        self.reply().await
+    }
+
+    pub async fn try_call(&mut self, words: &str) -> Option<String> {
+        self.socket
+            .write_all(&request(&words.split(' ').collect::<Vec<_>>()))
+            .await
+            .ok()?;
+        self.try_reply().await
+    }
+
+    /// The next reply, each type with its sign: `+OK`, `:1`, `$value`, `$-`, `*[…]`, `%[…]`.
+    pub async fn reply(&mut self) -> String {
+        self.try_reply().await.expect("a reply, not the end of the connection")
+    }
+
+    /// The same; `None` at the end of the connection.
+    pub async fn try_reply(&mut self) -> Option<String> {
+        timeout(PATIENCE, read_reply(&mut self.socket))
+            .await
+            .expect("a reply in time")
+    }
+
+    /// Bytes until the other side closes.
+    pub async fn rest(&mut self) -> String {
+        let mut rest = Vec::new();
+        let _ = timeout(PATIENCE, self.socket.read_to_end(&mut rest))
+            .await
+            .expect("the end in time");
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
+    /// Whether the other side closed, everything before having been read.
+    pub async fn is_closed(&mut self) -> bool {
+        matches!(
+            timeout(Duration::from_secs(5), self.socket.read(&mut [0; 1])).await,
+            Ok(Ok(0) | Err(_))
+        )
+    }
+
+    /// Ends the sending half.
+    pub async fn finish(&mut self) {
+        self.socket.shutdown().await.unwrap();
+    }
+}
+
+/// A request as clients send it.
+pub fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
+    let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        let word = word.as_ref();
+        bytes.extend(format!("${}\r\n", word.len()).bytes());
+        bytes.extend_from_slice(word);
+        bytes.extend(b"\r\n");
+    }
+    bytes
+}
+
+async fn read_reply(socket: &mut BufReader<TcpStream>) -> Option<String> {
+    let mut line = Vec::new();
+    socket.read_until(b'\n', &mut line).await.ok()?;
+    let line = String::from_utf8_lossy(line.strip_suffix(b"\r\n")?).into_owned();
+    let (sign, text) = line.split_at(1);
+    match (sign, text) {
+        ("$" | "*", "-1") => Some(format!("{sign}-")),
+        ("$" | "=", len) => {
+            let mut body = vec![0; len.parse::<usize>().unwrap() + 2];
+            socket.read_exact(&mut body).await.ok()?;
+            Some(format!("${}", String::from_utf8_lossy(&body[..body.len() - 2])))
+        }
+        ("*" | "~" | "%" | ">", len) => {
+            let len: usize = len.parse().unwrap();
+            let mut elements = Vec::new();
+            for _ in 0..if sign == "%" { 2 * len } else { len } {
+                elements.push(Box::pin(read_reply(socket)).await?);
+            }
+            Some(format!("{sign}[{}]", elements.join(" ")))
+        }
+        _ => Some(line),
+    }
+}
