@@ -16,14 +16,18 @@ pub struct Codis<'a> {
 pub const BRING_UP: Duration = Duration::from_secs(120);
 
 impl<'a> Codis<'a> {
+    /// A cluster of this name that is not applied yet, in a new namespace.
+    pub async fn in_new_namespace(cluster: &'a Cluster, name: &str) -> Self {
+        Self {
+            cluster,
+            namespace: cluster.namespace(name).await,
+            name: name.to_owned(),
+        }
+    }
+
     /// Applies a cluster with this `spec` (YAML in one line, such as `{servers: {groups: 1}}`); does not wait for it.
     pub async fn apply(cluster: &'a Cluster, name: &str, spec: &str) -> Self {
-        let namespace = cluster.namespace(name).await;
-        let codis = Self {
-            cluster,
-            namespace,
-            name: name.to_owned(),
-        };
+        let codis = Self::in_new_namespace(cluster, name).await;
         codis.apply_spec(spec).await.unwrap_or_else(|failed| panic!("{failed}"));
         codis
     }

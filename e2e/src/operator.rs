@@ -107,16 +107,15 @@ pub async fn pods(cluster: &Cluster) -> Vec<Pod> {
     api.list(&selector).await.expect("the operator's pods").items
 }
 
-/// How many reconciliations the leader has finished.
-pub async fn reconciliations(cluster: &Cluster) -> u64 {
+/// How often the leader has reconciled this CodisCluster to the end.
+pub async fn reconciliations(cluster: &Cluster, namespace: &str, name: &str) -> u64 {
     let leader = leader(cluster).await;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{leader}:8080/proxy/metrics");
     let text = cluster.kubectl(&["get", "--raw", &path]).await;
-    let line = text
-        .lines()
-        .find_map(|line| line.strip_prefix("codis_operator_reconciliation_seconds_count "));
-    line.and_then(|count| count.trim().parse().ok())
-        .unwrap_or_else(|| panic!("no count of reconciliations in {text}"))
+    let wanted = format!("codis_operator_cluster_reconciled_total{{namespace=\"{namespace}\",name=\"{name}\"}} ");
+    let count = text.lines().find_map(|line| line.strip_prefix(&wanted));
+    // A new leader has not counted any yet.
+    count.map_or(0, |count| count.trim().parse().expect("a number"))
 }
 
 /// Everything below a path in the coordinator, as etcdctl prints its keys.

@@ -117,10 +117,49 @@ async fn bad_cluster_does_not_stop_others() {
         message.contains("spec.auth.secretRef") && message.contains("nothere"),
         "{message}"
     );
-    let (_, message) = without_etcd.wait_for_condition("Ready", "False").await;
-    assert!(message.contains("dashboard"), "{message}");
+    e2e::eventually(
+        e2e::BRING_UP,
+        "the condition names the etcd that is not there",
+        async || {
+            let (_, message) = without_etcd.wait_for_condition("Ready", "False").await;
+            if message.contains("nothere:2379") {
+                Ok(())
+            } else {
+                Err(message)
+            }
+        },
+    )
+    .await;
     let (reason, message) = unreadable.wait_for_condition("Ready", "False").await;
     assert_eq!(reason, "UnreadableSpec", "{message}");
+    // Names that somebody else uses are not taken over.
+    let squatted = squatted_cluster(&cluster, &format!("{{{small}}}")).await;
+    e2e::eventually(e2e::BRING_UP, "the condition names what is in the way", async || {
+        let (_, message) = squatted.wait_for_condition("Ready", "False").await;
+        if message.contains("Service squatted-proxy") {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .await;
+    squatted
+        .kubectl(&["delete", "codis", "squatted", "--timeout=60s"])
+        .await
+        .unwrap();
+    assert!(
+        squatted
+            .kubectl(&[
+                "get",
+                "service",
+                "squatted-proxy",
+                "-o",
+                "jsonpath={.spec.ports[0].port}"
+            ])
+            .await
+            .unwrap()
+            == "80"
+    );
     // Another cluster of the same product is kept off its keys.
     let product = format!("{}.good", good.namespace());
     let thief = Codis::apply(&cluster, "thief", &format!("{{product: {product}, {small}}}")).await;
@@ -138,6 +177,17 @@ async fn bad_cluster_does_not_stop_others() {
     )
     .await;
     assert_eq!(good.cli(&["SET", "k", "v"]).await.unwrap(), "OK");
+}
+
+/// A cluster in a namespace where somebody has a Service of the name that its proxies' would have.
+async fn squatted_cluster<'a>(cluster: &'a Cluster, spec: &str) -> Codis<'a> {
+    let codis = Codis::in_new_namespace(cluster, "squatted").await;
+    codis
+        .kubectl(&["create", "service", "clusterip", "squatted-proxy", "--tcp=80:80"])
+        .await
+        .unwrap();
+    codis.apply_spec(spec).await.unwrap();
+    codis
 }
 
 /// An object from the time of an older, laxer definition: the API server holds it, and it does not fit the new one.

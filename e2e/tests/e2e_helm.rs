@@ -25,7 +25,7 @@ async fn helm_install_upgrade_uninstall() {
         NAMESPACE,
         "--create-namespace",
         "--set",
-        "replicas=1",
+        "replicas=1,etcd.replicas=3",
     ])
     .await;
     wait_until_it_leads(&cluster).await;
@@ -38,7 +38,7 @@ async fn helm_install_upgrade_uninstall() {
     cluster
         .kubectl(&["patch", "crd", "codisclusters.codis.dev", "--type=json", "-p", older])
         .await;
-    let forced = ["--force-conflicts", "--set", "replicas=2", "--set", "log=debug"];
+    let forced = ["--force-conflicts", "--set", "replicas=2,etcd.replicas=3,log=debug"];
     helm(&[&["upgrade", RELEASE, &chart, "--namespace", NAMESPACE][..], &forced].concat()).await;
     wait_until_it_leads(&cluster).await;
     let columns = cluster
@@ -64,6 +64,15 @@ async fn helm_install_upgrade_uninstall() {
         ])
         .await;
     assert!(wrong.unwrap_err().stderr.contains("replicas"));
+    let fewer = cluster
+        .helm(&["upgrade", RELEASE, &chart, "--namespace", NAMESPACE])
+        .await;
+    assert!(
+        fewer
+            .unwrap_err()
+            .stderr
+            .contains("etcd.replicas can't be changed from 3 to 1")
+    );
 
     // Uninstalled, the clusters and their slot maps stay, and serve.
     helm(&["uninstall", RELEASE, "--namespace", NAMESPACE, "--wait"]).await;
@@ -82,7 +91,17 @@ async fn helm_install_upgrade_uninstall() {
     assert_eq!(codis.pods().await, pods);
 
     // Installed again it takes up where it was.
-    helm(&["install", RELEASE, &chart, "--namespace", NAMESPACE, "--take-ownership"]).await;
+    helm(&[
+        "install",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--take-ownership",
+        "--set",
+        "etcd.replicas=3",
+    ])
+    .await;
     wait_until_it_leads(&cluster).await;
     codis.wait_ready().await;
     assert_eq!(codis.pods().await, pods);
@@ -97,7 +116,7 @@ async fn helm_install_upgrade_uninstall() {
         "--namespace",
         NAMESPACE,
         "--set",
-        "crds.keep=false",
+        "crds.keep=false,etcd.replicas=3",
         "--set",
         "etcd.keep=false",
     ])

@@ -18,7 +18,7 @@ async fn unchanged_cluster_writes_nothing() {
     assert!(before.len() >= 10, "{before:?}");
     for round in 0..10 {
         // An annotation on the object is reason enough to reconcile it, and changes nothing that it says.
-        let done = operator::reconciliations(&cluster).await;
+        let done = operator::reconciliations(&cluster, codis.namespace(), codis.name()).await;
         codis
             .kubectl(&[
                 "annotate",
@@ -30,7 +30,7 @@ async fn unchanged_cluster_writes_nothing() {
             .await
             .unwrap();
         eventually(Duration::from_secs(20), "one more reconciliation", async || {
-            let now = operator::reconciliations(&cluster).await;
+            let now = operator::reconciliations(&cluster, codis.namespace(), codis.name()).await;
             if now > done {
                 Ok(())
             } else {
@@ -64,9 +64,9 @@ async fn operator_restarts_and_changes_nothing() {
             .await;
     }
     operator::wait_until_it_leads(&cluster).await;
-    let done = operator::reconciliations(&cluster).await;
+    let done = operator::reconciliations(&cluster, codis.namespace(), codis.name()).await;
     eventually(Duration::from_secs(60), "the new leader reconciled", async || {
-        let now = operator::reconciliations(&cluster).await;
+        let now = operator::reconciliations(&cluster, codis.namespace(), codis.name()).await;
         if now > done + 1 {
             Ok(())
         } else {
@@ -157,4 +157,36 @@ async fn deletion_does_not_hang_without_the_coordinator_and_is_finished_later() 
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn cluster_of_the_same_name_begins_anew() {
+    let cluster = Cluster::get().await;
+    operator::install(&cluster).await;
+    let codis = Codis::ready(&cluster, "again", SMALL).await;
+    assert_eq!(codis.cli(&["SET", "k", "v"]).await.unwrap(), "OK");
+    codis
+        .kubectl(&["delete", "codis", "again", "--timeout=60s"])
+        .await
+        .unwrap();
+    // At once, while what the former one owned is still being collected.
+    codis.apply_spec(SMALL).await.unwrap();
+    codis.wait_ready().await;
+    assert_eq!(codis.cli(&["GET", "k"]).await.unwrap(), "");
+    assert_eq!(codis.cli(&["SET", "k", "new"]).await.unwrap(), "OK");
+}
+
+#[tokio::test]
+async fn deleted_namespace_takes_its_cluster_along() {
+    let cluster = Cluster::get().await;
+    operator::install(&cluster).await;
+    let codis = Codis::ready(&cluster, "housed", SMALL).await;
+    let prefix = format!("/codis3/{}.housed/", codis.namespace());
+    cluster
+        .kubectl(&["delete", "namespace", codis.namespace(), "--timeout=100s"])
+        .await;
+    assert_eq!(
+        operator::coordinator_keys(&cluster, &prefix).await,
+        Vec::<String>::new()
+    );
 }
