@@ -64,9 +64,16 @@ async fn helm_install_upgrade_uninstall() {
         ])
         .await;
     assert!(wrong.unwrap_err().stderr.contains("replicas"));
-    let fewer = cluster
-        .helm(&["upgrade", RELEASE, &chart, "--namespace", NAMESPACE])
-        .await;
+    let args = [
+        "upgrade",
+        RELEASE,
+        &chart,
+        "--namespace",
+        NAMESPACE,
+        "--set",
+        "etcd.replicas=1",
+    ];
+    let fewer = cluster.helm(&args).await;
     assert!(
         fewer
             .unwrap_err()
