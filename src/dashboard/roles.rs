@@ -22,12 +22,12 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Works until the term ends.
 pub(crate) async fn run(term: Arc<Term>) {
-    resume(&term).await;
     let (mut busy, mut workers) = (HashSet::new(), JoinSet::new());
     loop {
         if let Err(error) = term.catch_up().await {
             tracing::warn!(%error, "the records can't be read again yet");
         }
+        // What a former term, or a worker of this one that lost the store's answer, left half done is waiting, too.
         let topology = term.topology();
         for group in topology.groups().filter(|group| !actions::waiting(group).is_empty()) {
             if busy.insert(group.id) {
@@ -46,14 +46,6 @@ pub(crate) async fn run(term: Arc<Term>) {
                 Err(error) => return term.end(&format!("giving roles failed: {error}")),
             }
         }
-    }
-}
-
-/// What a former dashboard left half done goes back into the queue.
-async fn resume(term: &Term) {
-    while let Err(error) = term.change(actions::resume).await {
-        tracing::warn!(%error, "interrupted sync-actions can't be put back into the queue yet");
-        tokio::time::sleep(RETRY).await;
     }
 }
 
