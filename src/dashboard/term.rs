@@ -52,9 +52,16 @@ pub(crate) struct Term {
     ended: watch::Sender<Option<String>>,
     topology: RwLock<Arc<Topology>>,
     /// Changes are made one after the other, because the rules look at more records than they write. The guard is held
-    /// across the store's transaction and nothing else: whoever waits for it would wait for the store anyway. `true`: a
-    /// change got no answer, so the records have to be read again first.
-    turn: tokio::sync::Mutex<bool>,
+    /// across the store's transaction and nothing else: whoever waits for it would wait for the store anyway.
+    turn: tokio::sync::Mutex<Turn>,
+}
+
+/// What the next change needs to know of those before it.
+struct Turn {
+    /// What every change names, so that none is made after the records were read again.
+    fence: i64,
+    /// A change got no answer, so the records have to be read again first.
+    must_read: bool,
 }
 
 impl Term {
@@ -72,7 +79,10 @@ impl Term {
             valid_until: Mutex::new(lock.valid_until),
             ended: watch::Sender::new(None),
             topology: RwLock::new(Arc::new(topology)),
-            turn: tokio::sync::Mutex::new(false),
+            turn: tokio::sync::Mutex::new(Turn {
+                fence: lock.revision,
+                must_read: false,
+            }),
             means,
         })
     }
@@ -155,25 +165,21 @@ impl Term {
     where
         F: Fn(&Topology) -> Result<Vec<Change>, Refusal>,
     {
-        let mut must_read = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
+        let mut turn = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
             Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned())
         })?;
         for last_try in [false, true] {
-            if *must_read {
-                self.read_again(&mut must_read).await?;
+            if turn.must_read {
+                self.read_again(&mut turn).await?;
             }
             self.check()?;
             let changes = rule(&self.topology())?;
-            match self.commit(&changes).await {
+            match self.commit(turn.fence, &changes).await {
                 Ok(()) => return Ok(changes),
-                Err(StoreError::Conflict) if !last_try => *must_read = true,
-                Err(StoreError::LockLost) => {
-                    self.end("the lock was lost");
-                    return Err(Error::NotActive("the lock was lost".to_owned()));
-                }
+                Err(StoreError::Conflict) if !last_try => turn.must_read = true,
                 Err(error) => {
-                    *must_read = error.is_unknown_outcome() || error == StoreError::Conflict;
-                    return Err(error.into());
+                    turn.must_read = error.is_unknown_outcome() || error == StoreError::Conflict;
+                    return Err(self.failed(error));
                 }
             }
         }
@@ -185,8 +191,7 @@ impl Term {
     /// # Errors
     /// When the store does not answer, or a record can't be read.
     pub(crate) async fn reload(&self) -> Result<(), Error> {
-        let mut must_read = self.turn.lock().await;
-        self.read_again(&mut must_read).await
+        self.read_again(&mut *self.turn.lock().await).await
     }
 
     /// Reads everything again if a change got no answer since the last reading.
@@ -194,26 +199,38 @@ impl Term {
     /// # Errors
     /// As [`Self::reload`].
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        let mut must_read = self.turn.lock().await;
-        if *must_read {
-            self.read_again(&mut must_read).await
+        let mut turn = self.turn.lock().await;
+        if turn.must_read {
+            self.read_again(&mut turn).await
         } else {
             Ok(())
         }
     }
 
-    async fn read_again(&self, must_read: &mut bool) -> Result<(), Error> {
+    async fn read_again(&self, turn: &mut Turn) -> Result<(), Error> {
+        self.check()?;
+        // A change that got no answer may still be under way. After this it is made no more, so what is read stays true.
+        let raised = self.means.store.fence(self.lock).await;
+        turn.fence = raised.map_err(|error| self.failed(error))?;
         let snapshot = self.means.store.load().await?;
         self.check()?;
         let topology = Topology::read(&self.means.product, &snapshot)?;
         *self.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
         // What proxies were told may not be what is stored.
         self.links.forget_all();
-        *must_read = false;
+        turn.must_read = false;
         Ok(())
     }
 
-    async fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+    fn failed(&self, error: StoreError) -> Error {
+        if error != StoreError::LockLost {
+            return error.into();
+        }
+        self.end("the lock was lost");
+        Error::NotActive("the lock was lost".to_owned())
+    }
+
+    async fn commit(&self, fence: i64, changes: &[Change]) -> Result<(), StoreError> {
         for part in changes.chunks(self.means.store.max_writes().max(1)) {
             if self.check().is_err() {
                 return Err(StoreError::LockLost);
@@ -223,7 +240,7 @@ impl Term {
                 .iter()
                 .map(|change| topology.write(&self.means.product, change))
                 .collect::<Result<Vec<_>, _>>()?;
-            let revision = self.means.store.commit(self.lock, &writes).await?;
+            let revision = self.means.store.commit(self.lock, fence, &writes).await?;
             let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
             Arc::make_mut(&mut topology).apply(part, revision);
         }
@@ -232,5 +249,88 @@ impl Term {
 
     fn valid_until(&self) -> MutexGuard<'_, Instant> {
         self.valid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::config::Secret;
+    use crate::dashboard::rules::groups;
+    use crate::dashboard::server::{Resolver, SystemLookup};
+    use crate::dashboard::store::fake::{Answer, FakeStore};
+    use crate::model::GroupId;
+
+    async fn term() -> (Arc<FakeStore>, Term) {
+        let store = Arc::new(FakeStore::default());
+        let secret = Secret::default();
+        let means = Means {
+            product: "demo".parse().unwrap(),
+            product_auth: secret.clone(),
+            forward_method: 0,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            servers: Servers::new(secret, Resolver::new(Arc::new(SystemLookup))),
+            http: Http::new(Duration::from_secs(1)).unwrap(),
+        };
+        let lock = store.lock();
+        let term = Term::begin(means, lock).await.unwrap();
+        (store, term)
+    }
+
+    async fn create(term: &Term, id: i64) -> Result<Vec<Change>, Error> {
+        term.change(|topology| groups::create(topology, GroupId::new(id).unwrap()))
+            .await
+    }
+
+    async fn stored(store: &FakeStore) -> Topology {
+        Topology::read(&"demo".parse().unwrap(), &store.load().await.unwrap()).unwrap()
+    }
+
+    fn ids(topology: &Topology) -> Vec<i64> {
+        topology.groups().map(|group| i64::from(group.id)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_made_without_an_answer_is_known_afterwards() {
+        let (store, term) = term().await;
+        store.next(Answer::MadeButLost);
+        assert!(matches!(create(&term, 1).await, Err(Error::Store(_))));
+        term.catch_up().await.unwrap();
+        assert_eq!(ids(&term.topology()), [1]);
+        create(&term, 2).await.unwrap();
+        assert_eq!(ids(&stored(&store).await), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_got_no_answer_is_not_made_after_the_records_were_read_again() {
+        let (store, term) = term().await;
+        store.next(Answer::Late);
+        assert!(matches!(create(&term, 1).await, Err(Error::Store(_))));
+        term.catch_up().await.unwrap();
+        store.deliver_late();
+        assert_eq!((ids(&term.topology()), ids(&stored(&store).await)), (vec![], vec![]));
+        create(&term, 2).await.unwrap();
+        assert_eq!((ids(&term.topology()), ids(&stored(&store).await)), (vec![2], vec![2]));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_arrives_before_the_records_are_read_again_is_known() {
+        let (store, term) = term().await;
+        store.next(Answer::Late);
+        assert!(create(&term, 1).await.is_err());
+        store.deliver_late();
+        create(&term, 2).await.unwrap();
+        assert_eq!(
+            (ids(&term.topology()), ids(&stored(&store).await)),
+            (vec![1, 2], vec![1, 2])
+        );
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_somebody_touched_costs_one_more_reading() {
+        let (store, term) = term().await;
+        store.fence(store.lock()).await.unwrap();
+        create(&term, 1).await.unwrap();
+        assert_eq!(ids(&stored(&store).await), [1]);
     }
 }

@@ -18,8 +18,10 @@ const MARGIN: Duration = Duration::from_millis(600);
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one watch of the lock lasts; whoever waits asks again afterwards.
 const WATCH_TIME: Duration = Duration::from_secs(1);
-/// Operations that etcd takes in one transaction by default.
+/// Operations, or comparisons, that etcd takes in one transaction by default.
 const MAX_TXN_OPS: usize = 128;
+/// Comparisons that every write makes besides one for each record: whose the lock is, and the fence.
+const GUARDS: usize = 2;
 /// Records read by one call.
 const PAGE: i64 = 500;
 
@@ -312,12 +314,31 @@ impl EtcdStore {
         }
     }
 
-    async fn write_all(&self, lock: Lock, writes: &[Write]) -> Result<i64, StoreError> {
+    /// Writes the lock as it is: its revision is the fence.
+    async fn raise_fence(&self, lock: Lock) -> Result<i64, StoreError> {
+        let key = store_paths::lock(&self.product);
+        let doing = format!("fencing off earlier changes at {key}");
+        let same = PutOptions::new().with_ignore_value().with_ignore_lease();
+        let txn = Txn::new()
+            .when([self.lock_is_ours(lock)])
+            .and_then([TxnOp::put(key, "", Some(same))]);
+        let answer = self
+            .call(&doing, async move |mut client: Client| client.txn(txn).await)
+            .await?;
+        if answer.succeeded() {
+            Ok(revision_of(answer.header()))
+        } else {
+            Err(StoreError::LockLost)
+        }
+    }
+
+    async fn write_all(&self, lock: Lock, fence: i64, writes: &[Write]) -> Result<i64, StoreError> {
         let doing = match writes {
             [one] => format!("writing {}", one.key),
             many => format!("writing {} records of {}", many.len(), self.product),
         };
-        let mut compares = vec![self.lock_is_ours(lock)];
+        let unfenced = Compare::mod_revision(store_paths::lock(&self.product), CompareOp::Equal, fence);
+        let mut compares = vec![self.lock_is_ours(lock), unfenced];
         compares.extend(
             writes
                 .iter()
@@ -358,7 +379,7 @@ impl EtcdStore {
 
 impl Store for EtcdStore {
     fn max_writes(&self) -> usize {
-        MAX_TXN_OPS - 1
+        MAX_TXN_OPS - GUARDS
     }
 
     fn claim<'a>(&'a self, owner: Option<&'a str>) -> Later<'a, ()> {
@@ -385,8 +406,12 @@ impl Store for EtcdStore {
         Box::pin(self.load_all())
     }
 
-    fn commit<'a>(&'a self, lock: Lock, writes: &'a [Write]) -> Later<'a, i64> {
-        Box::pin(self.write_all(lock, writes))
+    fn fence(&self, lock: Lock) -> Later<'_, i64> {
+        Box::pin(self.raise_fence(lock))
+    }
+
+    fn commit<'a>(&'a self, lock: Lock, fence: i64, writes: &'a [Write]) -> Later<'a, i64> {
+        Box::pin(self.write_all(lock, fence, writes))
     }
 }
 
