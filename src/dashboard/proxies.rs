@@ -23,6 +23,7 @@ pub(crate) async fn online(term: &Term, addr: &str, how: Registration) -> Result
     let model = ProxyClient::model(&term.means.http, addr)
         .await
         .map_err(|error| Error::Proxy(format!("proxy@{addr} fetch model failed, {}", words(&error))))?;
+    rules::proxies::check(&model, addr, &term.means.product)?;
     client(term, addr, &model)
         .xping()
         .await
