@@ -56,7 +56,7 @@ impl Info {
         self.text("master_replid")
     }
 
-    /// The history before the server was promoted, and up to which offset it shares that.
+    /// The history before the server was promoted, and the first offset that it does not share with that.
     pub(crate) fn former_history(&self) -> Option<(&str, i64)> {
         let id = self.text("master_replid2");
         let end = self.number("second_repl_offset");
@@ -111,6 +111,8 @@ mod tests {
     fn keys_of_all_databases_count() {
         let info = Info::parse("db0:keys=3,expires=0,avg_ttl=0\ndb12:keys=4,expires=1\ndbsize:keys=9\n");
         assert_eq!(info.keys(), 7);
+        let nonsense = format!("db0:keys={0}\ndb1:keys={0}\n", u64::MAX);
+        assert_eq!(Info::parse(&nonsense).keys(), u64::MAX);
     }
 
     #[test]
