@@ -19,6 +19,10 @@ const TURN: Duration = Duration::from_secs(3);
 /// How often the lock is renewed.
 const RENEWAL: Duration = Duration::from_millis(700);
 
+/// How soon a renewal that failed is tried again. It goes to the next endpoint, so there is nothing to wait for, but one
+/// that refuses at once should not be asked without pause.
+const RENEWAL_RETRY: Duration = Duration::from_millis(50);
+
 /// What a term works with, whoever holds the lock.
 #[derive(Clone)]
 pub(crate) struct Means {
@@ -129,18 +133,25 @@ impl Term {
 
     /// Renews the lock until the term ends.
     pub(crate) async fn keep_lock(&self) {
+        let mut failed = false;
         loop {
             let due = *self.valid_until();
             let renewal = async {
-                // Whoever takes the lock away by hand is noticed at once.
-                let watched = self.means.store.wait_changed(None);
-                if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
-                    tokio::time::sleep(RENEWAL / 4).await;
+                if failed {
+                    tokio::time::sleep(RENEWAL_RETRY).await;
+                } else {
+                    // Whoever takes the lock away by hand is noticed at once.
+                    let watched = self.means.store.wait_changed(None);
+                    if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
+                        tokio::time::sleep(RENEWAL / 4).await;
+                    }
                 }
                 self.means.store.renew(self.lock).await
             };
             // A call that gets no answer is given up when the time is over: then others may take the lock.
-            match tokio::time::timeout_at(due.into(), renewal).await {
+            let renewed = tokio::time::timeout_at(due.into(), renewal).await;
+            failed = !matches!(renewed, Ok(Ok(_)));
+            match renewed {
                 Ok(Ok(until)) => *self.valid_until() = until,
                 Ok(Err(StoreError::LockLost)) => self.end("the lock was lost"),
                 Ok(Err(error)) => tracing::warn!(%error, "the lock was not renewed, trying again"),
