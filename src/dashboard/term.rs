@@ -7,11 +7,11 @@ use super::error::Error;
 use super::links::Links;
 use super::observations::Observations;
 use super::rules::Refusal;
-use super::server::Servers;
+use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Standing};
 use super::store::{Lock, Store, StoreError};
 use super::topology::{Change, Topology};
 use crate::client::Http;
-use crate::model::ProductName;
+use crate::model::{HostPort, ProductName};
 
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);
@@ -109,6 +109,46 @@ impl Term {
         }
         self.end("the lock could not be renewed in time");
         Err(Error::NotActive("the lock could not be renewed in time".to_owned()))
+    }
+
+    /// Does something at a server or proxy while this dashboard may act, and drops it half way when it may not any more.
+    ///
+    /// # Errors
+    /// [`Error::NotActive`] once the term ended, or may have.
+    pub(crate) async fn while_active<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.check()?;
+            // It may be renewed meanwhile.
+            let until = *self.valid_until();
+            if let Ok(done) = tokio::time::timeout_at(until.into(), &mut work).await {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// A connection to this server, see [`Servers::connect`].
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub(crate) async fn connect(&self, addr: &HostPort) -> Result<Server, ServerError> {
+        self.means.servers.connect(addr, self.standing(addr)).await
+    }
+
+    /// `INFO` of this server over a connection of its own.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub(crate) async fn ask(&self, addr: &HostPort) -> Result<(Info, ReplicationSource), ServerError> {
+        self.means.servers.ask(addr, self.standing(addr)).await
+    }
+
+    fn standing(&self, addr: &HostPort) -> Standing {
+        match self.topology().group_of(addr) {
+            None => Standing::Stranger,
+            Some((group, place)) if group.servers[place].prepared => Standing::Prepared,
+            Some(_) => Standing::Member,
+        }
     }
 
     /// Ends the term for good.
@@ -335,6 +375,22 @@ mod tests {
             (ids(&term.topology()), ids(&stored(&store).await)),
             (vec![1, 2], vec![1, 2])
         );
+    }
+
+    #[tokio::test]
+    async fn work_is_dropped_when_the_lock_may_be_lost_and_not_when_it_was_renewed() {
+        let (_, term) = term().await;
+        let in_a_moment = || Instant::now() + Duration::from_millis(50);
+        *term.valid_until() = in_a_moment();
+        let renewed = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            *term.valid_until() = Instant::now() + Duration::from_secs(60);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        };
+        assert_eq!(term.while_active(renewed).await, Ok(()));
+        *term.valid_until() = in_a_moment();
+        let dropped = term.while_active(std::future::pending::<()>()).await;
+        assert!(matches!(dropped, Err(Error::NotActive(_))));
     }
 
     #[tokio::test]

@@ -9,6 +9,8 @@ pub(crate) enum Outcome {
     Admitted {
         /// The process.
         run_id: String,
+        /// Whether it is a server that the operator prepared.
+        prepared: bool,
     },
     /// It will not work as things are.
     Failed,
@@ -94,8 +96,9 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
     if under_way {
         group.servers[index].action = action;
     }
-    if let Outcome::Admitted { run_id } = outcome {
+    if let Outcome::Admitted { run_id, prepared } = outcome {
         group.servers[index].admitted_run_id = Some(run_id.clone());
+        group.servers[index].prepared |= prepared;
         group.bootstrapped |= index == 0;
     }
     Ok(if topology.group(group.id) == Some(&group) {
@@ -147,6 +150,13 @@ mod tests {
         group.servers[index].action
     }
 
+    fn admitted(run_id: &str) -> Outcome {
+        Outcome::Admitted {
+            run_id: run_id.to_owned(),
+            prepared: true,
+        }
+    }
+
     fn asked(servers: &[&str]) -> Topology {
         servers
             .iter()
@@ -188,10 +198,7 @@ mod tests {
                 state: ActionState::Syncing
             }
         );
-        let t = after(
-            &t,
-            &end(&t, &addr("a:1"), &Outcome::Admitted { run_id: "r1".into() }).unwrap(),
-        );
+        let t = after(&t, &end(&t, &addr("a:1"), &admitted("r1")).unwrap());
         let group = t.group(gid(1)).unwrap();
         assert!(group.bootstrapped && group.servers[0].admitted_run_id.as_deref() == Some("r1"));
         assert_eq!(
@@ -207,10 +214,7 @@ mod tests {
     fn an_admitted_replica_does_not() {
         let t = asked(&["b:1"]);
         let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
-        let t = after(
-            &t,
-            &end(&t, &addr("b:1"), &Outcome::Admitted { run_id: "r2".into() }).unwrap(),
-        );
+        let t = after(&t, &end(&t, &addr("b:1"), &admitted("r2")).unwrap());
         assert!(!t.group(gid(1)).unwrap().bootstrapped);
     }
 
