@@ -180,6 +180,7 @@ async fn ask(term: &Term, server: &HostPort) -> (Other, Option<ReplicationSource
     (
         Other {
             server: server.clone(),
+            prepared: source.as_ref().is_some_and(ReplicationSource::is_prepared),
             answer,
         },
         source,

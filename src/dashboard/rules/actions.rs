@@ -50,7 +50,8 @@ pub(crate) fn remove(topology: &Topology, server: &HostPort) -> Ruling {
     })])
 }
 
-/// Notes that a role is being given; also when that was noted before and not finished.
+/// Notes that a role is being given; also when that was noted before and not finished. A group whose primary is being
+/// given its role is bootstrapped from now on: from that moment it may hold data, whatever becomes of the answers.
 ///
 /// # Errors
 /// When the records changed since this was decided: other place, other group, no longer asked for.
@@ -64,7 +65,10 @@ pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, inde
         index: 0,
         state: ActionState::Syncing,
     };
-    Ok(vec![with_server(found, place, |server| server.action = syncing)])
+    let mut group = found.clone();
+    group.servers[place].action = syncing;
+    group.bootstrapped |= place == 0;
+    Ok(vec![Change::PutGroup(group)])
 }
 
 /// Notes how it ended. An action that was removed or asked for anew meanwhile is left as it is; who was admitted is
@@ -208,6 +212,15 @@ mod tests {
                 state: ActionState::Synced
             }
         );
+    }
+
+    #[test]
+    fn a_group_is_bootstrapped_before_its_primary_is_commanded() {
+        let t = asked(&["a:1", "b:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        assert!(!t.group(gid(1)).unwrap().bootstrapped);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        assert!(t.group(gid(1)).unwrap().bootstrapped);
     }
 
     #[test]

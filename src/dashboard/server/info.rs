@@ -48,7 +48,9 @@ impl Info {
                 .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
         });
         let counts = databases.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("keys=")));
-        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+        counts
+            .filter_map(|count| count.parse().ok())
+            .fold(0, u64::saturating_add)
     }
 
     /// The history that the data set belongs to.
