@@ -12,7 +12,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use support::dashboard::{Dashboard, PRODUCT, XAUTH, cause};
-use support::etcd::Etcd;
+use support::etcd::{Etcd, Gate};
 use support::{Process, eventually, free_port, holds_for};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -291,6 +291,40 @@ async fn an_etcd_that_hangs_stops_the_active_one_before_its_lock_ends() {
     assert!(began.elapsed() < Duration::from_millis(2600), "{:?}", began.elapsed());
     etcd.signal("CONT");
     dashboard.api.wait_active().await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_hangs_does_not_cost_the_lock_while_another_answers() {
+    let etcd = Etcd::start().await;
+    let gate = Gate::before(&etcd).await;
+    let dashboard = Dashboard::launch(&format!("{},{}", gate.endpoint(), etcd.endpoint()), &[]);
+    dashboard.api.wait_active().await;
+    let taken = etcd.dump(&lock()).await;
+    gate.freeze();
+    holds_for("it is active", Duration::from_secs(5), || async {
+        dashboard.api.client.xping().await.is_ok()
+    })
+    .await;
+    assert_eq!(etcd.dump(&lock()).await, taken);
+    dashboard.api.done("/api/topom/group/create/X/1").await;
+}
+
+#[tokio::test]
+async fn records_read_again_fence_off_what_was_under_way() {
+    let etcd = Etcd::start().await;
+    let dashboard = Dashboard::start(&etcd, &[]).await;
+    let before = etcd.dump(&lock()).await.remove(0);
+    dashboard.api.done("/api/topom/reload/X").await;
+    let after = etcd.dump(&lock()).await.remove(0);
+    assert_eq!((&before.0, &before.1), (&after.0, &after.1));
+    assert!(after.2 > before.2, "the lock was written anew");
+    dashboard.api.done("/api/topom/group/create/X/1").await;
+    // Somebody else writes it: the next change reads again first.
+    let same = etcd_client::PutOptions::new().with_ignore_value().with_ignore_lease();
+    etcd.client().await.put(lock(), "", Some(same)).await.unwrap();
+    dashboard.api.done("/api/topom/group/create/X/2").await;
+    dashboard.api.client.xping().await.unwrap();
+    assert_eq!(dashboard.api.client.stats().await.unwrap().group.models.len(), 2);
 }
 
 #[tokio::test]

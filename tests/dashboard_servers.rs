@@ -148,6 +148,8 @@ async fn servers_that_nobody_prepared_are_given_roles_as_in_codis() {
     let (primary, replica) = (Valkey::with_password("pw").await, Valkey::with_password("pw").await);
     primary.run::<String>(&["SET", "k", "v"]).await;
     group(api, 1, &[&primary, &replica]).await;
+    // It followed another one before, whose users this one has not.
+    replica.run::<String>(&["CONFIG", "SET", "masteruser", "former"]).await;
     give_role(api, &replica).await;
     wait_replicated(&replica).await;
     assert_eq!(replica.run::<String>(&["GET", "k"]).await, "v");
@@ -170,6 +172,57 @@ async fn a_server_with_another_password_is_refused() {
         cause.contains("login refused") && cause.contains("WRONGPASS") && !cause.contains("pw"),
         "{cause}"
     );
+}
+
+#[tokio::test]
+async fn a_secret_that_a_server_repeats_is_shown_nowhere() {
+    let etcd = Etcd::start().await;
+    let folder = tempfile::TempDir::new().unwrap();
+    let log = folder.path().join("log");
+    let flags = ["--product_auth=hush-hush", "-l", log.to_str().unwrap()];
+    let dashboard = Dashboard::start(&etcd, &flags).await;
+    let api = &dashboard.api;
+    let primary = Valkey::with_password("hush-hush").await;
+    let replica = Valkey::with_arguments("hush-hush", &["--rename-command", "CONFIG", ""]).await;
+    group(api, 1, &[&primary, &replica]).await;
+    give_role(api, &primary).await;
+    ask_role(api, &replica).await;
+    wait_state(api, &replica, ActionState::SyncedFailed).await;
+    let reason = admission(api, &replica).await;
+    assert!(
+        reason.contains("CONFIG SET masterauth was refused: ERR") && !reason.contains("hush"),
+        "{reason}"
+    );
+    assert!(!api.get("/topom/stats").await.1.contains("hush"));
+
+    let text = std::fs::read_to_string(&log).unwrap();
+    assert!(
+        text.contains("the server is not given its role") && !text.contains("hush"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn a_stranger_at_the_address_of_a_prepared_server_is_left_alone() {
+    let etcd = Etcd::start().await;
+    let dashboard = Inside::start(&etcd, SECRET).await;
+    let api = &dashboard.api;
+    let mut server = Valkey::prepared("shop-g1-0", SECRET).await;
+    group(api, 1, &[&server]).await;
+    give_role(api, &server).await;
+    let addr = server.addr();
+    assert!(record(api, &addr).await.unwrap().1.prepared);
+    server.give_way_to_a_stranger().await;
+    api.done(&format!("/api/topom/group/action/create/X/{addr}")).await;
+    let stats = api
+        .server_stats(&addr, "it does not let the admin in", |stats| {
+            let refused = |reason: &String| reason.contains("login refused: as admin@shop-g1-0: WRONGPASS");
+            stats.stats.get("admission").is_some_and(refused) && stats.error.is_some()
+        })
+        .await;
+    assert!(!stats.stats.contains_key("run_id"));
+    // It may be itself again, later.
+    assert_eq!(record(api, &addr).await.unwrap().1.action.state, ActionState::Pending);
 }
 
 #[tokio::test]

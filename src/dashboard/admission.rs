@@ -24,6 +24,8 @@ pub(crate) enum Decision {
 pub(crate) struct Other {
     /// Its address.
     pub(crate) server: HostPort,
+    /// Whether it is a server that the operator prepared, if it answered.
+    pub(crate) prepared: bool,
     /// Its INFO, or why there is none.
     pub(crate) answer: Result<Info, String>,
 }
@@ -34,11 +36,28 @@ pub(crate) fn decide(group: &Group, index: usize, info: &Info, others: &[Other])
     if info.is_loading() {
         return Decision::Wait("it is loading its data set".to_owned());
     }
+    if let Some(name) = other_name(group, index, info, others) {
+        return Decision::Refuse(format!(
+            "it is the same process as {name}; remove one of the two from the group"
+        ));
+    }
     if index == 0 {
         lead(group, info, others)
     } else {
         follow(group, info, others)
     }
+}
+
+/// Another server of the group that is the same process: made a replica of itself, it would serve nobody.
+fn other_name<'a>(group: &'a Group, index: usize, info: &Info, others: &'a [Other]) -> Option<&'a HostPort> {
+    let run_id = Some(info.run_id()).filter(|run_id| !run_id.is_empty());
+    let live = others
+        .iter()
+        .filter_map(|other| Some((&other.server, other.answer.as_ref().ok()?.run_id())));
+    let recorded = group.servers.iter().enumerate().filter(|(place, _)| *place != index);
+    let recorded = recorded.filter_map(|(_, server)| Some((&server.server, server.admitted_run_id.as_deref()?)));
+    live.chain(recorded)
+        .find_map(|(server, other)| (Some(other) == run_id).then_some(server))
 }
 
 fn lead(group: &Group, info: &Info, others: &[Other]) -> Decision {
@@ -114,7 +133,7 @@ fn is_ahead(one: &Info, other: &Info) -> bool {
         return one.offset() >= other.offset();
     }
     one.former_history()
-        .is_some_and(|(id, end)| id == other.history() && other.offset() <= end)
+        .is_some_and(|(id, end)| id == other.history() && other.offset() < end)
 }
 
 fn shares_history(one: &Info, other: &Info) -> bool {
@@ -136,13 +155,13 @@ fn follow(group: &Group, info: &Info, others: &[Other]) -> Decision {
         return Decision::Refuse("its group has no primary".to_owned());
     };
     let name = &primary.server;
-    let theirs = match others
+    let (theirs, prepared) = match others
         .iter()
         .find(|other| other.server == *name)
-        .map(|other| &other.answer)
+        .map(|other| (&other.answer, other.prepared))
     {
-        Some(Ok(theirs)) => theirs,
-        Some(Err(reason)) => return Decision::Wait(format!("its primary {name} can't be asked: {reason}")),
+        Some((Ok(theirs), prepared)) => (theirs, prepared),
+        Some((Err(reason), _)) => return Decision::Wait(format!("its primary {name} can't be asked: {reason}")),
         None => return Decision::Wait(format!("its primary {name} was not asked")),
     };
     if theirs.is_loading() {
@@ -157,6 +176,11 @@ fn follow(group: &Group, info: &Info, others: &[Other]) -> Decision {
     if !theirs.is_primary() {
         return Decision::Wait(format!(
             "its primary {name} has not got its role; ask for a sync-action of {name}"
+        ));
+    }
+    if prepared && admitted.is_none() {
+        return Decision::Wait(format!(
+            "that its primary {name} has its role is not recorded yet; ask for a sync-action of {name}"
         ));
     }
     if theirs.keys() == 0 && info.keys() > 0 && !shares_history(info, theirs) {
@@ -213,6 +237,7 @@ mod tests {
     fn said(server: &str, info: Info) -> Other {
         Other {
             server: addr(server),
+            prepared: false,
             answer: Ok(info),
         }
     }
@@ -220,6 +245,7 @@ mod tests {
     fn silent(server: &str) -> Other {
         Other {
             server: addr(server),
+            prepared: false,
             answer: Err("connection refused".to_owned()),
         }
     }
@@ -344,8 +370,9 @@ mod tests {
             ))
         };
         let others = [said("b:1", info("r2", "slave", 5, "h", 150))];
-        assert_eq!(decide(&group(true), 0, &promoted(150), &others), Decision::Lead);
-        refused(decide(&group(true), 0, &promoted(149), &others), "newer copy");
+        // The first offset that is not shared.
+        assert_eq!(decide(&group(true), 0, &promoted(151), &others), Decision::Lead);
+        refused(decide(&group(true), 0, &promoted(150), &others), "newer copy");
     }
 
     #[test]
@@ -397,6 +424,39 @@ mod tests {
         assert_eq!(
             decide(&group(false), 2, &empty("r2"), &[said("a:1", primary)]),
             Decision::Follow(addr("a:1"))
+        );
+    }
+
+    #[test]
+    fn a_prepared_primary_is_followed_only_once_its_admission_is_recorded() {
+        let primary = Other {
+            prepared: true,
+            ..said("a:1", info("r1", "master", 0, "h", 0))
+        };
+        waits(
+            decide(&group(false), 1, &empty("r2"), std::slice::from_ref(&primary)),
+            "not recorded yet",
+        );
+        assert_eq!(
+            decide(&group(true), 1, &empty("r2"), &[primary]),
+            Decision::Follow(addr("a:1"))
+        );
+    }
+
+    #[test]
+    fn one_process_under_two_names_gets_no_second_role() {
+        let primary = info("r1", "master", 5, "h", 100);
+        refused(
+            decide(&group(false), 1, &primary, &[said("a:1", primary.clone())]),
+            "same process as a:1",
+        );
+        refused(
+            decide(&group(true), 2, &primary, &[silent("a:1"), said("b:1", empty("r2"))]),
+            "same process as a:1",
+        );
+        refused(
+            decide(&group(false), 0, &primary, &[said("b:1", primary.clone())]),
+            "same process as b:1",
         );
     }
 

@@ -15,6 +15,9 @@ use crate::model::Topom;
 /// The shortest and the longest pause after the store failed.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
+/// A term that lasted this long was no failure to begin with.
+const SETTLED: Duration = Duration::from_secs(10);
+
 /// What a dashboard is at the moment.
 #[derive(Clone)]
 pub(crate) enum State {
@@ -81,6 +84,7 @@ impl Candidate {
         // A lock that we stopped acting under, and that may still lie in the store. At the end it is left to its lease.
         let mut left = None;
         while !*stop.borrow_and_update() {
+            let began = Instant::now();
             let lock = tokio::select! {
                 lock = self.compete(&mut left) => lock,
                 _ = stop.changed() => break,
@@ -88,12 +92,15 @@ impl Candidate {
             let result = match lock {
                 Ok(Some(lock)) => self.act(lock, &mut left, &mut stop).await,
                 Ok(None) => Ok(()),
-                Err(error) => Err(error),
+                Err(error) => Err(error.to_string()),
             };
+            if result.is_ok() || began.elapsed() > SETTLED {
+                pause = PAUSES.0;
+            }
             match result {
-                Ok(()) => pause = PAUSES.0,
-                Err(error) => {
-                    self.wait(&error.to_string(), false);
+                Ok(()) => {}
+                Err(reason) => {
+                    self.wait(&reason, false);
                     tokio::select! {
                         () = tokio::time::sleep(pause) => pause = (pause * 2).min(PAUSES.1),
                         _ = stop.changed() => break,
@@ -123,18 +130,16 @@ impl Candidate {
     }
 
     /// One term. The lock stays in `left` when it could not be given up.
-    async fn act(
-        &self,
-        lock: Lock,
-        left: &mut Option<Lock>,
-        stop: &mut watch::Receiver<bool>,
-    ) -> Result<(), StoreError> {
+    ///
+    /// # Errors
+    /// Why it ended, unless that is because of `stop`.
+    async fn act(&self, lock: Lock, left: &mut Option<Lock>, stop: &mut watch::Receiver<bool>) -> Result<(), String> {
         let began = Instant::now();
         let term = match Term::begin(self.means.clone(), lock).await {
             Ok(term) => Arc::new(term),
             Err(error) => {
                 *left = self.means.store.release(lock).await.is_err().then_some(lock);
-                return Err(error);
+                return Err(error.to_string());
             }
         };
         let mut tasks = JoinSet::new();
@@ -149,12 +154,17 @@ impl Candidate {
         tokio::select! {
             _ = term.wait_ended() => {}
             _ = stop.wait_for(|stop| *stop) => term.end("stopping"),
+            // They work as long as the term lasts, unless something is wrong in them. Then half a dashboard would act.
+            Some(done) = tasks.join_next() => match done {
+                Ok(()) => term.end("a part of the dashboard ended"),
+                Err(error) => term.end(&format!("a part of the dashboard failed: {error}")),
+            },
         }
         let reason = term.wait_ended().await;
         self.wait(&reason, false);
         tasks.shutdown().await;
         *left = self.means.store.release(lock).await.is_err().then_some(lock);
-        Ok(())
+        if *stop.borrow() { Ok(()) } else { Err(reason) }
     }
 
     fn wait(&self, reason: &str, ready: bool) {

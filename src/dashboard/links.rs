@@ -1,27 +1,52 @@
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::model::ProxyToken;
 
 /// The state of the pushes to one proxy.
-#[derive(Default)]
 pub(crate) struct Link {
     /// Pushes to one proxy go one after the other, each computed when its turn comes: so an older routing never
     /// overtakes a newer one.
     pub(crate) turn: tokio::sync::Mutex<()>,
-    complete: AtomicBool,
+    doubts: AtomicU64,
+    settled: AtomicU64,
+}
+
+/// How often it was doubted that a proxy knows everything, when a push was computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Doubts(u64);
+
+impl Default for Link {
+    fn default() -> Self {
+        Self {
+            turn: tokio::sync::Mutex::default(),
+            doubts: AtomicU64::new(1),
+            settled: AtomicU64::new(0),
+        }
+    }
 }
 
 impl Link {
     /// Whether the proxy acknowledged a push of all slots in this term, and every push since.
     pub(crate) fn is_complete(&self) -> bool {
-        self.complete.load(Ordering::SeqCst)
+        self.settled.load(Ordering::SeqCst) == self.doubts.load(Ordering::SeqCst)
     }
 
-    /// Notes that it did, or that it did not acknowledge one.
-    pub(crate) fn set_complete(&self, complete: bool) {
-        self.complete.store(complete, Ordering::SeqCst);
+    /// To be asked before a push is computed.
+    pub(crate) fn doubts(&self) -> Doubts {
+        Doubts(self.doubts.load(Ordering::SeqCst))
+    }
+
+    /// The proxy did not acknowledge something, or what it was told may not be what is stored; also what it is being told
+    /// right now.
+    pub(crate) fn doubt(&self) {
+        self.doubts.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// The proxy acknowledged all slots, as they were when there were these doubts. Later ones stay.
+    pub(crate) fn settle(&self, doubts: Doubts) {
+        self.settled.fetch_max(doubts.0, Ordering::SeqCst);
     }
 }
 
@@ -39,7 +64,7 @@ impl Links {
 
     /// No proxy is known to have what is stored.
     pub(crate) fn forget_all(&self) {
-        self.guard().values().for_each(|link| link.set_complete(false));
+        self.guard().values().for_each(|link| link.doubt());
     }
 
     /// Drops the links of proxies that are not registered any more.
@@ -50,5 +75,26 @@ impl Links {
 
     fn guard(&self) -> MutexGuard<'_, HashMap<ProxyToken, Arc<Link>>> {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_push_that_was_computed_before_everything_was_doubted_settles_nothing() {
+        let links = Links::default();
+        let link = links.of(&"a".into());
+        assert!(!link.is_complete());
+        let computed = link.doubts();
+        link.settle(computed);
+        assert!(link.is_complete());
+        let computed = link.doubts();
+        links.forget_all();
+        link.settle(computed);
+        assert!(!link.is_complete());
+        link.settle(link.doubts());
+        assert!(link.is_complete());
     }
 }

@@ -1,6 +1,6 @@
 //! Asks every server and every proxy once a second how it is, each in a task of its own: one that hangs delays nobody.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,18 +28,17 @@ pub(crate) async fn run(term: Arc<Term>) {
     let (mut servers, mut proxies) = (Tasks::default(), Tasks::default());
     loop {
         let topology = term.topology();
-        let named = topology
-            .groups()
-            .flat_map(|group| &group.servers)
-            .map(|server| server.server.clone())
-            .collect();
-        servers.keep(named, |server| tokio::spawn(poll_server(Arc::clone(&term), server)));
-        let named = topology.proxies().map(|proxy| proxy.token.clone()).collect();
-        proxies.keep(named, |token| tokio::spawn(poll_proxy(Arc::clone(&term), token)));
-        let registered = |token: &ProxyToken| term.topology().proxy(token).is_some();
+        let members = topology.groups().flat_map(|group| &group.servers);
+        let members: HashSet<&HostPort> = members.map(|server| &server.server).collect();
+        let registered: HashSet<&ProxyToken> = topology.proxies().map(|proxy| &proxy.token).collect();
+        servers.keep(&members, |server| tokio::spawn(poll_server(Arc::clone(&term), server)));
+        proxies.keep(&registered, |token| tokio::spawn(poll_proxy(Arc::clone(&term), token)));
         term.observations
-            .retain(|server| term.topology().group_of(server).is_some(), registered);
-        term.links.retain(registered);
+            .retain(|server| members.contains(server), |token| registered.contains(token));
+        term.links.retain(|token| registered.contains(token));
+        term.means
+            .servers
+            .retain(&members.iter().map(|addr| addr.host()).collect());
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -54,7 +53,7 @@ impl<K> Default for Tasks<K> {
 }
 
 impl<K: Eq + Hash + Clone> Tasks<K> {
-    fn keep(&mut self, keys: Vec<K>, begin: impl Fn(K) -> JoinHandle<()>) {
+    fn keep(&mut self, keys: &HashSet<&K>, begin: impl Fn(K) -> JoinHandle<()>) {
         self.0.retain(|key, task| {
             let keep = keys.contains(key) && !task.is_finished();
             if !keep {
@@ -63,7 +62,9 @@ impl<K: Eq + Hash + Clone> Tasks<K> {
             keep
         });
         for key in keys {
-            self.0.entry(key.clone()).or_insert_with(|| begin(key));
+            if !self.0.contains_key(*key) {
+                self.0.insert((*key).clone(), begin((*key).clone()));
+            }
         }
     }
 }
@@ -121,7 +122,7 @@ async fn ask_server(
             answer => return answer,
         }
     }
-    read_fields(term, name, connection.insert(term.means.servers.connect(name).await?)).await
+    read_fields(term, name, connection.insert(term.connect(name).await?)).await
 }
 
 async fn read_fields(

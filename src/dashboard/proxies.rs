@@ -23,6 +23,7 @@ pub(crate) async fn online(term: &Term, addr: &str, how: Registration) -> Result
     let model = ProxyClient::model(&term.means.http, addr)
         .await
         .map_err(|error| Error::Proxy(format!("proxy@{addr} fetch model failed, {}", words(&error))))?;
+    rules::proxies::check(&model, addr, &term.means.product)?;
     client(term, addr, &model)
         .xping()
         .await
@@ -41,7 +42,7 @@ pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> 
     push(term, &proxy, SlotId::all().collect()).await?;
     term.check()?;
     let failed = |reason: String| {
-        term.links.of(token).set_complete(false);
+        term.links.of(token).doubt();
         Error::Proxy(format!("proxy-[{token}] start failed: {reason}"))
     };
     client(term, &proxy.admin_addr, &proxy)
@@ -96,20 +97,21 @@ async fn push(term: &Term, proxy: &Proxy, slots: Vec<SlotId>) -> Result<(), Erro
     let all = slots.len() == crate::model::SLOT_COUNT;
     let failed = |reason: String| Error::Proxy(format!("proxy-[{}] resync slots failed: {reason}", proxy.token));
     let Ok(_turn) = tokio::time::timeout(PATIENCE, link.turn.lock()).await else {
-        link.set_complete(false);
+        link.doubt();
         return Err(failed("it is still busy with an earlier push".to_owned()));
     };
     term.check()?;
+    let doubts = link.doubts();
     let slots = view::slots(&term.topology(), slots, term.means.forward_method);
     match client(term, &proxy.admin_addr, proxy).fill_slots(&slots).await {
         Ok(()) => {
             if all {
-                link.set_complete(true);
+                link.settle(doubts);
             }
             Ok(())
         }
         Err(error) => {
-            link.set_complete(false);
+            link.doubt();
             Err(failed(words(&error)))
         }
     }

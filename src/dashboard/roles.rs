@@ -22,12 +22,12 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Works until the term ends.
 pub(crate) async fn run(term: Arc<Term>) {
-    resume(&term).await;
     let (mut busy, mut workers) = (HashSet::new(), JoinSet::new());
     loop {
         if let Err(error) = term.catch_up().await {
             tracing::warn!(%error, "the records can't be read again yet");
         }
+        // What a former term, or a worker of this one that lost the store's answer, left half done is waiting, too.
         let topology = term.topology();
         for group in topology.groups().filter(|group| !actions::waiting(group).is_empty()) {
             if busy.insert(group.id) {
@@ -46,14 +46,6 @@ pub(crate) async fn run(term: Arc<Term>) {
                 Err(error) => return term.end(&format!("giving roles failed: {error}")),
             }
         }
-    }
-}
-
-/// What a former dashboard left half done goes back into the queue.
-async fn resume(term: &Term) {
-    while let Err(error) = term.change(actions::resume).await {
-        tracing::warn!(%error, "interrupted sync-actions can't be put back into the queue yet");
-        tokio::time::sleep(RETRY).await;
     }
 }
 
@@ -130,7 +122,7 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
     let Some((group, index)) = topology.group_of(addr).filter(|(group, _)| group.id == id) else {
         return Err(Trouble::Postponed("its group was changed".to_owned()));
     };
-    let mut server = term.means.servers.connect(addr).await?;
+    let mut server = term.connect(addr).await?;
     let info = server.info().await?;
     let asked = join_all(
         group
@@ -158,19 +150,21 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
     };
     term.change(|topology| actions::begin(topology, id, addr, index))
         .await?;
-    term.check()?;
-    let outcome = match command(&mut server, &info, role.as_ref()).await {
+    let outcome = match command(term, &mut server, &info, role.as_ref()).await {
         Ok(()) => Outcome::Admitted {
             run_id: info.run_id().to_owned(),
+            prepared: server.is_prepared(),
         },
+        // Nothing can be recorded any more. The successor takes it up again.
+        Err(error @ Error::NotActive(_)) => return Err(error.into()),
         Err(error) => {
-            let outcome = if error.is_transient() {
-                Outcome::Postponed
-            } else {
-                Outcome::Failed
+            let trouble = Trouble::from(error);
+            let outcome = match trouble {
+                Trouble::Postponed(_) => Outcome::Postponed,
+                Trouble::Failed(_) => Outcome::Failed,
             };
             term.change(|topology| actions::end(topology, addr, &outcome)).await?;
-            return Err(error.into());
+            return Err(trouble);
         }
     };
     term.change(|topology| actions::end(topology, addr, &outcome)).await?;
@@ -179,13 +173,14 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
 }
 
 async fn ask(term: &Term, server: &HostPort) -> (Other, Option<ReplicationSource>) {
-    let (answer, source) = match term.means.servers.ask(server).await {
+    let (answer, source) = match term.ask(server).await {
         Ok((info, source)) => (Ok(info), Some(source)),
         Err(error) => (Err(error.to_string()), None),
     };
     (
         Other {
             server: server.clone(),
+            prepared: source.as_ref().is_some_and(ReplicationSource::is_prepared),
             answer,
         },
         source,
@@ -193,16 +188,24 @@ async fn ask(term: &Term, server: &HostPort) -> (Other, Option<ReplicationSource
 }
 
 /// The commands themselves. All go over the connection on which the server was asked: so they reach the process that was
-/// judged, or none.
-async fn command(server: &mut Server, info: &Info, follow: Option<&ReplicationSource>) -> Result<(), ServerError> {
-    server.create_proxy_user().await?;
+/// judged, or none. Each is sent only while the lock is ours; the connection ends with it.
+async fn command(
+    term: &Term,
+    server: &mut Server,
+    info: &Info,
+    follow: Option<&ReplicationSource>,
+) -> Result<(), Error> {
+    term.while_active(server.create_proxy_user()).await??;
     match follow {
-        Some(source) => server.follow(source).await?,
-        None => server.lead().await?,
+        Some(source) => {
+            term.while_active(server.set_source_login(source)).await??;
+            term.while_active(server.follow(source)).await??;
+        }
+        None => term.while_active(server.lead()).await??,
     }
     // As in Codis: clients of a server whose role changed have to notice. Prepared servers let nobody in before.
     if !server.is_prepared() && info.is_primary() == follow.is_some() {
-        server.disconnect_clients().await?;
+        term.while_active(server.disconnect_clients()).await??;
     }
     Ok(())
 }

@@ -7,17 +7,21 @@ use super::error::Error;
 use super::links::Links;
 use super::observations::Observations;
 use super::rules::Refusal;
-use super::server::Servers;
+use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Standing};
 use super::store::{Lock, Store, StoreError};
 use super::topology::{Change, Topology};
 use crate::client::Http;
-use crate::model::ProductName;
+use crate::model::{HostPort, ProductName};
 
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);
 
 /// How often the lock is renewed.
 const RENEWAL: Duration = Duration::from_millis(700);
+
+/// How soon a renewal that failed is tried again. It goes to the next endpoint, so there is nothing to wait for, but one
+/// that refuses at once should not be asked without pause.
+const RENEWAL_RETRY: Duration = Duration::from_millis(50);
 
 /// What a term works with, whoever holds the lock.
 #[derive(Clone)]
@@ -52,9 +56,16 @@ pub(crate) struct Term {
     ended: watch::Sender<Option<String>>,
     topology: RwLock<Arc<Topology>>,
     /// Changes are made one after the other, because the rules look at more records than they write. The guard is held
-    /// across the store's transaction and nothing else: whoever waits for it would wait for the store anyway. `true`: a
-    /// change got no answer, so the records have to be read again first.
-    turn: tokio::sync::Mutex<bool>,
+    /// across the store's transaction and nothing else: whoever waits for it would wait for the store anyway.
+    turn: tokio::sync::Mutex<Turn>,
+}
+
+/// What the next change needs to know of those before it.
+struct Turn {
+    /// What every change names, so that none is made after the records were read again.
+    fence: i64,
+    /// A change got no answer, so the records have to be read again first.
+    must_read: bool,
 }
 
 impl Term {
@@ -72,7 +83,10 @@ impl Term {
             valid_until: Mutex::new(lock.valid_until),
             ended: watch::Sender::new(None),
             topology: RwLock::new(Arc::new(topology)),
-            turn: tokio::sync::Mutex::new(false),
+            turn: tokio::sync::Mutex::new(Turn {
+                fence: lock.revision,
+                must_read: false,
+            }),
             means,
         })
     }
@@ -97,6 +111,46 @@ impl Term {
         Err(Error::NotActive("the lock could not be renewed in time".to_owned()))
     }
 
+    /// Does something at a server or proxy while this dashboard may act, and drops it half way when it may not any more.
+    ///
+    /// # Errors
+    /// [`Error::NotActive`] once the term ended, or may have.
+    pub(crate) async fn while_active<T>(&self, work: impl Future<Output = T>) -> Result<T, Error> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            self.check()?;
+            // It may be renewed meanwhile.
+            let until = *self.valid_until();
+            if let Ok(done) = tokio::time::timeout_at(until.into(), &mut work).await {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// A connection to this server, see [`Servers::connect`].
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub(crate) async fn connect(&self, addr: &HostPort) -> Result<Server, ServerError> {
+        self.means.servers.connect(addr, self.standing(addr)).await
+    }
+
+    /// `INFO` of this server over a connection of its own.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub(crate) async fn ask(&self, addr: &HostPort) -> Result<(Info, ReplicationSource), ServerError> {
+        self.means.servers.ask(addr, self.standing(addr)).await
+    }
+
+    fn standing(&self, addr: &HostPort) -> Standing {
+        match self.topology().group_of(addr) {
+            None => Standing::Stranger,
+            Some((group, place)) if group.servers[place].prepared => Standing::Prepared,
+            Some(_) => Standing::Member,
+        }
+    }
+
     /// Ends the term for good.
     pub(crate) fn end(&self, reason: &str) {
         self.ended.send_if_modified(|ended| {
@@ -119,18 +173,25 @@ impl Term {
 
     /// Renews the lock until the term ends.
     pub(crate) async fn keep_lock(&self) {
+        let mut failed = false;
         loop {
             let due = *self.valid_until();
             let renewal = async {
-                // Whoever takes the lock away by hand is noticed at once.
-                let watched = self.means.store.wait_changed(None);
-                if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
-                    tokio::time::sleep(RENEWAL / 4).await;
+                if failed {
+                    tokio::time::sleep(RENEWAL_RETRY).await;
+                } else {
+                    // Whoever takes the lock away by hand is noticed at once.
+                    let watched = self.means.store.wait_changed(None);
+                    if let Ok(Err(_)) = tokio::time::timeout(RENEWAL, watched).await {
+                        tokio::time::sleep(RENEWAL / 4).await;
+                    }
                 }
                 self.means.store.renew(self.lock).await
             };
             // A call that gets no answer is given up when the time is over: then others may take the lock.
-            match tokio::time::timeout_at(due.into(), renewal).await {
+            let renewed = tokio::time::timeout_at(due.into(), renewal).await;
+            failed = !matches!(renewed, Ok(Ok(_)));
+            match renewed {
                 Ok(Ok(until)) => *self.valid_until() = until,
                 Ok(Err(StoreError::LockLost)) => self.end("the lock was lost"),
                 Ok(Err(error)) => tracing::warn!(%error, "the lock was not renewed, trying again"),
@@ -155,25 +216,21 @@ impl Term {
     where
         F: Fn(&Topology) -> Result<Vec<Change>, Refusal>,
     {
-        let mut must_read = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
+        let mut turn = tokio::time::timeout(TURN, self.turn.lock()).await.map_err(|_| {
             Error::TimedOut("the store is too slow: earlier changes are still waiting for it".to_owned())
         })?;
         for last_try in [false, true] {
-            if *must_read {
-                self.read_again(&mut must_read).await?;
+            if turn.must_read {
+                self.read_again(&mut turn).await?;
             }
             self.check()?;
             let changes = rule(&self.topology())?;
-            match self.commit(&changes).await {
+            match self.commit(turn.fence, &changes).await {
                 Ok(()) => return Ok(changes),
-                Err(StoreError::Conflict) if !last_try => *must_read = true,
-                Err(StoreError::LockLost) => {
-                    self.end("the lock was lost");
-                    return Err(Error::NotActive("the lock was lost".to_owned()));
-                }
+                Err(StoreError::Conflict) if !last_try => turn.must_read = true,
                 Err(error) => {
-                    *must_read = error.is_unknown_outcome() || error == StoreError::Conflict;
-                    return Err(error.into());
+                    turn.must_read = error.is_unknown_outcome() || error == StoreError::Conflict;
+                    return Err(self.failed(error));
                 }
             }
         }
@@ -185,8 +242,7 @@ impl Term {
     /// # Errors
     /// When the store does not answer, or a record can't be read.
     pub(crate) async fn reload(&self) -> Result<(), Error> {
-        let mut must_read = self.turn.lock().await;
-        self.read_again(&mut must_read).await
+        self.read_again(&mut *self.turn.lock().await).await
     }
 
     /// Reads everything again if a change got no answer since the last reading.
@@ -194,26 +250,38 @@ impl Term {
     /// # Errors
     /// As [`Self::reload`].
     pub(crate) async fn catch_up(&self) -> Result<(), Error> {
-        let mut must_read = self.turn.lock().await;
-        if *must_read {
-            self.read_again(&mut must_read).await
+        let mut turn = self.turn.lock().await;
+        if turn.must_read {
+            self.read_again(&mut turn).await
         } else {
             Ok(())
         }
     }
 
-    async fn read_again(&self, must_read: &mut bool) -> Result<(), Error> {
+    async fn read_again(&self, turn: &mut Turn) -> Result<(), Error> {
+        self.check()?;
+        // A change that got no answer may still be under way. After this it is made no more, so what is read stays true.
+        let raised = self.means.store.fence(self.lock).await;
+        turn.fence = raised.map_err(|error| self.failed(error))?;
         let snapshot = self.means.store.load().await?;
         self.check()?;
         let topology = Topology::read(&self.means.product, &snapshot)?;
         *self.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
         // What proxies were told may not be what is stored.
         self.links.forget_all();
-        *must_read = false;
+        turn.must_read = false;
         Ok(())
     }
 
-    async fn commit(&self, changes: &[Change]) -> Result<(), StoreError> {
+    fn failed(&self, error: StoreError) -> Error {
+        if error != StoreError::LockLost {
+            return error.into();
+        }
+        self.end("the lock was lost");
+        Error::NotActive("the lock was lost".to_owned())
+    }
+
+    async fn commit(&self, fence: i64, changes: &[Change]) -> Result<(), StoreError> {
         for part in changes.chunks(self.means.store.max_writes().max(1)) {
             if self.check().is_err() {
                 return Err(StoreError::LockLost);
@@ -223,7 +291,7 @@ impl Term {
                 .iter()
                 .map(|change| topology.write(&self.means.product, change))
                 .collect::<Result<Vec<_>, _>>()?;
-            let revision = self.means.store.commit(self.lock, &writes).await?;
+            let revision = self.means.store.commit(self.lock, fence, &writes).await?;
             let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
             Arc::make_mut(&mut topology).apply(part, revision);
         }
@@ -232,5 +300,104 @@ impl Term {
 
     fn valid_until(&self) -> MutexGuard<'_, Instant> {
         self.valid_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dashboard::config::Secret;
+    use crate::dashboard::rules::groups;
+    use crate::dashboard::server::{Resolver, SystemLookup};
+    use crate::dashboard::store::fake::{Answer, FakeStore};
+    use crate::model::GroupId;
+
+    async fn term() -> (Arc<FakeStore>, Term) {
+        let store = Arc::new(FakeStore::default());
+        let secret = Secret::default();
+        let means = Means {
+            product: "demo".parse().unwrap(),
+            product_auth: secret.clone(),
+            forward_method: 0,
+            store: Arc::clone(&store) as Arc<dyn Store>,
+            servers: Servers::new(secret, Resolver::new(Arc::new(SystemLookup))),
+            http: Http::new(Duration::from_secs(1)).unwrap(),
+        };
+        let lock = store.lock();
+        let term = Term::begin(means, lock).await.unwrap();
+        (store, term)
+    }
+
+    async fn create(term: &Term, id: i64) -> Result<Vec<Change>, Error> {
+        term.change(|topology| groups::create(topology, GroupId::new(id).unwrap()))
+            .await
+    }
+
+    async fn stored(store: &FakeStore) -> Topology {
+        Topology::read(&"demo".parse().unwrap(), &store.load().await.unwrap()).unwrap()
+    }
+
+    fn ids(topology: &Topology) -> Vec<i64> {
+        topology.groups().map(|group| i64::from(group.id)).collect()
+    }
+
+    #[tokio::test]
+    async fn a_change_that_was_made_without_an_answer_is_known_afterwards() {
+        let (store, term) = term().await;
+        store.next(Answer::MadeButLost);
+        assert!(matches!(create(&term, 1).await, Err(Error::Store(_))));
+        term.catch_up().await.unwrap();
+        assert_eq!(ids(&term.topology()), [1]);
+        create(&term, 2).await.unwrap();
+        assert_eq!(ids(&stored(&store).await), [1, 2]);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_got_no_answer_is_not_made_after_the_records_were_read_again() {
+        let (store, term) = term().await;
+        store.next(Answer::Late);
+        assert!(matches!(create(&term, 1).await, Err(Error::Store(_))));
+        term.catch_up().await.unwrap();
+        store.deliver_late();
+        assert_eq!((ids(&term.topology()), ids(&stored(&store).await)), (vec![], vec![]));
+        create(&term, 2).await.unwrap();
+        assert_eq!((ids(&term.topology()), ids(&stored(&store).await)), (vec![2], vec![2]));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_arrives_before_the_records_are_read_again_is_known() {
+        let (store, term) = term().await;
+        store.next(Answer::Late);
+        assert!(create(&term, 1).await.is_err());
+        store.deliver_late();
+        create(&term, 2).await.unwrap();
+        assert_eq!(
+            (ids(&term.topology()), ids(&stored(&store).await)),
+            (vec![1, 2], vec![1, 2])
+        );
+    }
+
+    #[tokio::test]
+    async fn work_is_dropped_when_the_lock_may_be_lost_and_not_when_it_was_renewed() {
+        let (_, term) = term().await;
+        let in_a_moment = || Instant::now() + Duration::from_millis(50);
+        *term.valid_until() = in_a_moment();
+        let renewed = async {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            *term.valid_until() = Instant::now() + Duration::from_secs(60);
+            tokio::time::sleep(Duration::from_millis(60)).await;
+        };
+        assert_eq!(term.while_active(renewed).await, Ok(()));
+        *term.valid_until() = in_a_moment();
+        let dropped = term.while_active(std::future::pending::<()>()).await;
+        assert!(matches!(dropped, Err(Error::NotActive(_))));
+    }
+
+    #[tokio::test]
+    async fn a_lock_that_somebody_touched_costs_one_more_reading() {
+        let (store, term) = term().await;
+        store.fence(store.lock()).await.unwrap();
+        create(&term, 1).await.unwrap();
+        assert_eq!(ids(&stored(&store).await), [1]);
     }
 }

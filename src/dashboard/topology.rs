@@ -1,6 +1,6 @@
 //! What the store holds, in memory: slots, groups, proxies, each with the revision that wrote it. No I/O.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -25,6 +25,8 @@ pub(crate) struct Topology {
     read_at: i64,
     slots: Vec<Stored<SlotMapping>>,
     groups: BTreeMap<GroupId, Stored<Group>>,
+    /// Which group holds a server.
+    group_of: HashMap<HostPort, GroupId>,
     proxies: BTreeMap<ProxyToken, Stored<Proxy>>,
     sentinel: Sentinel,
 }
@@ -57,6 +59,7 @@ impl Topology {
             read_at,
             slots,
             groups: BTreeMap::new(),
+            group_of: HashMap::new(),
             proxies: BTreeMap::new(),
             sentinel: Sentinel::default(),
         }
@@ -84,7 +87,18 @@ impl Topology {
                 topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?.value;
             }
         }
+        topology.index();
         Ok(topology)
+    }
+
+    /// Where a record written by hand has a server in two groups, the first one holds it.
+    fn index(&mut self) {
+        self.group_of.clear();
+        for (id, group) in &self.groups {
+            for server in &group.value.servers {
+                self.group_of.entry(server.server.clone()).or_insert(*id);
+            }
+        }
     }
 
     /// All slots, ascending.
@@ -114,8 +128,8 @@ impl Topology {
 
     /// The group that holds this server, and the server's place in it.
     pub(crate) fn group_of(&self, server: &HostPort) -> Option<(&Group, usize)> {
-        self.groups()
-            .find_map(|group| Some((group, group.servers.iter().position(|s| s.server == *server)?)))
+        let group = self.group(*self.group_of.get(server)?)?;
+        Some((group, group.servers.iter().position(|s| s.server == *server)?))
     }
 
     /// All proxies, ascending by token.
@@ -211,6 +225,12 @@ impl Topology {
                 }
                 Change::RemoveProxy(token) => drop(self.proxies.remove(&token)),
             }
+        }
+        if changes
+            .iter()
+            .any(|change| matches!(change, Change::PutGroup(_) | Change::RemoveGroup(_)))
+        {
+            self.index();
         }
         debug_assert_eq!(self.slots.len(), SLOT_COUNT);
     }

@@ -110,6 +110,10 @@ pub struct GroupServer {
     /// with another run id has to be admitted anew.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub admitted_run_id: Option<String>,
+    /// Our own: it was admitted as a server that the operator prepared, with users of its own. From then on nobody logs in
+    /// there as anybody else.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prepared: bool,
 }
 
 impl GroupServer {
@@ -121,6 +125,7 @@ impl GroupServer {
             action: ServerAction::default(),
             replica_group: false,
             admitted_run_id: None,
+            prepared: false,
         }
     }
 }

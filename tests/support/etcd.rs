@@ -5,6 +5,10 @@ use std::time::Duration;
 
 use etcd_client::{Client, GetOptions};
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 use super::{Process, eventually, free_port, tool};
 
@@ -80,6 +84,49 @@ impl Etcd {
                 .ok()
         })
         .await;
+    }
+}
+
+/// A way to etcd that can be frozen: connections stay, and nothing passes any more.
+pub struct Gate {
+    addr: String,
+    frozen: watch::Sender<bool>,
+}
+
+impl Gate {
+    pub async fn before(etcd: &Etcd) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap().to_string();
+        let (target, frozen) = (etcd.endpoint(), watch::Sender::new(false));
+        let gate = frozen.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(&target).await else {
+                    continue;
+                };
+                let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
+                tokio::spawn(pass(from_client, to_server, gate.subscribe()));
+                tokio::spawn(pass(from_server, to_client, gate.subscribe()));
+            }
+        });
+        Self { addr, frozen }
+    }
+
+    pub fn endpoint(&self) -> &str {
+        &self.addr
+    }
+
+    pub fn freeze(&self) {
+        self.frozen.send_replace(true);
+    }
+}
+
+async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch::Receiver<bool>) {
+    let mut bytes = vec![0; 16 * 1024];
+    while let Ok(size @ 1..) = from.read(&mut bytes).await {
+        if frozen.wait_for(|frozen| !frozen).await.is_err() || to.write_all(&bytes[..size]).await.is_err() {
+            return;
+        }
     }
 }
 

@@ -19,34 +19,42 @@ pub struct Valkey {
     folder: TempDir,
     pod: Option<String>,
     secret: String,
+    arguments: Vec<String>,
 }
 
 impl Valkey {
     /// A stock server without a password.
     pub async fn start() -> Self {
-        Self::launch(None, "").await
+        Self::launch(None, "", &[]).await
     }
 
     /// A stock server with this password.
     pub async fn with_password(password: &str) -> Self {
-        Self::launch(None, password).await
+        Self::launch(None, password, &[]).await
+    }
+
+    /// A stock server with this password, started with these further arguments.
+    pub async fn with_arguments(password: &str, arguments: &[&str]) -> Self {
+        Self::launch(None, password, arguments).await
     }
 
     /// A server as the operator starts it: guarded, no default user, users that derive from the product's secret.
     pub async fn prepared(pod: &str, secret: &str) -> Self {
-        Self::launch(Some(pod), secret).await
+        Self::launch(Some(pod), secret, &[]).await
     }
 
-    async fn launch(pod: Option<&str>, secret: &str) -> Self {
+    async fn launch(pod: Option<&str>, secret: &str, arguments: &[&str]) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let (pod, secret) = (pod.map(str::to_owned), secret.to_owned());
-        let process = Process::start(&command(port, &folder, pod.as_deref(), &secret));
+        let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
+        let process = Process::start(&command(port, &folder, pod.as_deref(), &secret, &arguments));
         let server = Self {
             process,
             port,
             folder,
             pod,
             secret,
+            arguments,
         };
         server.wait_ready().await;
         server
@@ -69,8 +77,20 @@ impl Valkey {
     /// A power cut, and a new process at the same place: it comes back empty.
     pub async fn restart(&mut self) {
         self.kill();
-        self.process = Process::start(&command(self.port, &self.folder, self.pod.as_deref(), &self.secret));
+        self.process = Process::start(&command(
+            self.port,
+            &self.folder,
+            self.pod.as_deref(),
+            &self.secret,
+            &self.arguments,
+        ));
         self.wait_ready().await;
+    }
+
+    /// From now on somebody else's server is at its place, who has the same secret as password.
+    pub async fn give_way_to_a_stranger(&mut self) {
+        self.pod = None;
+        self.restart().await;
     }
 
     pub fn kill(&mut self) {
@@ -136,7 +156,7 @@ impl Valkey {
 }
 
 /// A server that nobody prepared has no configuration file; the other's is written anew at each start.
-fn command(port: u16, folder: &TempDir, pod: Option<&str>, secret: &str) -> Command {
+fn command(port: u16, folder: &TempDir, pod: Option<&str>, secret: &str, arguments: &[String]) -> Command {
     let mut command = Command::new(tool("valkey-server"));
     if let Some(pod) = pod {
         let kinds = [ServerUserKind::Admin, ServerUserKind::Probe, ServerUserKind::Replica];
@@ -160,6 +180,6 @@ fn command(port: u16, folder: &TempDir, pod: Option<&str>, secret: &str) -> Comm
         "--repl-diskless-sync-delay",
         "0",
     ]);
-    command.arg("--dir").arg(folder.path());
+    command.arg("--dir").arg(folder.path()).args(arguments);
     command
 }

@@ -171,17 +171,18 @@ async fn add_server(call: Call) -> Result<Done, Error> {
     let datacenter = call.param("datacenter").to_owned();
     let term = Arc::clone(&call.term);
     // What can't be added is not logged into either.
-    rules::groups::add_server(&term.topology(), id, &addr, &datacenter)?;
-    reach(&term, &addr).await?;
+    rules::groups::add_server(&term.topology(), id, &addr, &datacenter, None)?;
+    let run_id = Some(reach(&term, &addr).await?).filter(|run_id| !run_id.is_empty());
     change(term, move |topology| {
-        rules::groups::add_server(topology, id, &addr, &datacenter)
+        rules::groups::add_server(topology, id, &addr, &datacenter, run_id.as_deref())
     })
     .await
 }
 
-async fn reach(term: &Term, addr: &HostPort) -> Result<(), Error> {
-    match tokio::time::timeout(REACH_TIMEOUT, term.means.servers.ask(addr)).await {
-        Ok(asked) => Ok(asked.map(drop)?),
+/// The run id of a server that answers.
+async fn reach(term: &Term, addr: &HostPort) -> Result<String, Error> {
+    match tokio::time::timeout(REACH_TIMEOUT, term.ask(addr)).await {
+        Ok(asked) => Ok(asked?.0.run_id().to_owned()),
         Err(_) => Err(ServerError::Dial {
             addr: addr.clone(),
             reason: "i/o timeout".to_owned(),
@@ -219,7 +220,7 @@ async fn server_info(call: Call) -> Result<Json<std::collections::BTreeMap<Strin
     if call.term.topology().group_of(&addr).is_none() {
         return Err(Refusal(format!("server-[{addr}] doesn't exist")).into());
     }
-    let mut server = call.term.means.servers.connect(&addr).await?;
+    let mut server = call.term.connect(&addr).await?;
     let info = server.info().await?;
     let followed = info.followed();
     let mut fields = info.into_fields();

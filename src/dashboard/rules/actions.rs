@@ -9,6 +9,8 @@ pub(crate) enum Outcome {
     Admitted {
         /// The process.
         run_id: String,
+        /// Whether it is a server that the operator prepared.
+        prepared: bool,
     },
     /// It will not work as things are.
     Failed,
@@ -48,21 +50,25 @@ pub(crate) fn remove(topology: &Topology, server: &HostPort) -> Ruling {
     })])
 }
 
-/// Notes that a role is being given.
+/// Notes that a role is being given; also when that was noted before and not finished. A group whose primary is being
+/// given its role is bootstrapped from now on: from that moment it may hold data, whatever becomes of the answers.
 ///
 /// # Errors
 /// When the records changed since this was decided: other place, other group, no longer asked for.
 pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, index: usize) -> Ruling {
     let (found, place) = find(topology, server)?;
     not_promoting(found)?;
-    if found.id != group || place != index || found.servers[place].action.state != ActionState::Pending {
+    if found.id != group || place != index || !is_open(found.servers[place].action.state) {
         return refuse(format!("the sync-action of server-[{server}] was changed"));
     }
     let syncing = ServerAction {
         index: 0,
         state: ActionState::Syncing,
     };
-    Ok(vec![with_server(found, place, |server| server.action = syncing)])
+    let mut group = found.clone();
+    group.servers[place].action = syncing;
+    group.bootstrapped |= place == 0;
+    Ok(vec![Change::PutGroup(group)])
 }
 
 /// Notes how it ended. An action that was removed or asked for anew meanwhile is left as it is; who was admitted is
@@ -94,8 +100,9 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
     if under_way {
         group.servers[index].action = action;
     }
-    if let Outcome::Admitted { run_id } = outcome {
+    if let Outcome::Admitted { run_id, prepared } = outcome {
         group.servers[index].admitted_run_id = Some(run_id.clone());
+        group.servers[index].prepared |= prepared;
         group.bootstrapped |= index == 0;
     }
     Ok(if topology.group(group.id) == Some(&group) {
@@ -105,42 +112,16 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
     })
 }
 
-/// Puts what a former dashboard was doing back into the queue.
-///
-/// # Errors
-/// None.
-pub(crate) fn resume(topology: &Topology) -> Ruling {
-    let mut index = next_index(topology);
-    let mut changes = Vec::new();
-    for group in topology.groups() {
-        let mut group = group.clone();
-        let mut changed = false;
-        for server in &mut group.servers {
-            if server.action.state == ActionState::Syncing {
-                server.action = ServerAction {
-                    index,
-                    state: ActionState::Pending,
-                };
-                index += 1;
-                changed = true;
-            }
-        }
-        if changed {
-            changes.push(Change::PutGroup(group));
-        }
-    }
-    Ok(changes)
-}
-
-/// The servers of a group that wait for their role, in the order of asking.
+/// The servers of a group that wait for their role, in the order of asking. Those whose role was being given come first:
+/// whoever asks does not work on the group, so that was interrupted, and nobody else will finish it.
 pub(crate) fn waiting(group: &Group) -> Vec<HostPort> {
-    let mut waiting: Vec<_> = group
-        .servers
-        .iter()
-        .filter(|s| s.action.state == ActionState::Pending)
-        .collect();
+    let mut waiting: Vec<_> = group.servers.iter().filter(|s| is_open(s.action.state)).collect();
     waiting.sort_by_key(|server| server.action.index);
     waiting.into_iter().map(|server| server.server.clone()).collect()
+}
+
+fn is_open(state: ActionState) -> bool {
+    matches!(state, ActionState::Pending | ActionState::Syncing)
 }
 
 fn find<'a>(topology: &'a Topology, server: &HostPort) -> Result<(&'a Group, usize), Refusal> {
@@ -171,6 +152,13 @@ mod tests {
     fn action(t: &Topology, server: &str) -> ServerAction {
         let (group, index) = t.group_of(&addr(server)).unwrap();
         group.servers[index].action
+    }
+
+    fn admitted(run_id: &str) -> Outcome {
+        Outcome::Admitted {
+            run_id: run_id.to_owned(),
+            prepared: true,
+        }
     }
 
     fn asked(servers: &[&str]) -> Topology {
@@ -214,10 +202,7 @@ mod tests {
                 state: ActionState::Syncing
             }
         );
-        let t = after(
-            &t,
-            &end(&t, &addr("a:1"), &Outcome::Admitted { run_id: "r1".into() }).unwrap(),
-        );
+        let t = after(&t, &end(&t, &addr("a:1"), &admitted("r1")).unwrap());
         let group = t.group(gid(1)).unwrap();
         assert!(group.bootstrapped && group.servers[0].admitted_run_id.as_deref() == Some("r1"));
         assert_eq!(
@@ -230,13 +215,19 @@ mod tests {
     }
 
     #[test]
+    fn a_group_is_bootstrapped_before_its_primary_is_commanded() {
+        let t = asked(&["a:1", "b:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        assert!(!t.group(gid(1)).unwrap().bootstrapped);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        assert!(t.group(gid(1)).unwrap().bootstrapped);
+    }
+
+    #[test]
     fn an_admitted_replica_does_not() {
         let t = asked(&["b:1"]);
         let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
-        let t = after(
-            &t,
-            &end(&t, &addr("b:1"), &Outcome::Admitted { run_id: "r2".into() }).unwrap(),
-        );
+        let t = after(&t, &end(&t, &addr("b:1"), &admitted("r2")).unwrap());
         assert!(!t.group(gid(1)).unwrap().bootstrapped);
     }
 
@@ -261,21 +252,20 @@ mod tests {
     }
 
     #[test]
-    fn interrupted_actions_go_back_into_the_queue() {
-        let t = asked(&["a:1", "c:1"]);
+    fn an_interrupted_action_is_taken_up_again_before_the_others() {
+        let t = asked(&["b:1", "a:1"]);
         let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
-        let t = after(&t, &resume(&t).unwrap());
+        assert_eq!(waiting(t.group(gid(1)).unwrap()), [addr("a:1"), addr("b:1")]);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        assert_eq!(action(&t, "a:1").state, ActionState::Syncing);
+        let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());
         assert_eq!(
             action(&t, "a:1"),
             ServerAction {
-                index: 3,
+                index: 2,
                 state: ActionState::Pending
             }
         );
-        assert_eq!(resume(&t).unwrap(), []);
-        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
-        let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());
-        assert_eq!(action(&t, "a:1").state, ActionState::Pending);
     }
 
     #[test]

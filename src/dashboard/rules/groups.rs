@@ -24,13 +24,27 @@ pub(crate) fn remove(topology: &Topology, id: GroupId) -> Ruling {
     }
 }
 
-/// Appends a server. It stays what it is until a sync-action gives it a role.
+/// Appends a server, which is the process with this run id, if that is known. It stays what it is until a sync-action gives
+/// it a role.
 ///
 /// # Errors
-/// When the server is in some group, or the group does not exist or is promoting.
-pub(crate) fn add_server(topology: &Topology, id: GroupId, server: &HostPort, datacenter: &str) -> Ruling {
+/// When the server is in some group, also under another name, or the group does not exist or is promoting.
+pub(crate) fn add_server(
+    topology: &Topology,
+    id: GroupId,
+    server: &HostPort,
+    datacenter: &str,
+    run_id: Option<&str>,
+) -> Ruling {
     if topology.group_of(server).is_some() {
         return refuse(format!("server-[{server}] already exists"));
+    }
+    let mut known = topology.groups().flat_map(|group| &group.servers);
+    if let Some(same) = known.find(|s| run_id.is_some() && s.admitted_run_id.as_deref() == run_id) {
+        return refuse(format!(
+            "server-[{server}] is the same process as server-[{}]",
+            same.server
+        ));
     }
     let mut group = existing(topology, id)?.clone();
     not_promoting(&group)?;
@@ -99,6 +113,7 @@ fn is_in_use(topology: &Topology, id: GroupId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::actions::{self, Outcome};
     use super::super::fixture::*;
     use super::*;
     use crate::model::{PromoteState, Promoting, SlotId, SlotMapping};
@@ -117,14 +132,23 @@ mod tests {
     fn a_server_is_in_one_group_only() {
         let t = topology();
         assert_eq!(
-            refused(add_server(&t, gid(2), &addr("a:1"), "")),
+            refused(add_server(&t, gid(2), &addr("a:1"), "", None)),
             "server-[a:1] already exists"
         );
         assert_eq!(
-            refused(add_server(&t, gid(9), &addr("d:1"), "")),
+            refused(add_server(&t, gid(9), &addr("d:1"), "", None)),
             "group-[9] doesn't exist"
         );
-        let t = after(&t, &add_server(&t, gid(2), &addr("d:1"), "dc1").unwrap());
+        let admitted = Outcome::Admitted {
+            run_id: "r1".to_owned(),
+            prepared: false,
+        };
+        let t = after(&t, &actions::end(&t, &addr("a:1"), &admitted).unwrap());
+        assert_eq!(
+            refused(add_server(&t, gid(2), &addr("d:1"), "", Some("r1"))),
+            "server-[d:1] is the same process as server-[a:1]"
+        );
+        let t = after(&t, &add_server(&t, gid(2), &addr("d:1"), "dc1", Some("r2")).unwrap());
         let added = &t.group(gid(2)).unwrap().servers[1];
         assert_eq!((added.server.as_str(), added.datacenter.as_str()), ("d:1", "dc1"));
     }
@@ -184,7 +208,7 @@ mod tests {
         };
         let t = after(&topology(), &[Change::PutGroup(group)]);
         assert_eq!(
-            refused(add_server(&t, gid(1), &addr("d:1"), "")),
+            refused(add_server(&t, gid(1), &addr("d:1"), "", None)),
             "group-[1] is promoting"
         );
         assert_eq!(

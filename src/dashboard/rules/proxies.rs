@@ -1,6 +1,6 @@
-use super::{Ruling, refuse};
+use super::{Refusal, Ruling, refuse};
 use crate::dashboard::topology::{Change, Topology};
-use crate::model::{Proxy, ProxyToken};
+use crate::model::{HostPort, ProductName, Proxy, ProxyToken};
 
 /// What registering a proxy may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +11,30 @@ pub(crate) enum Registration {
     NewOrKnown,
     /// It must be known: one that was removed meanwhile must not come back.
     Known,
+}
+
+/// Whether what a proxy at `addr` says of itself can be recorded: its token becomes part of a key and of paths, its admin
+/// address is connected to.
+///
+/// # Errors
+/// When it is of another product, or says nonsense.
+pub(crate) fn check(model: &Proxy, addr: &str, product: &ProductName) -> Result<(), Refusal> {
+    let token = model.token.as_str();
+    if token.len() != 32 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return refuse(format!(
+            "proxy@{addr} has an invalid token {token:?}: it must be 32 hexadecimal digits"
+        ));
+    }
+    if let Err(error) = model.admin_addr.parse::<HostPort>() {
+        return refuse(format!("proxy@{addr} says that its admin address is none: {error}"));
+    }
+    if model.product_name != product.as_str() {
+        return refuse(format!(
+            "proxy@{addr} is of product {:?}, not of {product}; start it with product_name = {product}",
+            model.product_name
+        ));
+    }
+    Ok(())
 }
 
 /// Records a proxy; an unknown one gets the largest number plus one.
@@ -69,6 +93,30 @@ mod tests {
             .collect();
         assert_eq!(ids, [("a", 1, "2"), ("b", 2, "1")]);
         assert_eq!(register(&t, &proxy("a", "2"), Registration::Known).unwrap(), []);
+    }
+
+    #[test]
+    fn a_proxy_that_says_nonsense_of_itself_is_not_recorded() {
+        let token = "c674f1f9ec5617b40f2514554c7ee887";
+        let judge = |token: &str, change: fn(&mut Proxy)| {
+            let mut model = proxy(token, "");
+            change(&mut model);
+            check(&model, "h:1", &"demo".parse().unwrap()).map_err(|refusal| refusal.to_string())
+        };
+        assert_eq!(judge(token, |_| {}), Ok(()));
+        for (answer, words) in [
+            (judge("", |_| {}), "invalid token"),
+            (judge("c674f1f9ec5617b40f2514554c7ee88/", |_| {}), "invalid token"),
+            (judge(&token.repeat(2), |_| {}), "invalid token"),
+            (judge(token, |proxy| proxy.admin_addr = "h".to_owned()), "admin address"),
+            (
+                judge(token, |proxy| proxy.product_name = "other".to_owned()),
+                "not of demo",
+            ),
+        ] {
+            let refusal = answer.unwrap_err();
+            assert!(refusal.contains(words) && refusal.starts_with("proxy@h:1"), "{refusal}");
+        }
     }
 
     #[test]

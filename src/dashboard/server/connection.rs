@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, Red
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{Info, Resolver, ServerError};
+use super::{Info, Resolver, ServerError, Standing};
 use crate::dashboard::config::Secret;
 use crate::model::{HostPort, ServerUser, ServerUserKind};
 
@@ -48,6 +49,13 @@ impl Drop for Driver {
     }
 }
 
+impl ReplicationSource {
+    /// Whether the operator prepared it.
+    pub(crate) fn is_prepared(&self) -> bool {
+        self.prepared
+    }
+}
+
 impl Servers {
     /// Logs in with what derives from the product's secret.
     pub(crate) fn new(product_auth: Secret, resolver: Resolver) -> Self {
@@ -64,13 +72,21 @@ impl Servers {
         self.resolver.forget(addr);
     }
 
+    /// Forgets the addresses of hosts that are not among these.
+    pub(crate) fn retain(&self, hosts: &HashSet<&str>) {
+        self.resolver.retain(hosts);
+    }
+
     /// Connects and logs in: as the admin user of the pod in the address if the server has one, else as its default
     /// user with the product's password, or without a password when there is none.
     ///
+    /// A server that does not know the admin user is treated as one that nobody prepared only when it never was known as
+    /// prepared, and when its name still leads there: behind a reused IP is a stranger, who is not told the password.
+    ///
     /// # Errors
     /// See [`ServerError`].
-    pub(crate) async fn connect(&self, addr: &HostPort) -> Result<Server, ServerError> {
-        let opened = self.open(addr).await;
+    pub(crate) async fn connect(&self, addr: &HostPort, standing: Standing) -> Result<Server, ServerError> {
+        let opened = self.open(addr, standing).await;
         if matches!(
             opened,
             Err(ServerError::Dial { .. } | ServerError::Lost { .. } | ServerError::Login { .. })
@@ -84,13 +100,48 @@ impl Servers {
     ///
     /// # Errors
     /// See [`ServerError`].
-    pub(crate) async fn ask(&self, addr: &HostPort) -> Result<(Info, ReplicationSource), ServerError> {
-        let mut server = self.connect(addr).await?;
+    pub(crate) async fn ask(
+        &self,
+        addr: &HostPort,
+        standing: Standing,
+    ) -> Result<(Info, ReplicationSource), ServerError> {
+        let mut server = self.connect(addr, standing).await?;
         Ok((server.info().await?, server.source()))
     }
 
-    async fn open(&self, addr: &HostPort) -> Result<Server, ServerError> {
-        let peer = self.resolver.resolve(addr).await?;
+    async fn open(&self, addr: &HostPort, standing: Standing) -> Result<Server, ServerError> {
+        let mut server = self.dial(addr, self.resolver.resolve(addr, standing).await?).await?;
+        let Some(admin) = ServerUser::at(ServerUserKind::Admin, addr) else {
+            return server.log_in_as_default(String::new()).await;
+        };
+        let Err(mut refusal) = server.log_in_as(&admin).await? else {
+            return Ok(server);
+        };
+        let peer = self.resolver.resolve_anew(addr, standing).await?;
+        if peer != server.peer {
+            server = self.dial(addr, peer).await?;
+            match server.log_in_as(&admin).await? {
+                Ok(()) => return Ok(server),
+                Err(again) => refusal = again,
+            }
+        }
+        let tried = format!("as {}: {}", admin.name(), refusal.code);
+        if standing == Standing::Prepared || !refusal.is_unknown_user() {
+            let reason = match standing {
+                Standing::Prepared => format!(
+                    "{tried}; it let this user in before, so that nothing else is tried: another server may be at its \
+                     address, or product_auth was changed"
+                ),
+                _ => tried,
+            };
+            let addr = addr.clone();
+            return Err(ServerError::Login { addr, reason });
+        }
+        server.log_in_as_default(tried + "; ").await
+    }
+
+    /// A connection on which nothing was said.
+    async fn dial(&self, addr: &HostPort, peer: SocketAddr) -> Result<Server, ServerError> {
         let dial = |reason: String| ServerError::Dial {
             addr: addr.clone(),
             reason,
@@ -110,19 +161,49 @@ impl Servers {
         let (connection, driver) = MultiplexedConnection::new_with_config(&silent, stream, config)
             .await
             .map_err(|error| dial(error.to_string()))?;
-        let driver = Driver(tokio::spawn(driver));
-        let product_auth = self.product_auth.clone();
-        let mut server = Server {
+        Ok(Server {
             addr: addr.clone(),
             peer,
             prepared: false,
             connection,
-            _driver: driver,
-            product_auth,
-        };
-        server.log_in().await?;
-        Ok(server)
+            _driver: Driver(tokio::spawn(driver)),
+            product_auth: self.product_auth.clone(),
+        })
     }
+}
+
+/// A server's error, in its words. These may repeat what it was sent.
+#[derive(Debug)]
+struct Refusal {
+    code: String,
+    words: String,
+}
+
+impl Refusal {
+    /// Whether a login failed because there is no such user, or no users at all; as far as the server tells.
+    fn is_unknown_user(&self) -> bool {
+        match self.code.as_str() {
+            "WRONGPASS" | "NOPERM" => true,
+            "ERR" => {
+                self.words.contains("without any password configured")
+                    || self.words.starts_with("wrong number of arguments")
+            }
+            _ => false,
+        }
+    }
+
+    /// The same, with words that repeat nothing.
+    fn in_our_words(self, words: &str) -> Self {
+        let words = words.to_owned();
+        Self { words, ..self }
+    }
+}
+
+/// Why a command has no result.
+enum Failure {
+    Refused(Refusal),
+    /// No answer, or none that makes sense.
+    Lost(String),
 }
 
 impl Server {
@@ -171,17 +252,12 @@ impl Server {
             .arg("SETUSER")
             .arg(user.name())
             .arg(user.rules(self.product_auth.reveal()));
-        // What it says about a rule may hold the rule, and so the password's hash.
-        self.query::<()>("ACL SETUSER", &command)
-            .await
-            .map_err(|error| match error {
-                ServerError::Refused { addr, command, .. } => ServerError::Refused {
-                    addr,
-                    command,
-                    reason: "it does not know the rules of our users; Valkey or Redis 7 or newer is needed".to_owned(),
-                },
-                other => other,
-            })
+        self.query_secret(
+            "ACL SETUSER",
+            &command,
+            "it does not know the rules of our users; Valkey or Redis 7 or newer is needed",
+        )
+        .await
     }
 
     /// Makes it a primary; its data set stays.
@@ -190,8 +266,8 @@ impl Server {
             .await
     }
 
-    /// Makes it a replica. The address is given as an IP, because the server would resolve a name on its main thread.
-    pub(crate) async fn follow(&mut self, source: &ReplicationSource) -> Result<(), ServerError> {
+    /// Tells it as whom to log in at the server that it is to follow.
+    pub(crate) async fn set_source_login(&mut self, source: &ReplicationSource) -> Result<(), ServerError> {
         let user = ServerUser::at(ServerUserKind::Replica, &source.addr).filter(|_| source.prepared);
         let mut login = cmd("CONFIG");
         login.arg("SET");
@@ -201,10 +277,26 @@ impl Server {
                 login.arg("masteruser").arg(user.name()).arg("masterauth").arg(password);
             }
             None => {
+                self.forget_source_user().await?;
                 login.arg("masterauth").arg(self.product_auth.reveal());
             }
         }
-        self.query::<()>("CONFIG SET masterauth", &login).await?;
+        let words = "it does not let masterauth, or masteruser, be changed; its command CONFIG must not be renamed";
+        self.query_secret("CONFIG SET masterauth", &login, words).await
+    }
+
+    /// The user of a primary that it followed before. A server too old to have users has none to forget.
+    async fn forget_source_user(&mut self) -> Result<(), ServerError> {
+        let mut command = cmd("CONFIG");
+        command.arg("SET").arg("masteruser").arg("");
+        match self.query::<()>("CONFIG SET masteruser", &command).await {
+            Err(ServerError::Refused { .. }) => Ok(()),
+            answer => answer,
+        }
+    }
+
+    /// Makes it a replica. The address is given as an IP, because the server would resolve a name on its main thread.
+    pub(crate) async fn follow(&mut self, source: &ReplicationSource) -> Result<(), ServerError> {
         let (ip, port) = (source.peer.ip().to_string(), source.peer.port());
         self.query("REPLICAOF", cmd("REPLICAOF").arg(ip).arg(port)).await
     }
@@ -216,70 +308,87 @@ impl Server {
         self.query::<redis::Value>("CLIENT KILL", &command).await.map(drop)
     }
 
-    async fn log_in(&mut self) -> Result<(), ServerError> {
-        let mut tried = Vec::new();
-        if let Some(admin) = ServerUser::at(ServerUserKind::Admin, &self.addr) {
-            let password = admin.password(self.product_auth.reveal());
-            match self.auth(cmd("AUTH").arg(admin.name()).arg(password)).await? {
-                Ok(()) => {
-                    self.prepared = true;
-                    return Ok(());
-                }
-                Err(reason) => tried.push(format!("as {}: {reason}", admin.name())),
-            }
-        }
+    async fn log_in_as(&mut self, user: &ServerUser) -> Result<Result<(), Refusal>, ServerError> {
+        let password = user.password(self.product_auth.reveal());
+        let answer = self.auth(cmd("AUTH").arg(user.name()).arg(password)).await?;
+        self.prepared = answer.is_ok();
+        Ok(answer)
+    }
+
+    /// `tried`: what was tried before, for the error.
+    async fn log_in_as_default(mut self, tried: String) -> Result<Self, ServerError> {
         if self.product_auth.reveal().is_empty() {
-            return Ok(());
+            return Ok(self);
         }
         let password = self.product_auth.clone();
         match self.auth(cmd("AUTH").arg(password.reveal())).await? {
-            Ok(()) => Ok(()),
-            Err(reason) => {
-                tried.push(format!("as default user with product_auth: {reason}"));
-                Err(ServerError::Login {
-                    addr: self.addr.clone(),
-                    reason: tried.join("; "),
-                })
-            }
+            Ok(()) => Ok(self),
+            Err(refusal) => Err(ServerError::Login {
+                addr: self.addr,
+                reason: format!("{tried}as default user with product_auth: {}", refusal.code),
+            }),
         }
     }
 
     /// A login: the inner error is the server's refusal.
-    async fn auth(&mut self, command: &Cmd) -> Result<Result<(), String>, ServerError> {
-        match self.query::<()>("AUTH", command).await {
+    async fn auth(&mut self, command: &Cmd) -> Result<Result<(), Refusal>, ServerError> {
+        match self.send::<()>(command).await {
             Ok(()) => Ok(Ok(())),
-            Err(ServerError::Refused { reason, .. }) => Ok(Err(reason)),
-            Err(error) => Err(error),
+            Err(Failure::Refused(refusal)) if !is_passing(&refusal.code) => Ok(Err(refusal)),
+            Err(Failure::Refused(refusal)) => {
+                let refusal = refusal.in_our_words("it answers no login yet");
+                Err(self.error("AUTH", Failure::Refused(refusal)))
+            }
+            Err(failure) => Err(self.error("AUTH", failure)),
         }
     }
 
     async fn query<T: FromRedisValue>(&mut self, name: &'static str, command: &Cmd) -> Result<T, ServerError> {
-        command
-            .query_async(&mut self.connection)
-            .await
-            .map_err(|error: RedisError| {
-                let (addr, command) = (self.addr.clone(), name);
-                match error.code() {
-                    Some(code) => {
-                        let reason = format!("{code} {}", error.detail().unwrap_or_default())
-                            .trim_end()
-                            .to_owned();
-                        match code {
-                            "LOADING" | "BUSY" => ServerError::Lost { addr, command, reason },
-                            _ => ServerError::Refused { addr, command, reason },
-                        }
-                    }
-                    None if error.is_timeout() => ServerError::Lost {
-                        addr,
-                        command,
-                        reason: format!("no answer within {TIMEOUT:?}"),
-                    },
-                    None => ServerError::Lost {
-                        addr,
-                        command,
-                        reason: error.to_string(),
-                    },
-                }
-            })
+        let answer = self.send(command).await;
+        answer.map_err(|failure| self.error(name, failure))
     }
+
+    /// A command that holds a secret. Servers may repeat what they were sent, so only the code of a refusal is kept, with
+    /// words of ours.
+    async fn query_secret(&mut self, name: &'static str, command: &Cmd, words: &str) -> Result<(), ServerError> {
+        let answer = self.send::<()>(command).await;
+        answer.map_err(|failure| match failure {
+            Failure::Refused(refusal) => self.error(name, Failure::Refused(refusal.in_our_words(words))),
+            lost => self.error(name, lost),
+        })
+    }
+
+    fn error(&self, command: &'static str, failure: Failure) -> ServerError {
+        let addr = self.addr.clone();
+        match failure {
+            Failure::Lost(reason) => ServerError::Lost { addr, command, reason },
+            Failure::Refused(refusal) => {
+                let reason = format!("{} {}", refusal.code, refusal.words).trim_end().to_owned();
+                if is_passing(&refusal.code) {
+                    ServerError::Lost { addr, command, reason }
+                } else {
+                    ServerError::Refused { addr, command, reason }
+                }
+            }
+        }
+    }
+
+    async fn send<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Failure> {
+        let answer = command.query_async(&mut self.connection).await;
+        answer.map_err(|error: RedisError| match error.code() {
+            Some(code) => Failure::Refused(Refusal {
+                code: code.to_owned(),
+                words: error.detail().unwrap_or_default().to_owned(),
+            }),
+            None if error.is_timeout() => Failure::Lost(format!("no answer within {TIMEOUT:?}")),
+            None if error.is_io_error() => Failure::Lost(error.to_string()),
+            // What it holds may be what was sent, when whoever is there sends everything back.
+            None => Failure::Lost(format!("an answer that makes no sense ({})", error.category())),
+        })
+    }
+}
+
+/// Whether an error with this code goes away by itself.
+fn is_passing(code: &str) -> bool {
+    matches!(code, "LOADING" | "BUSY")
 }

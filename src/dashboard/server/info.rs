@@ -48,7 +48,9 @@ impl Info {
                 .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
         });
         let counts = databases.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("keys=")));
-        counts.filter_map(|count| count.parse::<u64>().ok()).sum()
+        counts
+            .filter_map(|count| count.parse().ok())
+            .fold(0, u64::saturating_add)
     }
 
     /// The history that the data set belongs to.
@@ -56,7 +58,7 @@ impl Info {
         self.text("master_replid")
     }
 
-    /// The history before the server was promoted, and up to which offset it shares that.
+    /// The history before the server was promoted, and the first offset that it does not share with that.
     pub(crate) fn former_history(&self) -> Option<(&str, i64)> {
         let id = self.text("master_replid2");
         let end = self.number("second_repl_offset");
@@ -111,6 +113,8 @@ mod tests {
     fn keys_of_all_databases_count() {
         let info = Info::parse("db0:keys=3,expires=0,avg_ttl=0\ndb12:keys=4,expires=1\ndbsize:keys=9\n");
         assert_eq!(info.keys(), 7);
+        let nonsense = format!("db0:keys={0}\ndb1:keys={0}\n", u64::MAX);
+        assert_eq!(Info::parse(&nonsense).keys(), u64::MAX);
     }
 
     #[test]

@@ -12,6 +12,17 @@ pub use resolve::{Lookup, SystemLookup};
 
 use crate::model::HostPort;
 
+/// What the records say of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Standing {
+    /// It is in no group.
+    Stranger,
+    /// It is in a group, and was never known as one that the operator prepared.
+    Member,
+    /// It was admitted as one that the operator prepared.
+    Prepared,
+}
+
 /// Why a server did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ServerError {
@@ -66,7 +77,9 @@ impl ServerError {
     pub(crate) fn is_transient(&self) -> bool {
         match self {
             Self::Lookup { .. } | Self::Dial { .. } | Self::Lost { .. } => true,
-            Self::Login { .. } | Self::Refused { .. } => false,
+            // A name may lead to a stranger for a while, when an IP was given to another pod.
+            Self::Login { addr, .. } => addr.host().parse::<std::net::IpAddr>().is_err(),
+            Self::Refused { .. } => false,
         }
     }
 }

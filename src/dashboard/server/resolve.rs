@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::ServerError;
+use super::{ServerError, Standing};
 use crate::model::HostPort;
 
 /// How long an answer is used without asking again.
@@ -17,6 +18,9 @@ const FRESH: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(60);
 /// How long a caller waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// How many names that are in no group are asked for at once. The system's resolver can't be interrupted, and whoever may
+/// call the API may name what he likes.
+const STRANGERS: usize = 8;
 
 /// Turns a host's name into addresses.
 pub trait Lookup: Send + Sync + 'static {
@@ -53,6 +57,7 @@ struct Entry {
 pub(crate) struct Resolver {
     lookup: Arc<dyn Lookup>,
     hosts: Arc<Mutex<HashMap<String, Entry>>>,
+    strangers: Arc<Semaphore>,
 }
 
 impl Resolver {
@@ -61,6 +66,7 @@ impl Resolver {
         Self {
             lookup,
             hosts: Arc::default(),
+            strangers: Arc::new(Semaphore::new(STRANGERS)),
         }
     }
 
@@ -68,16 +74,35 @@ impl Resolver {
     ///
     /// # Errors
     /// [`ServerError::Lookup`] when there is none, or no answer in time and no recent one.
-    pub(crate) async fn resolve(&self, addr: &HostPort) -> Result<SocketAddr, ServerError> {
+    pub(crate) async fn resolve(&self, addr: &HostPort, standing: Standing) -> Result<SocketAddr, ServerError> {
+        self.find(addr, standing, STALE).await
+    }
+
+    /// The address as the name service tells it now.
+    ///
+    /// # Errors
+    /// [`ServerError::Lookup`] when there is none, or no answer in time.
+    pub(crate) async fn resolve_anew(&self, addr: &HostPort, standing: Standing) -> Result<SocketAddr, ServerError> {
+        self.forget(addr);
+        self.find(addr, standing, Duration::ZERO).await
+    }
+
+    async fn find(&self, addr: &HostPort, standing: Standing, stale: Duration) -> Result<SocketAddr, ServerError> {
         if let Ok(ip) = addr.host().parse::<IpAddr>() {
             return Ok(SocketAddr::new(ip, addr.port()));
         }
-        let ip = self.resolve_name(addr.host()).await;
+        let ip = self.resolve_name(addr.host(), standing, stale).await;
         ip.map(|ip| SocketAddr::new(ip, addr.port()))
             .map_err(|reason| ServerError::Lookup {
                 addr: addr.clone(),
                 reason,
             })
+    }
+
+    /// Forgets hosts that are not among these; those that are being asked for later.
+    pub(crate) fn retain(&self, known: &HashSet<&str>) {
+        self.hosts()
+            .retain(|host, entry| known.contains(host.as_str()) || entry.asking.is_some());
     }
 
     /// The address that was found last, however old. Asks nobody.
@@ -99,29 +124,49 @@ impl Resolver {
         }
     }
 
-    async fn resolve_name(&self, host: &str) -> Answer {
+    async fn resolve_name(&self, host: &str, standing: Standing, stale: Duration) -> Answer {
         let (known, asking) = {
             let mut hosts = self.hosts();
-            let entry = hosts.entry(host.to_owned()).or_default();
-            if let Some((ip, at)) = entry.known
+            let entry = hosts.get(host);
+            let known = entry.and_then(|entry| entry.known);
+            if let Some((ip, at)) = known
                 && at.elapsed() < FRESH
             {
                 return Ok(ip);
             }
-            (entry.known, entry.asking.get_or_insert_with(|| self.ask(host)).clone())
+            let asking = match entry.and_then(|entry| entry.asking.clone()) {
+                Some(asking) => asking,
+                None => {
+                    let asking = self.ask(host, self.place(standing)?);
+                    hosts.entry(host.to_owned()).or_default().asking = Some(asking.clone());
+                    asking
+                }
+            };
+            (known, asking)
         };
         let answer = match tokio::time::timeout(PATIENCE, asking).await {
             Ok(answer) => answer,
             Err(_) => Err("the name service does not answer".to_owned()),
         };
         match (answer, known) {
-            (Err(_), Some((ip, at))) if at.elapsed() < STALE => Ok(ip),
+            (Err(_), Some((ip, at))) if at.elapsed() < stale => Ok(ip),
             (answer, _) => answer,
         }
     }
 
+    /// A place for one more question. Members of groups always get one.
+    fn place(&self, standing: Standing) -> Result<Option<OwnedSemaphorePermit>, String> {
+        if standing != Standing::Stranger {
+            return Ok(None);
+        }
+        let place = Arc::clone(&self.strangers).try_acquire_owned();
+        place.map(Some).map_err(|_| {
+            format!("{STRANGERS} names of servers in no group are being looked up already; try again later")
+        })
+    }
+
     /// Asks in a task of its own: it goes on, and fills the memory, when no caller waits any more.
-    fn ask(&self, host: &str) -> Shared<BoxFuture<'static, Answer>> {
+    fn ask(&self, host: &str, place: Option<OwnedSemaphorePermit>) -> Shared<BoxFuture<'static, Answer>> {
         let (hosts, host, lookup) = (
             Arc::clone(&self.hosts),
             host.to_owned(),
@@ -138,6 +183,7 @@ impl Resolver {
                     entry.known = Some((*ip, Instant::now()));
                 }
             }
+            drop(place);
             answer
         });
         async move { task.await.unwrap_or_else(|error| Err(error.to_string())) }
@@ -181,10 +227,16 @@ mod tests {
     async fn an_answer_is_remembered_until_it_is_forgotten() {
         let resolver = Resolver::new(Arc::new(Counting::default()));
         for _ in 0..2 {
-            assert_eq!(resolver.resolve(&addr()).await.unwrap().to_string(), "10.0.0.1:6379");
+            assert_eq!(
+                resolver.resolve(&addr(), Standing::Member).await.unwrap().to_string(),
+                "10.0.0.1:6379"
+            );
         }
         resolver.forget(&addr());
-        assert_eq!(resolver.resolve(&addr()).await.unwrap().to_string(), "10.0.0.2:6379");
+        assert_eq!(
+            resolver.resolve(&addr(), Standing::Member).await.unwrap().to_string(),
+            "10.0.0.2:6379"
+        );
     }
 
     #[tokio::test]
@@ -197,9 +249,9 @@ mod tests {
         let resolver = Resolver::new(Arc::new(lookup));
         let began = Instant::now();
         let addr = addr();
-        let answers = futures::future::join_all((0..5).map(|_| resolver.resolve(&addr))).await;
+        let answers = futures::future::join_all((0..5).map(|_| resolver.resolve(&addr, Standing::Member))).await;
         assert!(answers.iter().all(Result::is_err) && began.elapsed() < PATIENCE * 2);
-        assert!(resolver.resolve(&addr).await.is_err());
+        assert!(resolver.resolve(&addr, Standing::Member).await.is_err());
         assert_eq!(calls.load(Ordering::SeqCst), 1);
     }
 
@@ -210,8 +262,47 @@ mod tests {
             ..Counting::default()
         }));
         assert_eq!(
-            resolver.resolve(&"[::1]:5".parse().unwrap()).await.unwrap().to_string(),
+            resolver
+                .resolve(&"[::1]:5".parse().unwrap(), Standing::Member)
+                .await
+                .unwrap()
+                .to_string(),
             "[::1]:5"
         );
+    }
+
+    #[tokio::test]
+    async fn an_address_that_must_be_true_now_is_asked_for_now() {
+        let resolver = Resolver::new(Arc::new(Counting::default()));
+        resolver.resolve(&addr(), Standing::Member).await.unwrap();
+        let now = resolver.resolve_anew(&addr(), Standing::Member).await.unwrap();
+        assert_eq!(now.to_string(), "10.0.0.2:6379");
+    }
+
+    #[tokio::test]
+    async fn strangers_do_not_pile_up_and_hold_up_no_member() {
+        let silent = true;
+        let resolver = Resolver::new(Arc::new(Counting {
+            silent,
+            ..Counting::default()
+        }));
+        let named = |n: usize| format!("host-{n}.svc:1").parse::<HostPort>().unwrap();
+        let names: Vec<_> = (0..3 * STRANGERS).map(named).collect();
+        let asked = names.iter().map(|name| resolver.resolve(name, Standing::Stranger));
+        let answers = futures::future::join_all(asked).await;
+        assert!(answers.iter().all(Result::is_err));
+        assert_eq!(resolver.hosts().len(), STRANGERS);
+        let error = resolver.resolve(&addr(), Standing::Member).await.unwrap_err();
+        assert!(error.to_string().contains("does not answer"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn hosts_in_no_group_are_forgotten() {
+        let resolver = Resolver::new(Arc::new(Counting::default()));
+        resolver.resolve(&addr(), Standing::Stranger).await.unwrap();
+        resolver.retain(&HashSet::from([addr().host()]));
+        assert!(resolver.known(&addr()).is_some());
+        resolver.retain(&HashSet::new());
+        assert!(resolver.known(&addr()).is_none() && resolver.hosts().is_empty());
     }
 }

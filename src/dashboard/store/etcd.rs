@@ -18,8 +18,10 @@ const MARGIN: Duration = Duration::from_millis(600);
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long one watch of the lock lasts; whoever waits asks again afterwards.
 const WATCH_TIME: Duration = Duration::from_secs(1);
-/// Operations that etcd takes in one transaction by default.
+/// Operations, or comparisons, that etcd takes in one transaction by default.
 const MAX_TXN_OPS: usize = 128;
+/// Comparisons that every write makes besides one for each record: whose the lock is, and the fence.
+const GUARDS: usize = 2;
 /// Records read by one call.
 const PAGE: i64 = 500;
 
@@ -223,10 +225,12 @@ impl EtcdStore {
         let renewal = self.call(&doing, async move |mut client: Client| {
             client.lease_keep_alive(lock.lease).await
         });
-        match renewal.await {
-            Ok(_) => {}
-            Err(StoreError::Refused { .. }) => return Err(StoreError::LockLost),
-            Err(error) => return Err(error),
+        // Only an end of the lease ends the lock. A member that refuses for another reason may be asked again, or another one.
+        if let Err(error) = renewal.await {
+            return Err(match error {
+                StoreError::Refused { reason, .. } if is_lease_gone(&reason) => StoreError::LockLost,
+                other => other,
+            });
         }
         let found = self
             .call(&doing, async move |mut client: Client| client.get(key, None).await)
@@ -312,12 +316,31 @@ impl EtcdStore {
         }
     }
 
-    async fn write_all(&self, lock: Lock, writes: &[Write]) -> Result<i64, StoreError> {
+    /// Writes the lock as it is: its revision is the fence.
+    async fn raise_fence(&self, lock: Lock) -> Result<i64, StoreError> {
+        let key = store_paths::lock(&self.product);
+        let doing = format!("fencing off earlier changes at {key}");
+        let same = PutOptions::new().with_ignore_value().with_ignore_lease();
+        let txn = Txn::new()
+            .when([self.lock_is_ours(lock)])
+            .and_then([TxnOp::put(key, "", Some(same))]);
+        let answer = self
+            .call(&doing, async move |mut client: Client| client.txn(txn).await)
+            .await?;
+        if answer.succeeded() {
+            Ok(revision_of(answer.header()))
+        } else {
+            Err(StoreError::LockLost)
+        }
+    }
+
+    async fn write_all(&self, lock: Lock, fence: i64, writes: &[Write]) -> Result<i64, StoreError> {
         let doing = match writes {
             [one] => format!("writing {}", one.key),
             many => format!("writing {} records of {}", many.len(), self.product),
         };
-        let mut compares = vec![self.lock_is_ours(lock)];
+        let unfenced = Compare::mod_revision(store_paths::lock(&self.product), CompareOp::Equal, fence);
+        let mut compares = vec![self.lock_is_ours(lock), unfenced];
         compares.extend(
             writes
                 .iter()
@@ -358,7 +381,7 @@ impl EtcdStore {
 
 impl Store for EtcdStore {
     fn max_writes(&self) -> usize {
-        MAX_TXN_OPS - 1
+        MAX_TXN_OPS - GUARDS
     }
 
     fn claim<'a>(&'a self, owner: Option<&'a str>) -> Later<'a, ()> {
@@ -385,8 +408,12 @@ impl Store for EtcdStore {
         Box::pin(self.load_all())
     }
 
-    fn commit<'a>(&'a self, lock: Lock, writes: &'a [Write]) -> Later<'a, i64> {
-        Box::pin(self.write_all(lock, writes))
+    fn fence(&self, lock: Lock) -> Later<'_, i64> {
+        Box::pin(self.raise_fence(lock))
+    }
+
+    fn commit<'a>(&'a self, lock: Lock, fence: i64, writes: &'a [Write]) -> Later<'a, i64> {
+        Box::pin(self.write_all(lock, fence, writes))
     }
 }
 
@@ -438,6 +465,11 @@ fn is_refusal(error: &Error) -> bool {
     }
 }
 
+/// Whether these are etcd's words, or the client's, for a lease that ended.
+fn is_lease_gone(reason: &str) -> bool {
+    reason.contains("lease not found")
+}
+
 /// gRPC's status codes; the library that names them is not one of ours.
 mod tonic_code {
     pub(super) const INVALID_ARGUMENT: i32 = 3;
@@ -469,9 +501,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_call_does_not_cost_the_lock_and_the_margin_is_half_a_second() {
-        assert!(MARGIN >= Duration::from_millis(500));
-        assert!(LOCK_TTL - MARGIN > 2 * CALL_TIMEOUT);
+    fn only_the_end_of_the_lease_is_the_end_of_the_lock() {
+        let told = Error::LeaseKeepAliveError("lease not found".to_owned());
+        assert!(is_lease_gone(&words(&told)));
+        assert!(is_lease_gone("etcdserver: requested lease not found"));
+        for passing in [
+            "etcdserver: permission denied",
+            "etcdserver: invalid auth token",
+            "too many requests",
+        ] {
+            assert!(!is_lease_gone(passing), "{passing}");
+        }
     }
 
     #[test]

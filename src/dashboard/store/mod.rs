@@ -2,9 +2,11 @@
 //!
 //! [`Store`] is what a coordinator must offer; [`EtcdStore`] does it with etcd's v3 API. Everything that is written
 //! names the lock it is written under, so that a dashboard which lost it can't change anything any more, however late it
-//! notices.
+//! notices; and the fence, so that a change that got no answer can't be made any more once the records were read again.
 
 mod etcd;
+#[cfg(test)]
+pub(crate) mod fake;
 
 use std::time::Instant;
 
@@ -157,6 +159,11 @@ pub(crate) trait Store: Send + Sync + 'static {
     /// Reads all records.
     fn load(&self) -> Later<'_, Snapshot>;
 
-    /// Makes all these changes or none, and tells the revision that they got.
-    fn commit<'a>(&'a self, lock: Lock, writes: &'a [Write]) -> Later<'a, i64>;
+    /// Sees to it that no change that names an earlier fence is made from now on, and tells the new fence. The first fence
+    /// of a lock is [`Lock::revision`].
+    fn fence(&self, lock: Lock) -> Later<'_, i64>;
+
+    /// Makes all these changes or none, and tells the revision that they got. With a fence that is not the last one it is
+    /// a [`StoreError::Conflict`].
+    fn commit<'a>(&'a self, lock: Lock, fence: i64, writes: &'a [Write]) -> Later<'a, i64>;
 }
