@@ -9,9 +9,9 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use codis_operator::model::{HostPort, Topom};
+use codis_operator::model::{HostPort, Slot, Topom};
 use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slots_over};
+use support::proxy::{Proxy, Setup, slot_of, slots_over};
 use support::wire::{Wire, request};
 use support::{eventually, free_port};
 
@@ -214,6 +214,29 @@ fn memory_of(proxy: &Proxy) -> u64 {
 }
 
 #[tokio::test]
+async fn clients_that_leave_while_their_slot_is_locked_leave_nothing_behind() {
+    let backends = Backend::several(1).await;
+    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let open_files = || {
+        let files = std::fs::read_dir(format!("/proc/{}/fd", proxy.process.id()));
+        files.unwrap().count()
+    };
+    let before = open_files();
+    let locked = Slot {
+        locked: true,
+        ..slot_of("held", &backends[0].addr(), 1)
+    };
+    proxy.api().await.fill_slots(&[locked]).await.unwrap();
+    for _ in 0..100 {
+        proxy.wire().await.send(request(&["GET", "held"])).await;
+    }
+    eventually("their connections are closed", Duration::from_secs(5), async || {
+        (open_files() < before + 20).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn clients_beyond_the_limit_and_idle_ones_are_closed() {
     let backends = Backend::several(1).await;
     let toml = "proxy_max_clients = 3\nsession_recv_timeout = \"500ms\"";
@@ -322,7 +345,10 @@ async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_d
         (proxy.get("/readyz").await.0 == 503).then_some(())
     })
     .await;
-    assert!(Wire::try_connect(proxy.port).await.is_none(), "no new clients");
+    eventually("there are no new clients", Duration::from_secs(1), async || {
+        Wire::try_connect(proxy.port).await.is_none().then_some(())
+    })
+    .await;
     assert!(
         dashboard.called("/proxy/remove/").is_none(),
         "what is under way comes before leaving"

@@ -69,6 +69,8 @@ async fn keys_of_one_command_have_to_lie_in_one_slot() {
         "XREAD STREAMS a b 0 0",
         "SORT a STORE b",
         "GEORADIUS a 1 2 3 m STORE b",
+        "GEORADIUS a 1 2 3 m STORE a STORE b",
+        "XREADGROUP NOACK COUNT 1 GROUP g {b}STREAMS STREAMS a b > >",
         "PFMERGE a b",
         "LMPOP 2 a b LEFT",
         "COPY a b",
@@ -91,6 +93,10 @@ async fn keys_of_one_command_have_to_lie_in_one_slot() {
             "*[*[${t}s *[*[$1-1 *[$f $v]]]]]",
         ),
         ("XGROUP CREATE {t}s g 0", "+OK"),
+        (
+            "XREADGROUP COUNT 1 NOACK GROUP g streams STREAMS {t}s >",
+            "*[*[${t}s *[*[$1-1 *[$f $v]]]]]",
+        ),
         ("XINFO STREAM {t}nosuch", "-ERR no such key"),
         ("RPUSH {t}l 2 1", ":2"),
         ("SORT {t}l BY {t}w_* GET # STORE {t}sorted", ":2"),
@@ -112,6 +118,21 @@ async fn keys_of_one_command_have_to_lie_in_one_slot() {
     assert_eq!(
         wire.call("XREAD BLOCK 0 STREAMS {t}s 0").await,
         "-ERR handle request, command 'XREAD' with BLOCK is not allowed"
+    );
+    for blocking in [
+        "XREADGROUP GROUP g c BLOCK 0 STREAMS {t}s >",
+        "XREADGROUP BLOCK 0 GROUP g c STREAMS {t}s >",
+        "XREADGROUP NOACK block 0 GROUP streams streams STREAMS {t}s >",
+    ] {
+        assert_eq!(
+            wire.call(blocking).await,
+            "-ERR handle request, command 'XREADGROUP' with BLOCK is not allowed",
+            "{blocking}"
+        );
+    }
+    assert_eq!(
+        wire.call("COPY {t}a {t}b DB 1").await,
+        "-ERR handle request, command 'COPY' with DB is not allowed"
     );
 }
 

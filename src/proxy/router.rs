@@ -193,6 +193,8 @@ impl Router {
         for backend in self.backends.borrow().iter() {
             backend.tick(worker, now);
         }
+        // Nothing that a client had is kept for a slot that stays locked.
+        self.parked.borrow_mut().retain(|client| !client.is_gone());
         // Whoever asked for the push gave up long ago.
         self.fills.borrow_mut().retain(|fill| !fill.done.is_closed());
     }

@@ -61,7 +61,13 @@ pub(super) async fn connect(
         }
         timeout(
             STEP_TIMEOUT,
-            log_in(&mut socket, addr, protocol, &settings.product_auth),
+            log_in(
+                &mut socket,
+                addr,
+                protocol,
+                &settings.product_auth,
+                &settings.prepared_servers,
+            ),
         )
         .await
         .map_err(|_| ConnectError::Slow("the login"))??;

@@ -1,4 +1,6 @@
+use std::collections::HashSet;
 use std::io;
+use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -20,6 +22,25 @@ pub(super) enum LoginError {
     Reply(#[from] ReplyError),
 }
 
+/// Servers that once knew the proxies' user, and so were prepared by the operator. Such a one is never logged into as
+/// its default user: it has none, so that whoever refuses the user is a server not admitted yet, or another one behind
+/// its address, which may neither learn the product's password nor get its clients' requests.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct PreparedServers(Mutex<HashSet<HostPort>>);
+
+impl PreparedServers {
+    fn contains(&self, addr: &HostPort) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(addr)
+    }
+
+    fn insert(&self, addr: &HostPort) {
+        let mut prepared = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !prepared.contains(addr) {
+            prepared.insert(addr.clone());
+        }
+    }
+}
+
 /// Logs in, and chooses the protocol. Servers that the operator prepared know a user for proxies, made when they were
 /// admitted; every other one is logged into as its default user with the product's password, if there is one.
 pub(super) async fn log_in(
@@ -27,16 +48,19 @@ pub(super) async fn log_in(
     addr: &HostPort,
     protocol: Protocol,
     product_auth: &str,
+    prepared: &PreparedServers,
 ) -> Result<(), LoginError> {
     let version = protocol.version().to_string();
     if let Some(user) = ServerUser::at(ServerUserKind::Proxy, addr) {
         let password = user.password(product_auth);
         let reply = ask(socket, &["HELLO", &version, "AUTH", user.name(), &password]).await?;
-        match reply.as_str() {
-            text if !text.starts_with('-') => return Ok(()),
-            text if text.starts_with("-WRONGPASS") || text.starts_with("-NOPERM") => {}
-            text if unknown_hello(text) => {}
-            text => return Err(refused(text)),
+        if !reply.starts_with('-') {
+            prepared.insert(addr);
+            return Ok(());
+        }
+        let knows_no_users = reply.starts_with("-WRONGPASS") || reply.starts_with("-NOPERM") || unknown_hello(&reply);
+        if !knows_no_users || prepared.contains(addr) {
+            return Err(refused(&reply));
         }
     }
     let mut hello = vec!["HELLO", version.as_str()];
@@ -106,6 +130,16 @@ mod tests {
         auth: &str,
         answers: &'static [&'static str],
     ) -> (Vec<String>, Result<(), String>) {
+        login_again_at(addr, protocol, auth, answers, &PreparedServers::default()).await
+    }
+
+    async fn login_again_at(
+        addr: &str,
+        protocol: Protocol,
+        auth: &str,
+        answers: &'static [&'static str],
+        prepared: &PreparedServers,
+    ) -> (Vec<String>, Result<(), String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let server = tokio::spawn(async move {
@@ -126,7 +160,7 @@ mod tests {
             }
             asked
         });
-        let came = log_in(&mut socket, &addr.parse().unwrap(), protocol, auth)
+        let came = log_in(&mut socket, &addr.parse().unwrap(), protocol, auth, prepared)
             .await
             .map_err(|error| error.to_string());
         drop(socket);
@@ -151,6 +185,26 @@ mod tests {
             asked.len() == 1 && came.is_err(),
             "only a refused user is a reason to try another"
         );
+    }
+
+    #[tokio::test]
+    async fn secret_is_never_offered_where_the_proxies_user_was_once_known() {
+        let (addr, prepared) = ("shop-g1-0.shop.ns.svc:6379", PreparedServers::default());
+        let (_, came) = login_again_at(addr, Protocol::Resp2, "secret", &["*0"], &prepared).await;
+        assert_eq!(came, Ok(()));
+        for refusal in [&["-WRONGPASS no"], &["-NOPERM no"], &["-ERR unknown command 'HELLO'"]] {
+            let (asked, came) = login_again_at(addr, Protocol::Resp3, "secret", refusal, &prepared).await;
+            assert!(asked.len() == 1 && came.is_err(), "{refusal:?}: {asked:?}");
+        }
+        let (asked, _) = login_again_at(
+            "shop-g2-0.shop.ns.svc:6379",
+            Protocol::Resp2,
+            "secret",
+            &["-WRONGPASS no", "*0"],
+            &prepared,
+        )
+        .await;
+        assert_eq!(asked.len(), 2, "others are not meant");
     }
 
     #[tokio::test]

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 use self::connect::Backoff;
+pub(super) use self::login::PreparedServers;
 use self::pipeline::Pipeline;
 pub(super) use self::pipeline::{Part, Ticket};
 use super::resp::Protocol;

@@ -98,6 +98,16 @@ impl KeySpec {
     pub(crate) fn places(&self, request: &Request<'_>, places: &mut Vec<usize>) -> Result<(), KeyError> {
         let Self::At { begin, find } = self else { return Ok(()) };
         let len = request.len();
+        // A server takes the last of several `STORE`, the specification the first: all have to be checked.
+        if let (Begin::Keyword(word, from), Find::Range { last: 0, .. }) = (begin, *find) {
+            let mut next = *from;
+            while let Some(place) = keyword(request, word, next) {
+                places.push(place);
+                let Ok(after) = i32::try_from(place + 1) else { break };
+                next = after;
+            }
+            return Ok(());
+        }
         let begin = match begin {
             Begin::Index(index) => Some(*index),
             Begin::Keyword(word, from) => keyword(request, word, *from),
@@ -170,7 +180,7 @@ mod tests {
 
     #[test]
     fn keys_are_found_wherever_the_command_has_them() {
-        let table: [(&str, &[&str]); 14] = [
+        let table: [(&str, &[&str]); 15] = [
             ("get a", &["a"]),
             ("mset a 1 b 2", &["a", "b"]),
             ("del a b c", &["a", "b", "c"]),
@@ -182,6 +192,7 @@ mod tests {
             ("xread count 2 streams a b 0 0", &["a", "b"]),
             ("xreadgroup group streams c streams a b > >", &["a", "b"]),
             ("georadius a 1 2 3 m store d", &["a", "d"]),
+            ("georadius a 1 2 3 m store b storedist c store d", &["a", "b", "d", "c"]),
             ("smove a b m", &["a", "b"]),
             ("sort a limit 0 1", &["a"]),
             ("lcs a b len", &["a", "b"]),

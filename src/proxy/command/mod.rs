@@ -4,9 +4,11 @@
 mod keys;
 mod listing;
 mod policy;
+mod streams;
 mod table;
 
 pub(crate) use keys::KeySpec;
 pub(crate) use listing::{put_all, put_infos};
 pub(crate) use policy::{Local, Plan, Split};
+pub(crate) use streams::StreamRead;
 pub(crate) use table::{Command, CommandId, Found, table};

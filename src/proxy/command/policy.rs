@@ -9,8 +9,10 @@ pub(crate) enum Plan {
     Keys,
     /// `SORT`: its patterns name keys too.
     Sort,
-    /// Forwarded by its keys, unless it wants to wait (`XREAD … BLOCK`).
-    UnlessBlocking,
+    /// `XREAD`, `XREADGROUP`: forwarded by its keys, unless it wants to wait.
+    StreamRead,
+    /// `COPY`: forwarded by its keys, unless it names a database.
+    Copy,
     /// Split by slot, the replies merged.
     Split(Split),
     /// Answered by the proxy.
@@ -80,7 +82,8 @@ pub(super) fn plan(command: &Command) -> Plan {
         "mset" => return Plan::Split(Split::Mset),
         "del" | "unlink" | "exists" | "touch" => return Plan::Split(Split::Count),
         "sort" | "sort_ro" => return Plan::Sort,
-        "xread" | "xreadgroup" => return Plan::UnlessBlocking,
+        "xread" | "xreadgroup" => return Plan::StreamRead,
+        "copy" => return Plan::Copy,
         _ => {}
     }
     let refused = ["admin", "pubsub", "blocking", "asking"]

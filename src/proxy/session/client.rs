@@ -62,6 +62,11 @@ impl Client {
         self.id
     }
 
+    /// Whether its connection is gone.
+    pub(in crate::proxy) fn is_gone(&self) -> bool {
+        self.session.borrow().gone
+    }
+
     /// Has it look at its waiting request again.
     pub(in crate::proxy) fn wake(&self) {
         self.woken.set(true);
@@ -133,7 +138,8 @@ impl Client {
         }
         match session.replies.out.write_to(&self.socket) {
             Ok(taken) => {
-                if taken > 0 {
+                // The first try after a while begins the time in which the client has to take something.
+                if taken > 0 || !self.wants_write.get() {
                     session.last_sent = worker.now();
                 }
                 let more = !session.replies.out.is_empty();
@@ -176,7 +182,8 @@ impl Client {
             && settings
                 .session_recv_timeout
                 .is_some_and(|limit| since(session.last_read) > limit);
-        let stuck = !session.replies.out.is_empty()
+        // What only waits for the turn's write is not what the client did not take.
+        let stuck = self.wants_write.get()
             && settings
                 .session_send_timeout
                 .is_some_and(|limit| since(session.last_sent) > limit);
@@ -285,4 +292,50 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
     drop(session);
     let _ = SockRef::from(&client.socket).shutdown(Shutdown::Both);
     worker.forget(&client);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::SlotId;
+    use crate::proxy::config::Config;
+    use crate::proxy::worker::Settings;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    /// A client with one request under way, and its other end.
+    fn waiting_client() -> (Rc<Worker>, Rc<Client>, Ticket, std::net::TcpStream) {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let worker = Rc::new(Worker::new(Arc::new(Settings::new(&Config::default(), 1))));
+        let client = Client::new(&worker, listener.accept().unwrap().0, 1).unwrap();
+        let ticket = Ticket {
+            client: None,
+            sequence: client.session.borrow_mut().replies.expect(),
+            part: Part::Whole(SlotId::of_key(b"a")),
+            command: 0,
+            since: worker.now(),
+        };
+        (worker, client, ticket, peer)
+    }
+
+    #[tokio::test]
+    async fn reply_that_comes_after_a_long_silence_is_no_reason_to_close_the_client() {
+        let (worker, client, ticket, _peer) = waiting_client();
+        client.complete(&worker, ticket, b"+OK\r\n", Outcome::Answered);
+        // Time-outs may be looked for before the turn ends and the reply is written.
+        client.tick(&worker, Instant::now() + Duration::from_secs(60));
+        assert!(!client.doomed.get());
+    }
+
+    #[tokio::test]
+    async fn client_that_takes_nothing_for_long_is_closed() {
+        let (worker, client, ticket, _peer) = waiting_client();
+        client.complete(&worker, ticket, &vec![b'x'; 64 << 20], Outcome::Answered);
+        client.flush(&worker);
+        client.tick(&worker, Instant::now() + Duration::from_secs(20));
+        assert!(!client.doomed.get());
+        client.tick(&worker, Instant::now() + Duration::from_secs(60));
+        assert!(client.doomed.get());
+    }
 }

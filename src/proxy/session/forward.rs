@@ -41,18 +41,31 @@ impl Session {
             .keys
             .iter()
             .try_for_each(|spec| spec.places(request, &mut places));
-        let mut slots = places.iter().map(|place| SlotId::of_key(request.arg(*place)));
-        let first = slots.next();
-        let together = slots.all(|slot| Some(slot) == first);
+        let verdict = match found {
+            Err(error) => self.reject(worker, command.id, &error.to_string()),
+            Ok(()) => self.forward_by_places(worker, client, command, request, places.iter().copied()),
+        };
         if places.capacity() <= 1024 {
             self.places = places;
         }
-        match (found, first) {
-            (Err(error), _) => self.reject(worker, command.id, &error.to_string()),
-            // Where it has no key (EVAL with none, a malformed XREAD) nobody can tell whose it is.
-            (Ok(()), None) => self.not_allowed(worker, command, " without keys"),
-            (Ok(()), Some(_)) if !together => self.reject(worker, command.id, CROSS_SLOT),
-            (Ok(()), Some(slot)) => self.forward_to(worker, client, command, request, slot),
+        verdict
+    }
+
+    /// Sends a request on by the keys at these places, which have to lie in one slot.
+    pub(super) fn forward_by_places(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+        places: impl Iterator<Item = usize>,
+    ) -> Verdict {
+        let mut slots = places.map(|place| SlotId::of_key(request.arg(place)));
+        match slots.next() {
+            // Where it has no key (EVAL with none) nobody can tell whose it is.
+            None => self.not_allowed(worker, command, " without keys"),
+            Some(slot) if slots.all(|other| other == slot) => self.forward_to(worker, client, command, request, slot),
+            Some(_) => self.reject(worker, command.id, CROSS_SLOT),
         }
     }
 

@@ -1,7 +1,7 @@
 use std::rc::Rc;
 
-use super::{Client, Session, Verdict};
-use crate::proxy::command::{Command, Found, Local, Plan, table};
+use super::{Client, SYNTAX, Session, Verdict};
+use crate::proxy::command::{Command, Found, Local, Plan, StreamRead, table};
 use crate::proxy::resp::Request;
 use crate::proxy::worker::Worker;
 
@@ -58,12 +58,16 @@ impl Session {
             Plan::Key(place) => self.forward_by_key(worker, client, command, request, usize::from(place)),
             Plan::Keys => self.forward_by_keys(worker, client, command, request),
             Plan::Sort => self.forward_sort(worker, client, command, request),
-            Plan::UnlessBlocking => {
-                if wants_to_block(command, request) {
-                    return self.not_allowed(worker, command, " with BLOCK");
-                }
-                self.forward_by_keys(worker, client, command, request)
+            Plan::StreamRead => match StreamRead::of(request) {
+                StreamRead::Now(places) => self.forward_by_places(worker, client, command, request, places),
+                StreamRead::Blocking => self.not_allowed(worker, command, " with BLOCK"),
+                StreamRead::Malformed => self.reject(worker, command.id, SYNTAX),
+            },
+            // The copy would be where no client and no move of the slot finds it.
+            Plan::Copy if request.args_from(3).any(|option| option.eq_ignore_ascii_case(b"DB")) => {
+                self.not_allowed(worker, command, " with DB")
             }
+            Plan::Copy => self.forward_by_keys(worker, client, command, request),
             Plan::Split(kind) => self.forward_split(worker, client, command, request, kind),
             Plan::Local(_) | Plan::Container | Plan::Denied => self.not_allowed(worker, command, ""),
         }
@@ -132,13 +136,4 @@ fn unknown_command(request: &Request<'_>) -> String {
 
 fn shown(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Whether `XREAD` or `XREADGROUP` says `BLOCK`, which may stand between the fixed arguments and `STREAMS`.
-fn wants_to_block(command: &Command, request: &Request<'_>) -> bool {
-    let options = if command.name == "xreadgroup" { 4 } else { 1 };
-    let mut options = request
-        .args_from(options)
-        .take_while(|arg| !arg.eq_ignore_ascii_case(b"STREAMS"));
-    options.any(|arg| arg.eq_ignore_ascii_case(b"BLOCK"))
 }

@@ -1,6 +1,6 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{Session, Verdict, Wait};
+use super::{SYNTAX, Session, Verdict, Wait};
 use crate::proxy::command::{Command, Local, put_all, put_infos, table};
 use crate::proxy::resp::{
     Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_null, put_simple,
@@ -8,7 +8,6 @@ use crate::proxy::resp::{
 use crate::proxy::worker::Worker;
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
-const SYNTAX: &str = "ERR syntax error";
 /// What clients that ask for the server's version are told: the one that Valkey 8 gives for this purpose too.
 const REDIS_VERSION: &str = "7.2.4";
 

@@ -29,6 +29,9 @@ const READ_AHEAD: usize = 64 << 10;
 /// How long a request waits for a locked slot, or for what was sent by the slot's former routing.
 const MAX_HOLD: Duration = Duration::from_secs(10);
 
+/// A request that no server would understand; as Redis.
+const SYNTAX: &str = "ERR syntax error";
+
 /// Why the next request is not taken up yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {

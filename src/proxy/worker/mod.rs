@@ -46,7 +46,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    fn new(settings: Arc<Settings>) -> Self {
+    pub(super) fn new(settings: Arc<Settings>) -> Self {
         Self {
             settings,
             router: Router::default(),

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use crate::proxy::backend::PreparedServers;
 use crate::proxy::config::Config;
 
 /// What workers need of the configuration, and what they tell the rest of the process at once.
@@ -24,6 +25,7 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) started: Instant,
     pub(in crate::proxy) workers: usize,
     pub(in crate::proxy) sessions: SessionCount,
+    pub(in crate::proxy) prepared_servers: PreparedServers,
 }
 
 impl std::fmt::Debug for Settings {
@@ -82,6 +84,7 @@ impl Settings {
             started: Instant::now(),
             workers,
             sessions: SessionCount::default(),
+            prepared_servers: PreparedServers::default(),
         }
     }
 
