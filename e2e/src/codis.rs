@@ -1,7 +1,7 @@
 //! A CodisCluster under test, and a client pod that uses it as any application would.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::{Cluster, Failed, Namespace, eventually};
 
@@ -50,6 +50,8 @@ impl<'a> Codis<'a> {
         let codis = Self::apply(cluster, name, spec).await;
         codis.start_client().await;
         codis.wait_ready().await;
+        // So that what follows, through one long connection, need not care.
+        codis.cli(&["PING"]).await.unwrap_or_else(|failed| panic!("{failed}"));
         codis
     }
 
@@ -124,15 +126,24 @@ impl<'a> Codis<'a> {
             .unwrap_or_else(|failed| panic!("{failed}"));
     }
 
-    /// Runs one command through the Service with the stock valkey-cli.
+    /// Runs one command through the Service with the stock valkey-cli. A refused connection is tried again for some
+    /// seconds: a node learns of a Service's new pods a moment after the pods are ready.
     ///
     /// # Errors
     /// [`Failed`] when it can't be run; an error reply is part of the output.
     pub async fn cli(&self, args: &[&str]) -> Result<String, Failed> {
         let host = format!("{}-proxy", self.name);
         let command = [&["valkey-cli", "-h", &host], args].concat();
-        let answer = self.cluster.exec_in_pod(self.namespace(), "client", &command).await?;
-        Ok(answer.trim_end().to_owned())
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            match self.cluster.exec_in_pod(self.namespace(), "client", &command).await {
+                Ok(answer) => return Ok(answer.trim_end().to_owned()),
+                Err(failed) if failed.stderr.contains("Connection refused") && Instant::now() < end => {
+                    tokio::time::sleep(Duration::from_millis(200)).await;
+                }
+                Err(failed) => return Err(failed),
+            }
+        }
     }
 
     /// Runs many commands, one a line, through one connection; the answers, one a line.
