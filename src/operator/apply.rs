@@ -72,31 +72,37 @@ pub(super) async fn apply(
 
 fn of_deployment(deployment: &Deployment) -> Rollout {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-    let Some(status) = &deployment.status else {
-        return Rollout::default();
-    };
-    let all = |count: Option<i32>| count.unwrap_or_default() == wanted.unwrap_or_default();
-    Rollout {
-        ready: status.ready_replicas.unwrap_or_default(),
-        done: status.observed_generation == deployment.metadata.generation
-            && all(status.replicas)
-            && all(status.updated_replicas)
-            && all(status.ready_replicas),
-    }
+    deployment.status.as_ref().map_or_else(Rollout::default, |status| {
+        let seen = status.observed_generation == deployment.metadata.generation;
+        Rollout::of(
+            seen,
+            wanted,
+            [status.replicas, status.updated_replicas, status.ready_replicas],
+        )
+    })
 }
 
 fn of_stateful_set(set: &StatefulSet) -> Rollout {
     let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
-    let Some(status) = &set.status else {
-        return Rollout::default();
-    };
-    let all = |count: Option<i32>| count.unwrap_or_default() == wanted.unwrap_or_default();
-    Rollout {
-        ready: status.ready_replicas.unwrap_or_default(),
-        done: status.observed_generation == set.metadata.generation
-            && all(Some(status.replicas))
-            && all(status.updated_replicas)
-            && all(status.ready_replicas),
+    set.status.as_ref().map_or_else(Rollout::default, |status| {
+        let seen = status.observed_generation == set.metadata.generation;
+        Rollout::of(
+            seen,
+            wanted,
+            [Some(status.replicas), status.updated_replicas, status.ready_replicas],
+        )
+    })
+}
+
+impl Rollout {
+    /// From what a status tells: whether it speaks of the latest template, how many pods are wanted, and how many there
+    /// are in all, of the latest template, and ready.
+    fn of(seen: bool, wanted: Option<i32>, [all, updated, ready]: [Option<i32>; 3]) -> Self {
+        let is_wanted = |count: Option<i32>| count.unwrap_or_default() == wanted.unwrap_or_default();
+        Self {
+            ready: ready.unwrap_or_default(),
+            done: seen && is_wanted(all) && is_wanted(updated) && is_wanted(ready),
+        }
     }
 }
 
