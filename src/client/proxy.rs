@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use super::{ClientError, Http};
 use crate::model::{ProductName, Proxy, ProxyStatsBody, ProxyToken, Sentinel, Slot};
 
@@ -61,35 +63,45 @@ impl ProxyClient {
 
     /// Sets the routing of these slots. Acknowledged when nothing is under way any more by the former routing of them.
     pub async fn fill_slots(&self, slots: &[Slot]) -> Result<(), ClientError> {
-        self.change("fillslots", Some(slots)).await
+        self.change("fillslots", &[], Some(slots)).await
+    }
+
+    /// The same, but what is not answered after this time is failed instead of waited for. Codis' proxies go on waiting.
+    pub async fn fill_slots_dropping(&self, slots: &[Slot], drop_after: Duration) -> Result<(), ClientError> {
+        let millis = drop_after.as_millis().to_string();
+        self.change("fillslots", &[("drop_after", &millis)], Some(slots)).await
     }
 
     /// Begins to serve clients.
     pub async fn start(&self) -> Result<(), ClientError> {
-        self.change("start", None::<&()>).await
+        self.change("start", &[], None::<&()>).await
     }
 
     /// Ends the process.
     pub async fn shutdown(&self) -> Result<(), ClientError> {
-        self.change("shutdown", None::<&()>).await
+        self.change("shutdown", &[], None::<&()>).await
     }
 
     /// Tells it the sentinels to follow.
     pub async fn set_sentinels(&self, sentinel: &Sentinel) -> Result<(), ClientError> {
-        self.change("sentinels", Some(sentinel)).await
+        self.change("sentinels", &[], Some(sentinel)).await
     }
 
     async fn change(
         &self,
         what: &str,
+        options: &[(&str, &str)],
         body: Option<&(impl serde::Serialize + Sync + ?Sized)>,
     ) -> Result<(), ClientError> {
-        let query = if self.incarnation.is_empty() {
-            String::new()
-        } else {
-            format!("?incarnation={}", self.incarnation)
-        };
-        let path = format!("/api/proxy/{what}/{}{query}", self.xauth);
+        let incarnation = ("incarnation", self.incarnation.as_str());
+        let named = options.iter().chain(std::iter::once(&incarnation));
+        let named: Vec<_> = named.filter(|(_, value)| !value.is_empty()).collect();
+        let query = named
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect::<Vec<_>>();
+        let mark = if query.is_empty() { "" } else { "?" };
+        let path = format!("/api/proxy/{what}/{}{mark}{}", self.xauth, query.join("&"));
         self.http
             .put::<String>(&self.addr, &path, body.as_ref())
             .await

@@ -109,7 +109,7 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     if info.keys() == 0 && theirs.keys() > 0 {
         return Judgement::KnowsMore(format!("{state}, while {server} has {} keys", theirs.keys()));
     }
-    if !group.bootstrapped || info.keys() == 0 || is_ahead(info, theirs) {
+    if !group.bootstrapped || info.keys() == 0 || is_ahead(group, info, theirs) {
         return Judgement::NoObjection;
     }
     if theirs.keys() == 0 && !shares_history(info, theirs) {
@@ -124,8 +124,12 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     ))
 }
 
-/// Whether one copy certainly holds all that the other does.
-fn is_ahead(one: &Info, other: &Info) -> bool {
+/// Whether one copy certainly is the fresher one, or the same: of a later primary, or further in the history of the same.
+fn is_ahead(group: &Group, one: &Info, other: &Info) -> bool {
+    let rank = |info: &Info| group.rank(info.history(), info.offset());
+    if let (Some(one), Some(other)) = (rank(one), rank(other)) {
+        return one >= other;
+    }
     if one.history().is_empty() {
         return false;
     }
@@ -373,6 +377,16 @@ mod tests {
         // The first offset that is not shared.
         assert_eq!(decide(&group(true), 0, &promoted(151), &others), Decision::Lead);
         refused(decide(&group(true), 0, &promoted(150), &others), "newer copy");
+    }
+
+    #[test]
+    fn the_copy_of_the_later_primary_is_the_fresher_one_however_far_the_former_got() {
+        let mut group = group(true);
+        group.begin_lineage("h1", 0);
+        group.begin_lineage("h2", 100);
+        let (newer, older) = (info("r9", "slave", 5, "h2", 120), info("r8", "slave", 5, "h1", 900));
+        assert_eq!(decide(&group, 0, &newer, &[said("b:1", older.clone())]), Decision::Lead);
+        refused(decide(&group, 0, &older, &[said("b:1", newer)]), "newer copy");
     }
 
     #[test]

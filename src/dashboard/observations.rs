@@ -1,13 +1,36 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use super::server::Info;
 use crate::model::{HostPort, ProxyStatsEntry, ProxyToken, RedisStats};
+
+/// A server as the last poll of this term found it.
+#[derive(Debug, Clone)]
+pub(crate) struct Seen {
+    /// When the poll began.
+    pub(crate) at: Instant,
+    /// What it said, or why it said nothing.
+    pub(crate) answer: Result<Info, String>,
+    /// How far its data was at the poll before, if that was answered by the same process.
+    pub(crate) offset_before: Option<i64>,
+    /// When it last answered.
+    pub(crate) answered_at: Option<Instant>,
+}
+
+impl Seen {
+    /// What it said, if that was within this time.
+    pub(crate) fn info(&self, now: Instant, within: Duration) -> Option<&Info> {
+        let fresh = now.saturating_duration_since(self.at) <= within;
+        self.answer.as_ref().ok().filter(|_| fresh)
+    }
+}
 
 /// What the last polls found, and why servers were not given their role.
 #[derive(Default)]
 pub(crate) struct Observations {
     servers: Mutex<HashMap<HostPort, RedisStats>>,
+    seen: Mutex<HashMap<HostPort, Seen>>,
     proxies: Mutex<HashMap<ProxyToken, ProxyStatsEntry>>,
     admissions: Mutex<HashMap<HostPort, String>>,
 }
@@ -16,6 +39,37 @@ impl Observations {
     /// Notes a poll of a server.
     pub(crate) fn note_server(&self, server: &HostPort, stats: RedisStats) {
         guard(&self.servers).insert(server.clone(), stats);
+    }
+
+    /// Notes what a poll of a server that began at this moment found.
+    pub(crate) fn note_seen(&self, server: &HostPort, at: Instant, answer: Result<Info, String>) {
+        let mut seen = guard(&self.seen);
+        let before = seen.get(server);
+        let run_id = answer.as_ref().ok().map(Info::run_id);
+        let same = before
+            .and_then(|before| before.answer.as_ref().ok())
+            .filter(|info| Some(info.run_id()) == run_id);
+        let now = Seen {
+            at,
+            offset_before: same.map(Info::offset),
+            answered_at: if answer.is_ok() {
+                Some(at)
+            } else {
+                before.and_then(|before| before.answered_at)
+            },
+            answer,
+        };
+        seen.insert(server.clone(), now);
+    }
+
+    /// What the last polls of this term found of each server; those not polled yet are missing.
+    pub(crate) fn seen(&self) -> HashMap<HostPort, Seen> {
+        guard(&self.seen).clone()
+    }
+
+    /// Whether a poll of this server ended in this term.
+    pub(crate) fn was_asked(&self, server: &HostPort) -> bool {
+        guard(&self.seen).contains_key(server)
     }
 
     /// Notes a poll of a proxy.
@@ -37,6 +91,7 @@ impl Observations {
     /// Forgets those that are not among these any more.
     pub(crate) fn retain(&self, servers: impl Fn(&HostPort) -> bool, proxies: impl Fn(&ProxyToken) -> bool) {
         guard(&self.servers).retain(|server, _| servers(server));
+        guard(&self.seen).retain(|server, _| servers(server));
         guard(&self.admissions).retain(|server, _| servers(server));
         guard(&self.proxies).retain(|token, _| proxies(token));
     }

@@ -1,4 +1,4 @@
-//! Asks every server and every proxy once a second how it is, each in a task of its own: one that hangs delays nobody.
+//! Asks every server twice and every proxy once a second how it is, each in a task of its own: one that hangs delays nobody.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
@@ -11,12 +11,17 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::observations::unixtime;
 use super::proxies;
 use super::rules::proxies::Registration;
-use super::server::{Server, ServerError};
+use super::server::{Info, Server, ServerError};
 use super::term::Term;
+use super::users;
 use crate::client::ProxyClient;
-use crate::model::{HostPort, Proxy, ProxyStatsBody, ProxyStatsEntry, ProxyToken, RedisStats, RemoteError};
+use crate::model::{
+    HostPort, Proxy, ProxyStatsBody, ProxyStatsEntry, ProxyToken, RedisStats, RemoteError, ServerUserKind,
+};
 
-/// How often each one is asked.
+/// How often each server is asked.
+const SERVER_PERIOD: Duration = Duration::from_millis(500);
+/// How often each proxy is asked.
 const PERIOD: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const BUDGET: Duration = Duration::from_secs(1);
@@ -76,67 +81,124 @@ impl<K> Drop for Tasks<K> {
 }
 
 async fn poll_server(term: Arc<Term>, server: HostPort) {
-    let mut ticks = tokio::time::interval(PERIOD);
+    let mut ticks = tokio::time::interval(SERVER_PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut connection = None;
+    let mut poll = ServerPoll::new(server.clone());
     loop {
         ticks.tick().await;
-        let unixtime = unixtime();
-        let stats = match tokio::time::timeout(BUDGET, ask_server(&term, &server, &mut connection)).await {
-            Ok(Ok(stats)) => RedisStats {
-                stats,
-                unixtime,
-                ..RedisStats::default()
-            },
-            Ok(Err(error)) => {
-                connection = None;
+        let (unixtime, began) = (unixtime(), std::time::Instant::now());
+        let asked = tokio::time::timeout(BUDGET, poll.ask(&term)).await;
+        let (stats, answer) = match asked {
+            Ok(Ok((stats, info))) => (
                 RedisStats {
-                    error: Some(RemoteError::new(error.to_string())),
-                    unixtime,
+                    stats,
                     ..RedisStats::default()
-                }
+                },
+                Ok(info),
+            ),
+            Ok(Err(error)) => {
+                poll.connection = None;
+                let reason = error.to_string();
+                (
+                    RedisStats {
+                        error: Some(RemoteError::new(reason.clone())),
+                        ..RedisStats::default()
+                    },
+                    Err(reason),
+                )
             }
             Err(_) => {
-                connection = None;
+                poll.connection = None;
                 term.means.servers.forget(&server);
-                RedisStats {
-                    timeout: true,
-                    unixtime,
-                    ..RedisStats::default()
-                }
+                (
+                    RedisStats {
+                        timeout: true,
+                        ..RedisStats::default()
+                    },
+                    Err(format!("no answer within {BUDGET:?}")),
+                )
             }
         };
-        term.observations.note_server(&server, stats);
+        term.observations.note_server(&server, RedisStats { unixtime, ..stats });
+        term.observations.note_seen(&server, began, answer);
+        poll.open_to_proxies(&term).await;
     }
 }
 
-async fn ask_server(
-    term: &Term,
-    name: &HostPort,
-    connection: &mut Option<Server>,
-) -> Result<BTreeMap<String, String>, ServerError> {
-    if let Some(server) = connection {
-        match read_fields(term, name, server).await {
-            // A connection may end for many reasons; only a server that can't be reached anew is worth a word.
-            Err(error) if error.is_transient() => *connection = None,
-            answer => return answer,
+/// What a server's poller keeps between two polls.
+struct ServerPoll {
+    name: HostPort,
+    connection: Option<Server>,
+    /// The process that was last told which proxies to let in, and which.
+    told: Option<(String, Vec<ServerUserKind>)>,
+}
+
+impl ServerPoll {
+    fn new(name: HostPort) -> Self {
+        Self {
+            name,
+            connection: None,
+            told: None,
         }
     }
-    read_fields(term, name, connection.insert(term.connect(name).await?)).await
+
+    async fn ask(&mut self, term: &Term) -> Result<(BTreeMap<String, String>, Info), ServerError> {
+        if let Some(server) = &mut self.connection {
+            match read_fields(term, &self.name, server).await {
+                // A connection may end for many reasons; only a server that can't be reached anew is worth a word.
+                Err(error) if error.is_transient() => self.connection = None,
+                answer => return answer,
+            }
+        }
+        let server = self.connection.insert(term.connect(&self.name).await?);
+        read_fields(term, &self.name, server).await
+    }
+
+    /// Has a server that holds its role let in the proxies that may come, and no others. Failures are made good at the
+    /// next poll.
+    async fn open_to_proxies(&mut self, term: &Term) {
+        let topology = term.topology();
+        let Some((group, place)) = topology.group_of(&self.name) else {
+            return;
+        };
+        let record = &group.servers[place];
+        let (Some(server), Some(run_id)) = (self.connection.as_mut(), record.admitted_run_id.as_ref()) else {
+            self.told = None;
+            return;
+        };
+        let is_told = self.told.as_ref() == Some(&(run_id.clone(), topology.admitted_proxies()));
+        if server.run_id() != Some(run_id.as_str()) || (is_told && !record.leaky) {
+            return;
+        }
+        self.told = None;
+        match tokio::time::timeout(BUDGET, users::let_in(term, &self.name, server)).await {
+            Ok(Ok(proxies)) => {
+                if record.leaky {
+                    users::note_tight(term, std::slice::from_ref(&self.name), &proxies).await;
+                }
+                self.told = Some((run_id.clone(), proxies));
+            }
+            Ok(Err(error)) => {
+                tracing::warn!(server = %self.name, %error, "the server can't be told which proxies to let in yet");
+                self.connection = None;
+            }
+            Err(_) => self.connection = None,
+        }
+    }
 }
 
 async fn read_fields(
     term: &Term,
     name: &HostPort,
     server: &mut Server,
-) -> Result<BTreeMap<String, String>, ServerError> {
+) -> Result<(BTreeMap<String, String>, Info), ServerError> {
     let info = server.info().await?;
     let max_memory = server.max_memory().await?;
     let followed = info.followed();
     let master_server = followed
         .as_ref()
         .and_then(|followed| group_server_at(term, name, followed));
-    let mut fields = info.into_fields();
+    let mut fields = info.clone().into_fields();
     let ours = [
         ("maxmemory", max_memory),
         ("master_addr", followed),
@@ -146,7 +208,7 @@ async fn read_fields(
         ours.into_iter()
             .filter_map(|(field, value)| Some((field.to_owned(), value?))),
     );
-    Ok(fields)
+    Ok((fields, info))
 }
 
 /// Which other server of the group is at this address, which a replica was told to follow.
@@ -229,6 +291,8 @@ fn needs_online(record: &Proxy, model: &Proxy, stats: &ProxyStatsBody, complete:
         Some("it was restarted")
     } else if !stats.online {
         Some("it is not online")
+    } else if record.shut_off {
+        Some("it was shut off, and answers")
     } else if !complete {
         Some("it has not acknowledged everything")
     } else {

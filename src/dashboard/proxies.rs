@@ -7,9 +7,9 @@ use futures::future::join_all;
 use super::error::Error;
 use super::rules::{self, proxies::Registration};
 use super::term::Term;
-use super::view;
+use super::{fault, users, view};
 use crate::client::{ClientError, ProxyClient};
-use crate::model::{Proxy, ProxyToken, SlotId};
+use crate::model::{Proxy, ProxyToken, Slot, SlotId};
 
 /// How long one proxy may take for each thing it is asked, waiting for its earlier answers included.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,13 +33,14 @@ pub(crate) async fn online(term: &Term, addr: &str, how: Registration) -> Result
     begin(term, &model.token).await
 }
 
-/// Tells a registered proxy all slots, and lets it begin.
+/// Tells a registered proxy all slots, has the servers let it in, and lets it begin.
 ///
 /// # Errors
 /// When it is not registered, or does not acknowledge.
 pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> {
     let proxy = registered(term, token)?;
-    push(term, &proxy, SlotId::all().collect()).await?;
+    fault::point("online.recorded");
+    admit(term, &proxy).await?;
     term.check()?;
     let failed = |reason: String| {
         term.links.of(token).doubt();
@@ -51,6 +52,31 @@ pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> 
         .map_err(|error| failed(words(&error)))
 }
 
+/// Tells a proxy all slots until it knows them as they are, and then has the servers let it in.
+async fn admit(term: &Term, proxy: &Proxy) -> Result<(), Error> {
+    for last_try in [false, false, true] {
+        let pushed = push(term, proxy, SlotId::all().collect(), None).await?;
+        fault::point("online.pushed");
+        let epochs: Vec<i64> = pushed.iter().map(|slot| slot.epoch).collect();
+        match term
+            .change(|topology| rules::proxies::let_in(topology, proxy, &epochs))
+            .await
+        {
+            Ok(changes) => {
+                if !changes.is_empty() {
+                    fault::point("online.let_in");
+                    users::tell_servers(term).await;
+                }
+                return Ok(());
+            }
+            // The slots changed meanwhile: it has to know them as they are.
+            Err(Error::Refused(_)) if !last_try => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Ends a proxy and forgets it. With `force` it is forgotten even when it does not answer.
 ///
 /// # Errors
@@ -58,6 +84,7 @@ pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> 
 pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Result<(), Error> {
     let proxy = registered(term, token)?;
     term.check()?;
+    let mut lost = false;
     if let Err(error) = client(term, &proxy.admin_addr, &proxy).shutdown().await {
         tracing::warn!(proxy = %token, %error, force, "the proxy did not shut down");
         if !force {
@@ -66,25 +93,48 @@ pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Resu
                 words(&error)
             )));
         }
+        lost = true;
     }
-    term.change(|topology| rules::proxies::remove(topology, token)).await?;
+    term.change(|topology| rules::proxies::remove(topology, token, lost))
+        .await?;
+    if lost {
+        users::tighten(term).await;
+    }
     Ok(())
 }
 
-/// Tells all registered proxies these slots, at the same time.
+/// What came of telling one proxy something.
+pub(crate) struct Told {
+    /// The proxy, as it was registered.
+    pub(crate) proxy: Proxy,
+    /// Why it did not acknowledge, if so.
+    pub(crate) result: Result<(), Error>,
+}
+
+/// Tells all registered proxies these slots, at the same time, each with its own time-out. With `drop_after` they fail
+/// what is still under way by the former routing instead of waiting for it.
+pub(crate) async fn tell_all(term: &Term, slots: &[SlotId], drop_after: Option<Duration>) -> Vec<Told> {
+    let topology = term.topology();
+    let pushes = topology.proxies().map(|proxy| async move {
+        let result = push(term, proxy, slots.to_vec(), drop_after).await.map(drop);
+        let proxy = proxy.clone();
+        Told { proxy, result }
+    });
+    join_all(pushes).await
+}
+
+/// Tells all registered proxies these slots, at the same time. Those that are shut off are not waited for.
 ///
 /// # Errors
 /// When not every proxy acknowledged; it names all that did not.
 pub(crate) async fn push_all(term: &Term, slots: Vec<SlotId>) -> Result<(), Error> {
-    let topology = term.topology();
-    let pushes = topology.proxies().map(|proxy| push(term, proxy, slots.clone()));
-    let failures: Vec<String> = join_all(pushes)
-        .await
-        .into_iter()
-        .filter_map(Result::err)
-        .map(|error| error.to_string())
-        .collect();
+    let told = tell_all(term, &slots, None).await;
     term.check()?;
+    let counted = told.into_iter().filter(|told| !told.proxy.shut_off);
+    let failures: Vec<String> = counted
+        .filter_map(|told| told.result.err())
+        .map(|e| e.to_string())
+        .collect();
     if failures.is_empty() {
         Ok(())
     } else {
@@ -92,10 +142,20 @@ pub(crate) async fn push_all(term: &Term, slots: Vec<SlotId>) -> Result<(), Erro
     }
 }
 
-async fn push(term: &Term, proxy: &Proxy, slots: Vec<SlotId>) -> Result<(), Error> {
+async fn push(
+    term: &Term,
+    proxy: &Proxy,
+    slots: Vec<SlotId>,
+    drop_after: Option<Duration>,
+) -> Result<Vec<Slot>, Error> {
     let link = term.links.of(&proxy.token);
     let all = slots.len() == crate::model::SLOT_COUNT;
-    let failed = |reason: String| Error::Proxy(format!("proxy-[{}] resync slots failed: {reason}", proxy.token));
+    let failed = |reason: String| {
+        let (token, addr) = (&proxy.token, &proxy.admin_addr);
+        Error::Proxy(format!(
+            "proxy-[{token}] resync slots failed: {reason} (its admin address is {addr})"
+        ))
+    };
     let Ok(_turn) = tokio::time::timeout(PATIENCE, link.turn.lock()).await else {
         link.doubt();
         return Err(failed("it is still busy with an earlier push".to_owned()));
@@ -103,12 +163,17 @@ async fn push(term: &Term, proxy: &Proxy, slots: Vec<SlotId>) -> Result<(), Erro
     term.check()?;
     let doubts = link.doubts();
     let slots = view::slots(&term.topology(), slots, term.means.forward_method);
-    match client(term, &proxy.admin_addr, proxy).fill_slots(&slots).await {
+    let client = client(term, &proxy.admin_addr, proxy);
+    let told = match drop_after {
+        Some(after) => client.fill_slots_dropping(&slots, after).await,
+        None => client.fill_slots(&slots).await,
+    };
+    match told {
         Ok(()) => {
             if all {
                 link.settle(doubts);
             }
-            Ok(())
+            Ok(slots)
         }
         Err(error) => {
             link.doubt();

@@ -15,6 +15,7 @@ use super::error::Error;
 use super::rules::actions::{self, Outcome};
 use super::server::{Info, ReplicationSource, Server, ServerError};
 use super::term::Term;
+use super::{fault, users};
 use crate::model::{GroupId, HostPort};
 
 /// How soon an action that had to wait is tried again.
@@ -23,6 +24,7 @@ const RETRY: Duration = Duration::from_millis(500);
 /// Works until the term ends.
 pub(crate) async fn run(term: Arc<Term>) {
     let (mut busy, mut workers) = (HashSet::new(), JoinSet::new());
+    term.wait_swept().await;
     loop {
         if let Err(error) = term.catch_up().await {
             tracing::warn!(%error, "the records can't be read again yet");
@@ -148,12 +150,13 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
             None => return Err(Trouble::Postponed(format!("its primary {primary} can't be asked"))),
         },
     };
-    term.change(|topology| actions::begin(topology, id, addr, index))
+    term.change(|topology| actions::begin(topology, id, addr, index, info.run_id()))
         .await?;
-    let outcome = match command(term, &mut server, &info, role.as_ref()).await {
-        Ok(()) => Outcome::Admitted {
+    let outcome = match command(term, addr, &mut server, &info, role.as_ref()).await {
+        Ok(history) => Outcome::Admitted {
             run_id: info.run_id().to_owned(),
             prepared: server.is_prepared(),
+            history,
         },
         // Nothing can be recorded any more. The successor takes it up again.
         Err(error @ Error::NotActive(_)) => return Err(error.into()),
@@ -188,14 +191,18 @@ async fn ask(term: &Term, server: &HostPort) -> (Other, Option<ReplicationSource
 }
 
 /// The commands themselves. All go over the connection on which the server was asked: so they reach the process that was
-/// judged, or none. Each is sent only while the lock is ours; the connection ends with it.
+/// judged, or none. Each is sent only while the lock is ours; the connection ends with it. Returns the history that a
+/// primary writes from now on, and how far it is.
 async fn command(
     term: &Term,
+    addr: &HostPort,
     server: &mut Server,
     info: &Info,
     follow: Option<&ReplicationSource>,
-) -> Result<(), Error> {
-    term.while_active(server.create_proxy_user()).await??;
+) -> Result<Option<(String, i64)>, Error> {
+    fault::point("admission.begun");
+    users::let_in(term, addr, server).await?;
+    fault::point("admission.users");
     match follow {
         Some(source) => {
             term.while_active(server.set_source_login(source)).await??;
@@ -207,5 +214,10 @@ async fn command(
     if !server.is_prepared() && info.is_primary() == follow.is_some() {
         term.while_active(server.disconnect_clients()).await??;
     }
-    Ok(())
+    fault::point("admission.commanded");
+    if follow.is_some() {
+        return Ok(None);
+    }
+    let now = term.while_active(server.info()).await??;
+    Ok(Some((now.history().to_owned(), now.offset())))
 }

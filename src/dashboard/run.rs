@@ -8,6 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::api;
 use super::config::Settings;
+use super::fences::Durability;
 use super::identity;
 use super::lead::Candidate;
 use super::logging::Logging;
@@ -118,6 +119,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         product: settings.product.clone(),
         product_auth: settings.product_auth.clone(),
         forward_method: settings.forward_method,
+        durability: Durability::default(),
         store: Arc::new(EtcdStore::new(settings.etcd.clone(), settings.product.clone())),
         servers: Servers::new(settings.product_auth.clone(), Resolver::new(lookup)),
         http: Http::new(PROXY_TIMEOUT)?,

@@ -1,17 +1,20 @@
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
 use super::error::Error;
+use super::fault;
+use super::fences::Durability;
 use super::links::Links;
 use super::observations::Observations;
 use super::rules::Refusal;
 use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Standing};
-use super::store::{Lock, Store, StoreError};
+use super::store::{Lock, Store, StoreError, unfinished};
 use super::topology::{Change, Topology};
 use crate::client::Http;
-use crate::model::{HostPort, ProductName};
+use crate::model::{GroupId, HostPort, ProductName};
 
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);
@@ -23,6 +26,11 @@ const RENEWAL: Duration = Duration::from_millis(700);
 /// that refuses at once should not be asked without pause.
 const RENEWAL_RETRY: Duration = Duration::from_millis(50);
 
+/// How long the first polls of a term are waited for.
+const SWEEP: Duration = Duration::from_millis(1500);
+/// How often it is looked whether they ended.
+const SWEEP_LOOK: Duration = Duration::from_millis(5);
+
 /// What a term works with, whoever holds the lock.
 #[derive(Clone)]
 pub(crate) struct Means {
@@ -32,6 +40,8 @@ pub(crate) struct Means {
     pub(crate) product_auth: super::config::Secret,
     /// `forward_method` of slots.
     pub(crate) forward_method: i64,
+    /// When primaries stop by themselves.
+    pub(crate) durability: Durability,
     /// Where the records are.
     pub(crate) store: Arc<dyn Store>,
     /// The way to servers.
@@ -51,6 +61,12 @@ pub(crate) struct Term {
     pub(crate) links: Links,
     /// Wakes the executor of sync-actions.
     pub(crate) actions_asked: Notify,
+    /// One promotion of a group at a time.
+    pub(crate) promotions: Turns<GroupId>,
+    /// Each server is told by one at a time which proxies to let in.
+    pub(crate) users: Turns<HostPort>,
+    /// The way to servers, as the user of this lock.
+    servers: Servers,
     lock: Lock,
     valid_until: Mutex<Instant>,
     ended: watch::Sender<Option<String>>,
@@ -58,6 +74,23 @@ pub(crate) struct Term {
     /// Changes are made one after the other, because the rules look at more records than they write. The guard is held
     /// across the store's transaction and nothing else: whoever waits for it would wait for the store anyway.
     turn: tokio::sync::Mutex<Turn>,
+}
+
+/// One turn at a time for each of many.
+pub(crate) struct Turns<K>(Mutex<HashMap<K, Arc<tokio::sync::Mutex<()>>>>);
+
+impl<K> Default for Turns<K> {
+    fn default() -> Self {
+        Self(Mutex::default())
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Clone> Turns<K> {
+    /// The lock that is held during a turn.
+    pub(crate) fn of(&self, key: &K) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry(key.clone()).or_default())
+    }
 }
 
 /// What the next change needs to know of those before it.
@@ -74,8 +107,13 @@ impl Term {
     /// # Errors
     /// When the records can't be read.
     pub(crate) async fn begin(means: Means, lock: Lock) -> Result<Self, StoreError> {
-        let topology = Topology::read(&means.product, &means.store.load().await?)?;
+        let snapshot = unfinished::load(&*means.store, &means.product, lock, lock.revision).await?;
+        let topology = Topology::read(&means.product, &snapshot)?;
+        let servers = means.servers.under_lock(topology.as_epoch(lock.revision));
         Ok(Self {
+            promotions: Turns::default(),
+            users: Turns::default(),
+            servers,
             observations: Observations::default(),
             links: Links::default(),
             actions_asked: Notify::new(),
@@ -132,7 +170,7 @@ impl Term {
     /// # Errors
     /// See [`ServerError`].
     pub(crate) async fn connect(&self, addr: &HostPort) -> Result<Server, ServerError> {
-        self.means.servers.connect(addr, self.standing(addr)).await
+        self.servers.connect(addr, self.standing(addr)).await
     }
 
     /// `INFO` of this server over a connection of its own.
@@ -140,7 +178,23 @@ impl Term {
     /// # Errors
     /// See [`ServerError`].
     pub(crate) async fn ask(&self, addr: &HostPort) -> Result<(Info, ReplicationSource), ServerError> {
-        self.means.servers.ask(addr, self.standing(addr)).await
+        self.servers.ask(addr, self.standing(addr)).await
+    }
+
+    /// Returns when every server was asked once in this term, or will not answer: by then the users of earlier locks are
+    /// deleted where that can be.
+    pub(crate) async fn wait_swept(&self) {
+        let asked = async {
+            while self
+                .topology()
+                .servers()
+                .any(|(_, s)| !self.observations.was_asked(&s.server))
+            {
+                tokio::time::sleep(SWEEP_LOOK).await;
+            }
+        };
+        // Each poll is bounded in time; a server that was just added is none of a former term's.
+        let _ = tokio::time::timeout(SWEEP, asked).await;
     }
 
     fn standing(&self, addr: &HostPort) -> Standing {
@@ -263,7 +317,8 @@ impl Term {
         // A change that got no answer may still be under way. After this it is made no more, so what is read stays true.
         let raised = self.means.store.fence(self.lock).await;
         turn.fence = raised.map_err(|error| self.failed(error))?;
-        let snapshot = self.means.store.load().await?;
+        let (store, product) = (&*self.means.store, &self.means.product);
+        let snapshot = unfinished::load(store, product, self.lock, turn.fence).await?;
         self.check()?;
         let topology = Topology::read(&self.means.product, &snapshot)?;
         *self.topology.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(topology);
@@ -282,18 +337,32 @@ impl Term {
     }
 
     async fn commit(&self, fence: i64, changes: &[Change]) -> Result<(), StoreError> {
-        for part in changes.chunks(self.means.store.max_writes().max(1)) {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let (store, product) = (&self.means.store, &self.means.product);
+        let topology = self.topology();
+        let writes = changes.iter().map(|change| topology.write(product, change));
+        let writes = writes.collect::<Result<Vec<_>, _>>()?;
+        let mut parts = unfinished::transactions(product, writes, store.max_writes().max(2))?;
+        let (last, several) = (parts.len() - 1, parts.len() > 1);
+        let (mut begun, mut made) = (0, 0);
+        for (number, part) in parts.iter_mut().enumerate() {
             if self.check().is_err() {
                 return Err(StoreError::LockLost);
             }
-            let topology = self.topology();
-            let writes = part
-                .iter()
-                .map(|change| topology.write(&self.means.product, change))
-                .collect::<Result<Vec<_>, _>>()?;
-            let revision = self.means.store.commit(self.lock, fence, &writes).await?;
+            if several && number == last {
+                part.push(unfinished::end(product, begun));
+            }
+            let revision = store.commit(self.lock, fence, part).await?;
+            fault::point("commit.part");
+            begun = if number == 0 { revision } else { begun };
+            // What is written besides the changes themselves stands at both ends.
+            let extra = usize::from(several && number == 0) + usize::from(several && number == last);
+            let count = part.len() - extra;
             let mut topology = self.topology.write().unwrap_or_else(PoisonError::into_inner);
-            Arc::make_mut(&mut topology).apply(part, revision);
+            Arc::make_mut(&mut topology).apply(&changes[made..made + count], revision);
+            made += count;
         }
         Ok(())
     }
@@ -310,7 +379,6 @@ mod tests {
     use crate::dashboard::rules::groups;
     use crate::dashboard::server::{Resolver, SystemLookup};
     use crate::dashboard::store::fake::{Answer, FakeStore};
-    use crate::model::GroupId;
 
     async fn term() -> (Arc<FakeStore>, Term) {
         let store = Arc::new(FakeStore::default());
@@ -319,6 +387,7 @@ mod tests {
             product: "demo".parse().unwrap(),
             product_auth: secret.clone(),
             forward_method: 0,
+            durability: Durability::default(),
             store: Arc::clone(&store) as Arc<dyn Store>,
             servers: Servers::new(secret, Resolver::new(Arc::new(SystemLookup))),
             http: Http::new(Duration::from_secs(1)).unwrap(),

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use super::store::{Record, Snapshot, StoreError, Write};
 use crate::model::{
-    Group, GroupId, HostPort, ProductName, Proxy, ProxyToken, SLOT_COUNT, Sentinel, SlotId, SlotMapping, store_paths,
+    Group, GroupId, HostPort, ProductName, Proxy, ProxyToken, SLOT_COUNT, Sentinel, ServerUserKind, SlotId,
+    SlotMapping, store_paths,
 };
 
 /// A record and the store's revision that wrote it last; 0: it was never written.
@@ -23,12 +24,20 @@ pub(crate) struct Stored<T> {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Topology {
     read_at: i64,
+    epochs: Stored<Epochs>,
     slots: Vec<Stored<SlotMapping>>,
     groups: BTreeMap<GroupId, Stored<Group>>,
     /// Which group holds a server.
     group_of: HashMap<HostPort, GroupId>,
     proxies: BTreeMap<ProxyToken, Stored<Proxy>>,
     sentinel: Sentinel,
+}
+
+/// What epochs are counted from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub(crate) struct Epochs {
+    /// Added to each revision of the store. Larger than 0 where the records come from another store.
+    pub(crate) base: i64,
 }
 
 /// One record that is to change.
@@ -44,6 +53,8 @@ pub(crate) enum Change {
     PutProxy(Box<Proxy>),
     /// Remove a proxy.
     RemoveProxy(ProxyToken),
+    /// Count epochs anew.
+    PutEpochs(Epochs),
 }
 
 impl Topology {
@@ -55,8 +66,13 @@ impl Topology {
                 revision: 0,
             })
             .collect();
+        let epochs = Stored {
+            value: Epochs::default(),
+            revision: 0,
+        };
         Self {
             read_at,
+            epochs,
             slots,
             groups: BTreeMap::new(),
             group_of: HashMap::new(),
@@ -83,6 +99,8 @@ impl Topology {
             } else if folder(store_paths::proxies(product), record) {
                 let proxy = stored::<Proxy>(record, |proxy| store_paths::proxy(product, &proxy.token))?;
                 topology.proxies.insert(proxy.value.token.clone(), proxy);
+            } else if record.key == store_paths::epoch(product) {
+                topology.epochs = stored::<Epochs>(record, |_| record.key.clone())?;
             } else if record.key == store_paths::sentinel(product) {
                 topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?.value;
             }
@@ -132,6 +150,31 @@ impl Topology {
         Some((group, group.servers.iter().position(|s| s.server == *server)?))
     }
 
+    /// The revision of a group's record as an epoch: whoever saw the group names it to change what it saw; 0: there is no
+    /// such group.
+    pub(crate) fn group_epoch(&self, id: GroupId) -> i64 {
+        self.groups
+            .get(&id)
+            .map_or(0, |group| self.epochs.value.base + group.revision)
+    }
+
+    /// This revision of the store as an epoch.
+    pub(crate) fn as_epoch(&self, revision: i64) -> i64 {
+        self.epochs.value.base + revision
+    }
+
+    /// All servers with their groups.
+    pub(crate) fn servers(&self) -> impl Iterator<Item = (&Group, &crate::model::GroupServer)> {
+        self.groups()
+            .flat_map(|group| group.servers.iter().map(move |server| (group, server)))
+    }
+
+    /// The proxies that servers let in. Codis' proxies, which have no incarnation, log in as default user.
+    pub(crate) fn admitted_proxies(&self) -> Vec<ServerUserKind> {
+        let let_in = self.proxies().filter(|p| !p.shut_off && !p.incarnation.is_empty());
+        let_in.map(Proxy::server_user).collect()
+    }
+
     /// All proxies, ascending by token.
     pub(crate) fn proxies(&self) -> impl Iterator<Item = &Proxy> {
         self.proxies.values().map(|proxy| &proxy.value)
@@ -161,10 +204,12 @@ impl Topology {
                 .and_then(|id| self.groups.get(&id))
                 .map_or(0, |g| g.revision)
         };
-        self.read_at
+        let revision = self
+            .read_at
             .max(slot.revision)
             .max(revision_of(slot.value.group_id))
-            .max(revision_of(slot.value.action.target_id))
+            .max(revision_of(slot.value.action.target_id));
+        self.as_epoch(revision)
     }
 
     /// What has to be written for a change.
@@ -204,6 +249,7 @@ impl Topology {
             Change::RemoveGroup(id) => delete(store_paths::group(product, *id), of_group(id)),
             Change::PutProxy(proxy) => put(store_paths::proxy(product, &proxy.token), proxy, of_proxy(&proxy.token)),
             Change::RemoveProxy(token) => delete(store_paths::proxy(product, token), of_proxy(token)),
+            Change::PutEpochs(epochs) => put(store_paths::epoch(product), epochs, self.epochs.revision),
         }
     }
 
@@ -224,6 +270,7 @@ impl Topology {
                     );
                 }
                 Change::RemoveProxy(token) => drop(self.proxies.remove(&token)),
+                Change::PutEpochs(value) => self.epochs = Stored { value, revision },
             }
         }
         if changes

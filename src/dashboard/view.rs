@@ -8,7 +8,10 @@ pub(crate) fn slot(topology: &Topology, id: SlotId, forward_method: i64) -> Slot
     let mapping = topology.slot(id);
     let (owner, target) = (mapping.group_id, mapping.action.target_id);
     let group = |number| topology.group_numbered(number);
-    let promoting = |number| group(number).is_some_and(|group| group.promoting.state == PromoteState::Prepared);
+    let promoting = |number| {
+        let state = group(number).map(|group| group.promoting.state);
+        matches!(state, Some(PromoteState::Preparing | PromoteState::Prepared))
+    };
     let mut slot = Slot {
         forward_method,
         epoch: topology.epoch(id),
@@ -21,7 +24,7 @@ pub(crate) fn slot(topology: &Topology, id: SlotId, forward_method: i64) -> Slot
             backend(&mut slot, topology, owner);
         }
         SlotActionState::Preparing => {
-            slot.locked = promoting(owner);
+            slot.locked = true;
             backend(&mut slot, topology, owner);
         }
         SlotActionState::Prepared | SlotActionState::Migrating => {
@@ -84,7 +87,11 @@ mod tests {
                 });
             }
             if let Some((_, state)) = promoting.filter(|(group, _)| *group == id) {
-                group.promoting = Promoting { index: 1, state };
+                group.promoting = Promoting {
+                    index: 1,
+                    state,
+                    forced: false,
+                };
             }
             Change::PutGroup(group)
         };
@@ -123,7 +130,7 @@ mod tests {
         for (state, locked, expected) in [
             (SlotActionState::Nothing, false, (Some("a:1"), 1, None, 0, 1)),
             (SlotActionState::Pending, false, (Some("a:1"), 1, None, 0, 1)),
-            (SlotActionState::Preparing, false, (Some("a:1"), 1, None, 0, 0)),
+            (SlotActionState::Preparing, true, (Some("a:1"), 1, None, 0, 0)),
             (SlotActionState::Prepared, true, (Some("c:1"), 2, Some("a:1"), 1, 0)),
             (SlotActionState::Migrating, false, (Some("c:1"), 2, Some("a:1"), 1, 0)),
             (SlotActionState::Finished, false, (Some("c:1"), 2, None, 0, 0)),
@@ -140,7 +147,7 @@ mod tests {
         for (state, owner_locks, target_locks) in [
             (Nothing, true, false),
             (Pending, true, false),
-            (Preparing, true, false),
+            (Preparing, true, true),
             (Prepared, true, true),
             (Migrating, true, true),
             (Finished, false, true),
@@ -156,9 +163,9 @@ mod tests {
                 "{state} target"
             );
         }
-        for state in [PromoteState::Preparing, PromoteState::Finished] {
+        for (state, locked) in [(PromoteState::Preparing, true), (PromoteState::Finished, false)] {
             let slot = view(Nothing, Some((1, state)));
-            assert!(!slot.locked && slot.replica_groups.is_empty());
+            assert!(slot.locked == locked && slot.replica_groups.is_empty());
         }
     }
 

@@ -114,6 +114,9 @@ pub struct GroupServer {
     /// there as anybody else.
     #[serde(default, skip_serializing_if = "is_false")]
     pub prepared: bool,
+    /// Our own: a proxy was shut off, and this server did not hear of it yet, so that it may still let that proxy in.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub leaky: bool,
 }
 
 impl GroupServer {
@@ -126,6 +129,7 @@ impl GroupServer {
             replica_group: false,
             admitted_run_id: None,
             prepared: false,
+            leaky: false,
         }
     }
 }
@@ -140,7 +144,7 @@ pub enum PromoteState {
     Nothing,
     /// Proxies are being locked.
     Preparing,
-    /// All proxies are locked.
+    /// Every proxy holds the group's slots locked; the candidate is being made the primary.
     Prepared,
     /// The order of the servers was changed; proxies are being unlocked.
     Finished,
@@ -162,6 +166,21 @@ pub struct Promoting {
     /// How far it is.
     #[serde(default, skip_serializing_if = "PromoteState::is_nothing")]
     pub state: PromoteState,
+    /// Our own: whether the candidate is taken whatever speaks against it.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced: bool,
+}
+
+/// A stretch of a group's history under one primary. A copy of the data belongs to the newest one whose id it has, and is
+/// the fresher the further it got in that.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lineage {
+    /// Counts the primaries of the group; larger is newer.
+    pub epoch: i64,
+    /// The servers' replication id.
+    pub id: String,
+    /// The offset at which it began.
+    pub offset: i64,
 }
 
 /// The stored record of a group. `servers[0]` is the primary; the order is all there is about roles.
@@ -182,7 +201,20 @@ pub struct Group {
     /// comes back empty is not given its role while another server may know more.
     #[serde(default, skip_serializing_if = "is_false")]
     pub bootstrapped: bool,
+    /// Our own: the replicas that hold all that the primary acknowledged, but for what is under way: those that may be
+    /// promoted when the primary is gone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub in_sync: Vec<HostPort>,
+    /// Our own: the primary stops taking writes by itself when it hears of no replica any more.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub fenced: bool,
+    /// Our own: the group's history, the newest stretch last.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lineage: Vec<Lineage>,
 }
+
+/// How much of a group's history is kept. A copy older than that is one of unknown history.
+const KEPT_LINEAGE: usize = 8;
 
 impl Group {
     /// A group without servers.
@@ -193,7 +225,34 @@ impl Group {
             promoting: Promoting::default(),
             out_of_sync: false,
             bootstrapped: false,
+            in_sync: Vec::new(),
+            fenced: false,
+            lineage: Vec::new(),
         }
+    }
+
+    /// Begins a stretch of history. Nothing changes when it is the one under way.
+    pub fn begin_lineage(&mut self, id: &str, offset: i64) {
+        let newest = self.lineage.last();
+        if id.is_empty() || newest.is_some_and(|newest| newest.id == id) {
+            return;
+        }
+        let epoch = newest.map_or(0, |newest| newest.epoch) + 1;
+        self.lineage.push(Lineage {
+            epoch,
+            id: id.to_owned(),
+            offset,
+        });
+        let surplus = self.lineage.len().saturating_sub(KEPT_LINEAGE);
+        self.lineage.drain(..surplus);
+    }
+
+    /// How fresh a copy of this history, this far in it, is: the larger the fresher. `None` where the history is not one of
+    /// the group's, as far as these are kept.
+    pub fn rank(&self, history: &str, offset: i64) -> Option<(i64, i64)> {
+        let mut known = self.lineage.iter().rev();
+        let stretch = known.find(|stretch| stretch.id == history && !history.is_empty())?;
+        Some((stretch.epoch, offset))
     }
 
     /// The primary, if there is any server.
@@ -223,6 +282,19 @@ mod tests {
                 .servers
                 .is_empty()
         );
+    }
+
+    #[test]
+    fn history_is_counted_and_kept_for_a_while() {
+        let mut group = Group::new(GroupId::new(1).unwrap());
+        group.begin_lineage("", 0);
+        for id in ["a", "a", "b"] {
+            group.begin_lineage(id, 7);
+        }
+        let epochs = |group: &Group| group.lineage.iter().map(|stretch| stretch.epoch).collect::<Vec<_>>();
+        assert_eq!(epochs(&group), [1, 2]);
+        (0..20).for_each(|n| group.begin_lineage(&format!("n{n}"), n));
+        assert_eq!(epochs(&group), (15..=22).collect::<Vec<_>>());
     }
 
     #[test]

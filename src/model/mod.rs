@@ -17,7 +17,9 @@ mod users;
 pub use addr::{AddrError, HostPort};
 pub use error::{REMOTE_ERROR_STATUS, RemoteError};
 pub use format::{ByteSize, FormatError, GoDuration};
-pub use group::{ActionState, Group, GroupId, GroupIdError, GroupServer, PromoteState, Promoting, ServerAction};
+pub use group::{
+    ActionState, Group, GroupId, GroupIdError, GroupServer, Lineage, PromoteState, Promoting, ServerAction,
+};
 pub use product::{ProductName, ProductNameError, store_paths};
 pub use proxy::{Proxy, ProxyToken};
 pub use slot::{ForwardMethod, SLOT_COUNT, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping};

@@ -98,6 +98,16 @@ pub mod store_paths {
         format!("{}/owner", product(name))
     }
 
+    /// Our own: what epochs are counted from, so that they go on where another store left off.
+    pub fn epoch(name: &ProductName) -> String {
+        format!("{}/epoch", product(name))
+    }
+
+    /// Our own: a change of many records that is made in several transactions, and is not finished.
+    pub fn unfinished(name: &ProductName) -> String {
+        format!("{}/unfinished", product(name))
+    }
+
     /// The folder of the slots.
     pub fn slots(name: &ProductName) -> String {
         format!("{}/slots/", product(name))

@@ -3,7 +3,8 @@ use std::fmt;
 use md5::{Digest, Md5};
 use serde::{Deserialize, Serialize};
 
-use super::slot::is_zero;
+use super::ServerUserKind;
+use super::slot::{is_false, is_zero};
 
 /// A proxy's identity: lower-case hex of 16 bytes, the same after a restart at the same place.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -79,6 +80,20 @@ pub struct Proxy {
     /// for a former process never reaches its successor. Empty in Codis' proxies.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub incarnation: String,
+    /// Our own: it did not acknowledge what nothing could go on without, so the servers let it in no more, and nobody
+    /// waits for it, until it acknowledged everything. Known to the dashboard only.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub shut_off: bool,
+}
+
+impl Proxy {
+    /// Who this process is at servers.
+    pub fn server_user(&self) -> ServerUserKind {
+        ServerUserKind::Proxy {
+            token: self.token.clone(),
+            incarnation: self.incarnation.clone(),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,19 +1,62 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest, Sha256};
 
-use super::HostPort;
+use super::{HostPort, ProxyToken};
 
-/// What a user of a server may be for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+/// Who a user of a server is for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum ServerUserKind {
-    /// The dashboard: gives roles and creates the users of the others.
+    /// Any dashboard, to create the user of its own lock.
     Admin,
+    /// The dashboard that holds the lock of this revision. A successor deletes it, and so ends and refuses all that a
+    /// predecessor may still have to say.
+    Topom {
+        /// The lock's revision.
+        revision: i64,
+    },
     /// The operator: reads `INFO` and `ROLE`, nothing else.
     Probe,
     /// A replica, at its primary.
     Replica,
-    /// The proxies. Created when the server is admitted, so that one which was not serves nobody.
-    Proxy,
+    /// One process of one proxy. Created when the server is admitted, so that one which was not serves nobody; deleted
+    /// when the proxy is shut off.
+    Proxy {
+        /// The proxy.
+        token: ProxyToken,
+        /// The process.
+        incarnation: String,
+    },
+}
+
+impl ServerUserKind {
+    /// What stands before the `@` in the names of its users.
+    fn role(&self) -> String {
+        match self {
+            Self::Admin => "admin".to_owned(),
+            Self::Topom { revision } => format!("topom-{revision}"),
+            Self::Probe => "probe".to_owned(),
+            Self::Replica => "repl".to_owned(),
+            Self::Proxy { token, incarnation } => format!("proxy-{token}-{incarnation}"),
+        }
+    }
+
+    /// Reads what stands before the `@`. `None`: it is nobody's of ours.
+    fn of_role(role: &str) -> Option<Self> {
+        match role {
+            "admin" => return Some(Self::Admin),
+            "probe" => return Some(Self::Probe),
+            "repl" => return Some(Self::Replica),
+            _ => {}
+        }
+        if let Some(revision) = role.strip_prefix("topom-") {
+            return revision.parse().ok().map(|revision| Self::Topom { revision });
+        }
+        let (token, incarnation) = role.strip_prefix("proxy-")?.split_once('-')?;
+        Some(Self::Proxy {
+            token: token.into(),
+            incarnation: incarnation.to_owned(),
+        })
+    }
 }
 
 /// An ACL user of one server. Its name ends in `@` and the server's pod, so that a login meant for one server fails at
@@ -28,16 +71,20 @@ pub struct ServerUser {
 impl ServerUser {
     /// The user of this kind on the server that runs in `pod`.
     pub fn new(kind: ServerUserKind, pod: &str) -> Self {
-        let role = match kind {
-            ServerUserKind::Admin => "admin",
-            ServerUserKind::Probe => "probe",
-            ServerUserKind::Replica => "repl",
-            ServerUserKind::Proxy => "proxy",
-        };
-        Self {
-            kind,
-            name: format!("{role}@{pod}"),
-        }
+        let name = format!("{}@{pod}", kind.role());
+        Self { kind, name }
+    }
+
+    /// The user with this name, if it is one of ours on the server that runs in `pod`.
+    pub fn parse(name: &str, pod: &str) -> Option<Self> {
+        let (role, at) = name.split_once('@')?;
+        let kind = ServerUserKind::of_role(role).filter(|_| at == pod)?;
+        Some(Self::new(kind, pod))
+    }
+
+    /// Who it is for.
+    pub fn kind(&self) -> &ServerUserKind {
+        &self.kind
     }
 
     /// The user of this kind on the server at this address; `None` when the address does not name a pod: such a server
@@ -60,11 +107,11 @@ impl ServerUser {
     /// that the user is the same whatever it was before.
     pub fn rules(&self, product_auth: &str) -> Vec<String> {
         let hash = hex::encode(Sha256::digest(self.password(product_auth)));
-        let may: &[&str] = match self.kind {
-            ServerUserKind::Admin => &["~*", "&*", "+@all"],
+        let may: &[&str] = match &self.kind {
+            ServerUserKind::Admin | ServerUserKind::Topom { .. } => &["~*", "&*", "+@all"],
             ServerUserKind::Probe => &["+info", "+role", "+ping"],
             ServerUserKind::Replica => &["+psync", "+replconf", "+ping"],
-            ServerUserKind::Proxy => &[
+            ServerUserKind::Proxy { .. } => &[
                 "~*",
                 "&*",
                 "+@all",
@@ -96,6 +143,32 @@ pub fn keyed_hash(key: &str, text: &str) -> String {
 mod tests {
     use super::*;
 
+    fn proxy() -> ServerUserKind {
+        ServerUserKind::Proxy {
+            token: "c674".into(),
+            incarnation: "77".to_owned(),
+        }
+    }
+
+    #[test]
+    fn names_are_read_back_and_those_of_others_are_not() {
+        for kind in [
+            ServerUserKind::Admin,
+            ServerUserKind::Topom { revision: 12 },
+            ServerUserKind::Probe,
+            ServerUserKind::Replica,
+            proxy(),
+        ] {
+            let user = ServerUser::new(kind, "a-g1-0");
+            assert_eq!(ServerUser::parse(user.name(), "a-g1-0"), Some(user.clone()));
+            assert_eq!(ServerUser::parse(user.name(), "a-g1-1"), None);
+        }
+        assert_eq!(ServerUser::new(proxy(), "p").name(), "proxy-c674-77@p");
+        for other in ["default", "topom-x@a-g1-0", "proxy-1@a-g1-0", "someone@a-g1-0"] {
+            assert_eq!(ServerUser::parse(other, "a-g1-0"), None, "{other}");
+        }
+    }
+
     #[test]
     fn passwords_differ_by_user_pod_and_product() {
         let user = |kind, pod| ServerUser::new(kind, pod);
@@ -111,7 +184,7 @@ mod tests {
 
     #[test]
     fn rules_hold_no_password_in_clear() {
-        let user = ServerUser::new(ServerUserKind::Proxy, "a-g1-0");
+        let user = ServerUser::new(proxy(), "a-g1-0");
         let rules = user.rules("secret").join(" ");
         assert!(
             rules.starts_with("reset on #") && !rules.contains(&user.password("secret")),

@@ -1,7 +1,7 @@
 //! Where slots are, as one worker sees it.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -57,6 +57,10 @@ pub(super) struct Router {
 #[derive(Debug)]
 struct Fill {
     waits_for: Vec<SlotId>,
+    /// When what is still under way is failed, if it is.
+    drop_at: Option<Instant>,
+    /// The servers that the slots were routed to.
+    former: HashSet<HostPort>,
     done: oneshot::Sender<()>,
 }
 
@@ -131,12 +135,24 @@ impl Router {
     }
 
     /// Takes a push over.
-    pub(super) fn fill(&self, worker: &Rc<Worker>, slots: &[Slot], done: oneshot::Sender<()>) {
+    pub(super) fn fill(
+        &self,
+        worker: &Rc<Worker>,
+        slots: &[Slot],
+        drop_at: Option<Instant>,
+        done: oneshot::Sender<()>,
+    ) {
+        let mut former = HashSet::new();
         {
             let mut routes = self.routes.borrow_mut();
             let mut servers = self.servers.borrow_mut();
             for slot in slots {
                 let route = &mut routes[slot.id.index()];
+                if let (Some(server), Some(_)) = (&route.server, drop_at)
+                    && !former.contains(&server.addr)
+                {
+                    former.insert(server.addr.clone());
+                }
                 let moved = route.server.as_ref().map(|server| &server.addr) != slot.backend_addr.as_ref();
                 if moved {
                     route.server = slot.backend_addr.as_ref().map(|addr| {
@@ -160,8 +176,28 @@ impl Router {
             });
         }
         let waits_for = slots.iter().map(|slot| slot.id).collect();
-        self.fills.borrow_mut().push(Fill { waits_for, done });
+        self.fills.borrow_mut().push(Fill {
+            waits_for,
+            drop_at,
+            former,
+            done,
+        });
         self.emptied();
+    }
+
+    /// Fails what pushes waited for long enough: a server that does not answer holds up no change of the map.
+    fn drop_overdue(&self, now: Instant) {
+        for fill in self.fills.borrow_mut().iter_mut() {
+            if fill.drop_at.is_none_or(|at| now < at) {
+                continue;
+            }
+            fill.drop_at = None;
+            for backend in self.backends.borrow().iter() {
+                if backend.is_retired() || fill.former.contains(backend.addr()) {
+                    backend.give_up("a change of the slot map does not wait for its replies");
+                }
+            }
+        }
     }
 
     /// Acknowledges pushes whose slots are empty, and has clients look again.
@@ -193,6 +229,7 @@ impl Router {
         for backend in self.backends.borrow().iter() {
             backend.tick(worker, now);
         }
+        self.drop_overdue(now);
         // Nothing that a client had is kept for a slot that stays locked.
         self.parked.borrow_mut().retain(|client| !client.is_gone());
         // Whoever asked for the push gave up long ago.

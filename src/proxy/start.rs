@@ -100,7 +100,7 @@ pub fn run(config: Config, options: Options, log: LogControl) -> Result<(), Prox
     let clients = listen::bind(&config.proxy_addr, config.proto_type)?;
     let admins = listen::bind(&config.admin_addr, super::config::ProtoType::Tcp)?;
     let record = describe(&config, &options, &clients, &admins)?;
-    let settings = Arc::new(Settings::new(&config, options.workers));
+    let settings = Arc::new(Settings::new(&config, options.workers, record.server_user()));
     let (died, deaths) = mpsc::unbounded_channel();
     let mut workers = Vec::with_capacity(options.workers);
     for number in 0..options.workers {
@@ -155,6 +155,7 @@ fn describe(
         hostname: host::hostname(),
         datacenter: config.proxy_datacenter.clone(),
         incarnation: hex::encode(rand::random::<[u8; 16]>()),
+        shut_off: false,
     })
 }
 
@@ -234,6 +235,6 @@ async fn fill_from(proxy: &Proxy, path: &PathBuf) -> Result<(), ProxyError> {
     };
     let body = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
     let slots = read_push(&body).map_err(fail)?;
-    proxy.fill(slots).await.map_err(|error| fail(error.to_string()))?;
+    proxy.fill(slots, None).await.map_err(|error| fail(error.to_string()))?;
     proxy.start().map_err(fail)
 }

@@ -163,21 +163,25 @@ impl Proxy {
         locked(&self.map).slots().to_vec()
     }
 
-    /// Takes a push. Acknowledged when nothing is under way any more by the former routing of its slots.
+    /// Takes a push. Acknowledged when nothing is under way any more by the former routing of its slots. What is not
+    /// answered within `drop_after`, if that is given, is failed, together with the connections it went over: whoever
+    /// sent it hears of no success any more.
     ///
     /// # Errors
     /// When it is refused, or that takes too long.
-    pub(super) async fn fill(&self, slots: Vec<Slot>) -> Result<(), FillError> {
+    pub(super) async fn fill(&self, slots: Vec<Slot>, drop_after: Option<Duration>) -> Result<(), FillError> {
         let mut waits = Vec::with_capacity(self.workers.len());
         {
             // Under the lock, so that all workers get all pushes in one order.
             let mut map = locked(&self.map);
             map.push(&slots)?;
             let slots = Arc::new(slots);
+            let drop_at = drop_after.map(|after| std::time::Instant::now() + after);
             for worker in &self.workers {
                 let (done, wait) = oneshot::channel();
                 worker.send(Control::Fill {
                     slots: slots.clone(),
+                    drop_at,
                     done,
                 });
                 waits.push(wait);

@@ -11,6 +11,8 @@ pub(crate) enum Outcome {
         run_id: String,
         /// Whether it is a server that the operator prepared.
         prepared: bool,
+        /// Of a primary: the history that it writes, and how far it is.
+        history: Option<(String, i64)>,
     },
     /// It will not work as things are.
     Failed,
@@ -51,11 +53,12 @@ pub(crate) fn remove(topology: &Topology, server: &HostPort) -> Ruling {
 }
 
 /// Notes that a role is being given; also when that was noted before and not finished. A group whose primary is being
-/// given its role is bootstrapped from now on: from that moment it may hold data, whatever becomes of the answers.
+/// given its role is bootstrapped from now on: from that moment it may hold data, whatever becomes of the answers. A new
+/// process of the primary has no fence.
 ///
 /// # Errors
 /// When the records changed since this was decided: other place, other group, no longer asked for.
-pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, index: usize) -> Ruling {
+pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, index: usize, run_id: &str) -> Ruling {
     let (found, place) = find(topology, server)?;
     not_promoting(found)?;
     if found.id != group || place != index || !is_open(found.servers[place].action.state) {
@@ -67,7 +70,10 @@ pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, inde
     };
     let mut group = found.clone();
     group.servers[place].action = syncing;
-    group.bootstrapped |= place == 0;
+    if place == 0 {
+        group.bootstrapped = true;
+        group.fenced &= group.servers[0].admitted_run_id.as_deref() == Some(run_id);
+    }
     Ok(vec![Change::PutGroup(group)])
 }
 
@@ -100,10 +106,22 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
     if under_way {
         group.servers[index].action = action;
     }
-    if let Outcome::Admitted { run_id, prepared } = outcome {
+    if let Outcome::Admitted {
+        run_id,
+        prepared,
+        history,
+    } = outcome
+    {
         group.servers[index].admitted_run_id = Some(run_id.clone());
         group.servers[index].prepared |= prepared;
         group.bootstrapped |= index == 0;
+        if let Some((history, offset)) = history.as_ref().filter(|_| index == 0) {
+            let former = group.lineage.len();
+            group.begin_lineage(history, *offset);
+            if group.lineage.len() != former {
+                group.in_sync.clear();
+            }
+        }
     }
     Ok(if topology.group(group.id) == Some(&group) {
         Vec::new()
@@ -130,7 +148,8 @@ fn find<'a>(topology: &'a Topology, server: &HostPort) -> Result<(&'a Group, usi
         .ok_or_else(|| Refusal(format!("server-[{server}] doesn't exist")))
 }
 
-fn next_index(topology: &Topology) -> i64 {
+/// The place behind all actions that wait.
+pub(crate) fn next_index(topology: &Topology) -> i64 {
     let pending = topology
         .groups()
         .flat_map(|group| &group.servers)
@@ -158,6 +177,7 @@ mod tests {
         Outcome::Admitted {
             run_id: run_id.to_owned(),
             prepared: true,
+            history: Some((format!("h-{run_id}"), 5)),
         }
     }
 
@@ -194,7 +214,7 @@ mod tests {
     #[test]
     fn an_admitted_primary_makes_its_group_bootstrapped() {
         let t = asked(&["a:1"]);
-        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
         assert_eq!(
             action(&t, "a:1"),
             ServerAction {
@@ -205,6 +225,7 @@ mod tests {
         let t = after(&t, &end(&t, &addr("a:1"), &admitted("r1")).unwrap());
         let group = t.group(gid(1)).unwrap();
         assert!(group.bootstrapped && group.servers[0].admitted_run_id.as_deref() == Some("r1"));
+        assert_eq!((group.lineage.len(), group.lineage[0].id.as_str()), (1, "h-r1"));
         assert_eq!(
             action(&t, "a:1"),
             ServerAction {
@@ -217,16 +238,34 @@ mod tests {
     #[test]
     fn a_group_is_bootstrapped_before_its_primary_is_commanded() {
         let t = asked(&["a:1", "b:1"]);
-        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1, "r1").unwrap());
         assert!(!t.group(gid(1)).unwrap().bootstrapped);
-        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
         assert!(t.group(gid(1)).unwrap().bootstrapped);
+    }
+
+    #[test]
+    fn a_new_process_of_the_primary_has_no_fence_and_nobody_in_sync() {
+        let t = asked(&["a:1"]);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
+        let t = after(&t, &end(&t, &addr("a:1"), &admitted("r1")).unwrap());
+        let mut group = t.group(gid(1)).unwrap().clone();
+        (group.fenced, group.in_sync) = (true, vec![addr("b:1")]);
+        let t = after(&t, &[Change::PutGroup(group)]);
+        let again = |run_id: &str| {
+            let t = after(&t, &create(&t, &addr("a:1")).unwrap());
+            let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, run_id).unwrap());
+            let t = after(&t, &end(&t, &addr("a:1"), &admitted(run_id)).unwrap());
+            let group = t.group(gid(1)).unwrap();
+            (group.fenced, group.in_sync.len())
+        };
+        assert_eq!((again("r1"), again("r2")), ((true, 1), (false, 0)));
     }
 
     #[test]
     fn an_admitted_replica_does_not() {
         let t = asked(&["b:1"]);
-        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1, "r1").unwrap());
         let t = after(&t, &end(&t, &addr("b:1"), &admitted("r2")).unwrap());
         assert!(!t.group(gid(1)).unwrap().bootstrapped);
     }
@@ -235,9 +274,9 @@ mod tests {
     fn a_role_is_not_given_when_the_records_changed_since_it_was_decided() {
         let t = asked(&["b:1"]);
         for (group, index) in [(1, 0), (2, 1)] {
-            assert!(begin(&t, gid(group), &addr("b:1"), index).is_err());
+            assert!(begin(&t, gid(group), &addr("b:1"), index, "r1").is_err());
         }
-        assert!(begin(&topology(), gid(1), &addr("b:1"), 1).is_err());
+        assert!(begin(&topology(), gid(1), &addr("b:1"), 1, "r1").is_err());
     }
 
     #[test]
@@ -254,9 +293,9 @@ mod tests {
     #[test]
     fn an_interrupted_action_is_taken_up_again_before_the_others() {
         let t = asked(&["b:1", "a:1"]);
-        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
         assert_eq!(waiting(t.group(gid(1)).unwrap()), [addr("a:1"), addr("b:1")]);
-        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
         assert_eq!(action(&t, "a:1").state, ActionState::Syncing);
         let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());
         assert_eq!(
@@ -271,7 +310,7 @@ mod tests {
     #[test]
     fn what_was_removed_meanwhile_stays_removed() {
         let t = asked(&["b:1"]);
-        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("b:1"), 1, "r1").unwrap());
         let t = after(&t, &remove(&t, &addr("b:1")).unwrap());
         let t = after(&t, &end(&t, &addr("b:1"), &Outcome::Failed).unwrap());
         assert_eq!(action(&t, "b:1"), ServerAction::default());

@@ -67,6 +67,7 @@ pub(crate) fn remove_server(topology: &Topology, id: GroupId, server: &HostPort)
     }
     let removed = group.servers.remove(index);
     group.out_of_sync |= removed.replica_group;
+    group.in_sync.retain(|replica| *replica != removed.server);
     if group.servers.is_empty() {
         // Whoever joins an empty group brings its own data: nothing here knows better.
         group = Group::new(id);
@@ -142,6 +143,7 @@ mod tests {
         let admitted = Outcome::Admitted {
             run_id: "r1".to_owned(),
             prepared: false,
+            history: None,
         };
         let t = after(&t, &actions::end(&t, &addr("a:1"), &admitted).unwrap());
         assert_eq!(
@@ -205,6 +207,7 @@ mod tests {
         group.promoting = Promoting {
             index: 1,
             state: PromoteState::Preparing,
+            forced: false,
         };
         let t = after(&topology(), &[Change::PutGroup(group)]);
         assert_eq!(

@@ -4,7 +4,9 @@
 
 pub(crate) mod actions;
 pub(crate) mod groups;
+pub(crate) mod promotion;
 pub(crate) mod proxies;
+pub(crate) mod replication;
 pub(crate) mod slots;
 
 use super::topology::{Change, Topology};

@@ -1,6 +1,6 @@
 use super::{Refusal, Ruling, refuse};
 use crate::dashboard::topology::{Change, Topology};
-use crate::model::{HostPort, ProductName, Proxy, ProxyToken};
+use crate::model::{GroupServer, HostPort, ProductName, Proxy, ProxyToken, ServerUserKind, SlotId};
 
 /// What registering a proxy may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +37,8 @@ pub(crate) fn check(model: &Proxy, addr: &str, product: &ProductName) -> Result<
     Ok(())
 }
 
-/// Records a proxy; an unknown one gets the largest number plus one.
+/// Records a proxy; an unknown one gets the largest number plus one. Servers let in a process that was not recorded
+/// before only once it acknowledged the whole slot map: it may be one that was forgotten and still routes by an old one.
 ///
 /// # Errors
 /// When it is known or unknown against the caller's wish.
@@ -49,7 +50,12 @@ pub(crate) fn register(topology: &Topology, model: &Proxy, how: Registration) ->
         (Some(known), _) => known.id,
         (None, _) => topology.proxies().map(|proxy| proxy.id).max().unwrap_or(0) + 1,
     };
-    let record = Proxy { id, ..model.clone() };
+    let same = known.filter(|known| known.incarnation == model.incarnation);
+    let record = Proxy {
+        id,
+        shut_off: same.is_none_or(|known| known.shut_off) && !model.incarnation.is_empty(),
+        ..model.clone()
+    };
     Ok(if known == Some(&record) {
         Vec::new()
     } else {
@@ -57,15 +63,98 @@ pub(crate) fn register(topology: &Topology, model: &Proxy, how: Registration) ->
     })
 }
 
-/// Forgets a proxy.
+/// Forgets a proxy. One that did not end itself (`lost`) may still be at work, wherever servers don't hear that it must
+/// not be let in any more.
 ///
 /// # Errors
 /// When it is unknown.
-pub(crate) fn remove(topology: &Topology, token: &ProxyToken) -> Ruling {
-    match topology.proxy(token) {
-        Some(_) => Ok(vec![Change::RemoveProxy(token.clone())]),
-        None => refuse(format!("proxy-[{token}] doesn't exist")),
+pub(crate) fn remove(topology: &Topology, token: &ProxyToken, lost: bool) -> Ruling {
+    let proxy = known(topology, token)?;
+    let mut changes = vec![Change::RemoveProxy(token.clone())];
+    if lost && !proxy.incarnation.is_empty() {
+        changes.extend(leaky(topology));
     }
+    Ok(changes)
+}
+
+/// Shuts a proxy off.
+///
+/// # Errors
+/// When it is unknown, or is one that servers do not know apart.
+pub(crate) fn shut_off(topology: &Topology, token: &ProxyToken) -> Ruling {
+    let proxy = known(topology, token)?;
+    if proxy.incarnation.is_empty() {
+        return refuse(format!(
+            "proxy-[{token}] is one of Codis 3.2, which logs in like everybody: it can't be shut off; end it and remove it"
+        ));
+    }
+    if proxy.shut_off {
+        return Ok(Vec::new());
+    }
+    let mut changes = vec![Change::PutProxy(Box::new(Proxy {
+        shut_off: true,
+        ..proxy.clone()
+    }))];
+    changes.extend(leaky(topology));
+    Ok(changes)
+}
+
+/// Lets a proxy in that acknowledged all slots with these epochs (ascending by slot).
+///
+/// # Errors
+/// When it is unknown or another process by now, or the slots changed since.
+pub(crate) fn let_in(topology: &Topology, proxy: &Proxy, acknowledged: &[i64]) -> Ruling {
+    let now = known(topology, &proxy.token)?;
+    if now.incarnation != proxy.incarnation {
+        return refuse(format!("proxy-[{}] was restarted meanwhile", proxy.token));
+    }
+    if !now.shut_off {
+        return Ok(Vec::new());
+    }
+    if !SlotId::all()
+        .map(|id| topology.epoch(id))
+        .eq(acknowledged.iter().copied())
+    {
+        return refuse(format!("the slots changed while proxy-[{}] was told them", proxy.token));
+    }
+    Ok(vec![Change::PutProxy(Box::new(Proxy {
+        shut_off: false,
+        ..now.clone()
+    }))])
+}
+
+/// Notes that these servers were told to let in `proxies` and no others. Nothing is noted when one of these was shut off
+/// since.
+pub(crate) fn tight(topology: &Topology, servers: &[HostPort], proxies: &[ServerUserKind]) -> Vec<Change> {
+    let now = topology.admitted_proxies();
+    if proxies.iter().any(|proxy| !now.contains(proxy)) {
+        return Vec::new();
+    }
+    mark(topology, false, |server| servers.contains(&server.server))
+}
+
+/// Every server that the operator prepared may let in a proxy that it must not, until it was told.
+fn leaky(topology: &Topology) -> Vec<Change> {
+    mark(topology, true, |server| server.prepared)
+}
+
+fn mark(topology: &Topology, leaky: bool, concerned: impl Fn(&GroupServer) -> bool) -> Vec<Change> {
+    let changed = topology.groups().filter_map(|group| {
+        let mut changed = group.clone();
+        changed
+            .servers
+            .iter_mut()
+            .filter(|server| concerned(server))
+            .for_each(|server| server.leaky = leaky);
+        (changed != *group).then_some(Change::PutGroup(changed))
+    });
+    changed.collect()
+}
+
+fn known<'a>(topology: &'a Topology, token: &ProxyToken) -> Result<&'a Proxy, Refusal> {
+    topology
+        .proxy(token)
+        .ok_or_else(|| Refusal(format!("proxy-[{token}] doesn't exist")))
 }
 
 #[cfg(test)]
@@ -93,6 +182,77 @@ mod tests {
             .collect();
         assert_eq!(ids, [("a", 1, "2"), ("b", 2, "1")]);
         assert_eq!(register(&t, &proxy("a", "2"), Registration::Known).unwrap(), []);
+    }
+
+    fn epochs(t: &Topology) -> Vec<i64> {
+        SlotId::all().map(|id| t.epoch(id)).collect()
+    }
+
+    #[test]
+    fn a_process_is_let_in_once_it_acknowledged_the_slots_as_they_are() {
+        let t = topology();
+        let a = proxy("a", "1");
+        let t = after(&t, &register(&t, &a, Registration::New).unwrap());
+        assert!(t.proxy(&a.token).unwrap().shut_off && t.admitted_proxies().is_empty());
+        let known = epochs(&t);
+        let other = proxy("a", "2");
+        assert!(refused(let_in(&t, &other, &known)).contains("restarted"));
+        let mut old = known.clone();
+        old[7] -= 1;
+        assert!(refused(let_in(&t, &a, &old)).contains("slots changed"));
+        let t = after(&t, &let_in(&t, &a, &known).unwrap());
+        assert_eq!(t.admitted_proxies(), [a.server_user()]);
+        assert_eq!(register(&t, &a, Registration::Known).unwrap(), []);
+        let t = after(&t, &register(&t, &other, Registration::Known).unwrap());
+        assert!(t.admitted_proxies().is_empty());
+    }
+
+    /// The fixture with server a:1 as one that the operator prepared, and proxy a let in.
+    fn with_proxy_let_in() -> (Topology, Proxy) {
+        let t = topology();
+        let mut group = t.group(gid(1)).unwrap().clone();
+        group.servers[0].prepared = true;
+        let t = after(&t, &[Change::PutGroup(group)]);
+        let a = proxy("a", "1");
+        let t = after(&t, &register(&t, &a, Registration::New).unwrap());
+        let t = after(&t, &let_in(&t, &a, &epochs(&t)).unwrap());
+        (t, a)
+    }
+
+    fn leaks(t: &Topology) -> Vec<bool> {
+        t.servers().map(|(_, server)| server.leaky).collect()
+    }
+
+    #[test]
+    fn servers_may_let_in_a_proxy_that_was_shut_off_until_they_were_told() {
+        let (t, a) = with_proxy_let_in();
+        assert_eq!(leaks(&t), [false, false, false]);
+        let t = after(&t, &shut_off(&t, &a.token).unwrap());
+        assert_eq!(leaks(&t), [true, false, false]);
+        assert_eq!(shut_off(&t, &a.token).unwrap(), []);
+        assert_eq!(
+            tight(&t, &[addr("a:1")], &[a.server_user()]),
+            [],
+            "told before it was shut off"
+        );
+        let t = after(&t, &tight(&t, &[addr("a:1")], &[]));
+        assert_eq!(leaks(&t), [false, false, false]);
+        let codis = proxy("b", "");
+        let t = after(&t, &register(&t, &codis, Registration::New).unwrap());
+        assert!(refused(shut_off(&t, &codis.token)).contains("can't be shut off"));
+    }
+
+    #[test]
+    fn a_proxy_that_was_forgotten_without_ending_may_still_be_let_in_somewhere() {
+        let (t, a) = with_proxy_let_in();
+        assert_eq!(
+            leaks(&after(&t, &remove(&t, &a.token, false).unwrap())),
+            [false, false, false]
+        );
+        assert_eq!(
+            leaks(&after(&t, &remove(&t, &a.token, true).unwrap())),
+            [true, false, false]
+        );
     }
 
     #[test]
@@ -131,7 +291,7 @@ mod tests {
             refused(register(&t, &proxy("a", ""), Registration::New)),
             "proxy-[a] already exists"
         );
-        assert_eq!(refused(remove(&t, &"b".into())), "proxy-[b] doesn't exist");
-        assert_eq!(after(&t, &remove(&t, &"a".into()).unwrap()).proxies().count(), 0);
+        assert_eq!(refused(remove(&t, &"b".into(), false)), "proxy-[b] doesn't exist");
+        assert_eq!(after(&t, &remove(&t, &"a".into(), false).unwrap()).proxies().count(), 0);
     }
 }

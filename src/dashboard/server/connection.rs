@@ -15,11 +15,16 @@ use crate::model::{HostPort, ServerUser, ServerUserKind};
 /// How long a connection may take to come about, and each command to be answered.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Seconds without word of a replica after which a fenced primary counts it no more.
+const FENCE_LAG: &str = "2";
+
 /// Opens connections to servers.
 #[derive(Clone)]
 pub(crate) struct Servers {
     product_auth: Secret,
     resolver: Resolver,
+    /// The revision of the lock that everything is done under.
+    revision: i64,
 }
 
 /// A connection that is logged in. Closed when it is dropped.
@@ -27,6 +32,7 @@ pub(crate) struct Server {
     addr: HostPort,
     peer: SocketAddr,
     prepared: bool,
+    run_id: Option<String>,
     connection: MultiplexedConnection,
     _driver: Driver,
     product_auth: Secret,
@@ -59,7 +65,19 @@ impl ReplicationSource {
 impl Servers {
     /// Logs in with what derives from the product's secret.
     pub(crate) fn new(product_auth: Secret, resolver: Resolver) -> Self {
-        Self { product_auth, resolver }
+        Self {
+            product_auth,
+            resolver,
+            revision: 0,
+        }
+    }
+
+    /// The same for the holder of the lock of this revision.
+    pub(crate) fn under_lock(&self, revision: i64) -> Self {
+        Self {
+            revision,
+            ..self.clone()
+        }
     }
 
     /// Where this server was found last.
@@ -77,8 +95,9 @@ impl Servers {
         self.resolver.retain(hosts);
     }
 
-    /// Connects and logs in: as the admin user of the pod in the address if the server has one, else as its default
-    /// user with the product's password, or without a password when there is none.
+    /// Connects and logs in: at a server that the operator prepared as the user of our lock, which is created there first
+    /// when it is missing, and then those of earlier locks are deleted; at another one as its default user with the
+    /// product's password, or without a password when there is none.
     ///
     /// A server that does not know the admin user is treated as one that nobody prepared only when it never was known as
     /// prepared, and when its name still leads there: behind a reused IP is a stranger, who is not told the password.
@@ -111,16 +130,17 @@ impl Servers {
 
     async fn open(&self, addr: &HostPort, standing: Standing) -> Result<Server, ServerError> {
         let mut server = self.dial(addr, self.resolver.resolve(addr, standing).await?).await?;
-        let Some(admin) = ServerUser::at(ServerUserKind::Admin, addr) else {
+        let Some(pod) = addr.pod() else {
             return server.log_in_as_default(String::new()).await;
         };
-        let Err(mut refusal) = server.log_in_as(&admin).await? else {
+        let admin = ServerUser::new(ServerUserKind::Admin, pod);
+        let Err(mut refusal) = server.log_in_under_lock(pod, &admin, self.revision).await? else {
             return Ok(server);
         };
         let peer = self.resolver.resolve_anew(addr, standing).await?;
         if peer != server.peer {
             server = self.dial(addr, peer).await?;
-            match server.log_in_as(&admin).await? {
+            match server.log_in_under_lock(pod, &admin, self.revision).await? {
                 Ok(()) => return Ok(server),
                 Err(again) => refusal = again,
             }
@@ -165,6 +185,7 @@ impl Servers {
             addr: addr.clone(),
             peer,
             prepared: false,
+            run_id: None,
             connection,
             _driver: Driver(tokio::spawn(driver)),
             product_auth: self.product_auth.clone(),
@@ -227,7 +248,14 @@ impl Server {
     /// See [`ServerError`]; this holds for every call here.
     pub(crate) async fn info(&mut self) -> Result<Info, ServerError> {
         let text: String = self.query("INFO", &cmd("INFO")).await?;
-        Ok(Info::parse(&text))
+        let info = Info::parse(&text);
+        self.run_id = Some(info.run_id().to_owned());
+        Ok(info)
+    }
+
+    /// The process at the other end, once it was asked. A connection never leads to another one.
+    pub(crate) fn run_id(&self) -> Option<&str> {
+        self.run_id.as_deref()
     }
 
     /// The limit of its memory, in bytes, as text. `None` when it does not tell.
@@ -242,22 +270,86 @@ impl Server {
         }
     }
 
-    /// Lets the proxies in. Only prepared servers need it.
-    pub(crate) async fn create_proxy_user(&mut self) -> Result<(), ServerError> {
-        let Some(user) = ServerUser::at(ServerUserKind::Proxy, &self.addr).filter(|_| self.prepared) else {
+    /// Lets in these proxies and no others. Only prepared servers know proxies apart.
+    pub(crate) async fn let_in(&mut self, proxies: &[ServerUserKind]) -> Result<(), ServerError> {
+        let Some(pod) = self.addr.pod().filter(|_| self.prepared).map(str::to_owned) else {
             return Ok(());
         };
+        let known = self.users(&pod).await?;
+        let is_proxy = |user: &&ServerUser| matches!(user.kind(), ServerUserKind::Proxy { .. });
+        let surplus: Vec<&ServerUser> = known
+            .iter()
+            .filter(is_proxy)
+            .filter(|user| !proxies.contains(user.kind()))
+            .collect();
+        self.delete_users(&surplus).await?;
+        for kind in proxies {
+            let user = ServerUser::new(kind.clone(), &pod);
+            if !known.contains(&user) {
+                self.set_user(&user).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// All users of ours.
+    async fn users(&mut self, pod: &str) -> Result<Vec<ServerUser>, ServerError> {
+        let names: Vec<String> = self.query("ACL USERS", cmd("ACL").arg("USERS")).await?;
+        Ok(names.iter().filter_map(|name| ServerUser::parse(name, pod)).collect())
+    }
+
+    /// Creates a user, or makes it what it is to be.
+    async fn set_user(&mut self, user: &ServerUser) -> Result<(), ServerError> {
         let mut command = cmd("ACL");
         command
             .arg("SETUSER")
             .arg(user.name())
             .arg(user.rules(self.product_auth.reveal()));
-        self.query_secret(
-            "ACL SETUSER",
-            &command,
-            "it does not know the rules of our users; Valkey or Redis 7 or newer is needed",
-        )
-        .await
+        let words = "it does not know the rules of our users; Valkey or Redis 7 or newer is needed";
+        self.query_secret("ACL SETUSER", &command, words).await
+    }
+
+    /// Ends the connections of these users, and refuses them from now on.
+    async fn delete_users(&mut self, users: &[&ServerUser]) -> Result<(), ServerError> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        let mut command = cmd("ACL");
+        command.arg("DELUSER");
+        for user in users {
+            command.arg(user.name());
+        }
+        self.query::<i64>("ACL DELUSER", &command).await.map(drop)
+    }
+
+    /// Has a primary refuse writes by itself when no replica was heard of for 2 s; or not any more.
+    pub(crate) async fn set_fence(&mut self, on: bool) -> Result<(), ServerError> {
+        if on {
+            // What is heard of a replica is counted in seconds, and it hears of its primary as often.
+            self.configure("CONFIG SET repl-ping-replica-period", "repl-ping-replica-period", "1")
+                .await?;
+            self.configure("CONFIG SET min-replicas-max-lag", "min-replicas-max-lag", FENCE_LAG)
+                .await?;
+        }
+        let wanted = if on { "1" } else { "0" };
+        self.configure("CONFIG SET min-replicas-to-write", "min-replicas-to-write", wanted)
+            .await
+    }
+
+    async fn configure(&mut self, name: &'static str, key: &str, value: &str) -> Result<(), ServerError> {
+        self.query(name, cmd("CONFIG").arg("SET").arg(key).arg(value)).await
+    }
+
+    /// Holds back the writes of everybody for at most this time.
+    pub(crate) async fn pause_writes(&mut self, time: Duration) -> Result<(), ServerError> {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.query("CLIENT PAUSE", cmd("CLIENT").arg("PAUSE").arg(millis).arg("WRITE"))
+            .await
+    }
+
+    /// Holds them back no more.
+    pub(crate) async fn resume_writes(&mut self) -> Result<(), ServerError> {
+        self.query("CLIENT UNPAUSE", cmd("CLIENT").arg("UNPAUSE")).await
     }
 
     /// Makes it a primary; its data set stays.
@@ -306,6 +398,39 @@ impl Server {
         let mut command = cmd("CLIENT");
         command.arg("KILL").arg("TYPE").arg("normal").arg("SKIPME").arg("yes");
         self.query::<redis::Value>("CLIENT KILL", &command).await.map(drop)
+    }
+
+    /// Logs in as the user of our lock; where there is none, or another product secret, `admin` is asked to create it.
+    async fn log_in_under_lock(
+        &mut self,
+        pod: &str,
+        admin: &ServerUser,
+        revision: i64,
+    ) -> Result<Result<(), Refusal>, ServerError> {
+        let topom = ServerUser::new(ServerUserKind::Topom { revision }, pod);
+        if self.log_in_as(&topom).await?.is_ok() {
+            return Ok(Ok(()));
+        }
+        if let Err(refusal) = self.log_in_as(admin).await? {
+            return Ok(Err(refusal));
+        }
+        let known = self.users(pod).await?;
+        let mut former = Vec::new();
+        for user in &known {
+            if let ServerUserKind::Topom { revision: other } = user.kind() {
+                if *other > revision {
+                    return Err(ServerError::Superseded {
+                        addr: self.addr.clone(),
+                        theirs: *other,
+                        ours: revision,
+                    });
+                }
+                former.push(user);
+            }
+        }
+        self.set_user(&topom).await?;
+        self.delete_users(&former).await?;
+        self.log_in_as(&topom).await
     }
 
     async fn log_in_as(&mut self, user: &ServerUser) -> Result<Result<(), Refusal>, ServerError> {

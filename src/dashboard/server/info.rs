@@ -70,6 +70,41 @@ impl Info {
         self.number("slave_repl_offset").max(self.number("master_repl_offset"))
     }
 
+    /// Whether a replica's link to its primary is up and it copies nothing any more.
+    pub(crate) fn is_linked(&self) -> bool {
+        self.text("master_link_status") == "up" && self.text("master_sync_in_progress") != "1"
+    }
+
+    /// Seconds since a replica last heard of its primary, as far as it knows.
+    pub(crate) fn silence(&self) -> i64 {
+        let number = |field| self.text(field).parse().unwrap_or(-1);
+        number("master_last_io_seconds_ago").max(number("master_link_down_since_seconds"))
+    }
+
+    /// The replicas that a primary feeds, `ip:port`, and that it heard of within two seconds.
+    pub(crate) fn fed(&self) -> impl Iterator<Item = String> + '_ {
+        let slots = self.fields.iter().filter(|(name, _)| {
+            name.strip_prefix("slave")
+                .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+        });
+        slots.filter_map(|(_, value)| {
+            let part = |name: &str| {
+                value
+                    .split(',')
+                    .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+            };
+            let lag: i64 = part("lag")?.parse().ok()?;
+            let online = part("state")? == "online" && (0..=2).contains(&lag);
+            let (ip, port) = (part("ip")?, part("port")?);
+            let ip = if ip.contains(':') {
+                format!("[{ip}]")
+            } else {
+                ip.to_owned()
+            };
+            online.then(|| format!("{ip}:{port}"))
+        })
+    }
+
     /// The primary that it was told to follow, `host:port`; `None` for a primary.
     pub(crate) fn followed(&self) -> Option<String> {
         let (host, port) = (self.text("master_host"), self.text("master_port"));
@@ -115,6 +150,28 @@ mod tests {
         assert_eq!(info.keys(), 7);
         let nonsense = format!("db0:keys={0}\ndb1:keys={0}\n", u64::MAX);
         assert_eq!(Info::parse(&nonsense).keys(), u64::MAX);
+    }
+
+    #[test]
+    fn replicas_that_a_primary_feeds_are_those_it_heard_of() {
+        let info = Info::parse(
+            "slave0:ip=10.0.0.1,port=6379,state=online,offset=5,lag=0,type=replica\n\
+             slave1:ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0\n\
+             slave2:ip=::1,port=7,state=online,offset=5,lag=2\nslave3:ip=10.0.0.3,port=6379,state=online,offset=5,lag=3\n\
+             slave_repl_offset:5\n",
+        );
+        assert_eq!(info.fed().collect::<Vec<_>>(), ["10.0.0.1:6379", "[::1]:7"]);
+    }
+
+    #[test]
+    fn a_replica_tells_how_long_it_heard_nothing() {
+        let silence = |text: &str| Info::parse(text).silence();
+        assert_eq!(silence("master_link_status:up\nmaster_last_io_seconds_ago:3\n"), 3);
+        assert_eq!(
+            silence("master_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:7\n"),
+            7
+        );
+        assert_eq!(silence("role:master\n"), -1);
     }
 
     #[test]

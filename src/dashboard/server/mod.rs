@@ -60,6 +60,20 @@ pub(crate) enum ServerError {
         /// As whom, and its words.
         reason: String,
     },
+    /// A dashboard of a later lock was here. Either the lock is lost and that is not known yet, or the store was emptied or
+    /// restored from an older copy.
+    #[error(
+        "{addr}: a dashboard with lock revision {theirs} commands it, later than ours, {ours}; if the store was emptied or \
+         restored from a backup, import the slot map (PUT /api/topom/v2/import)"
+    )]
+    Superseded {
+        /// The server.
+        addr: HostPort,
+        /// The other one's revision.
+        theirs: i64,
+        /// Ours.
+        ours: i64,
+    },
     /// It answered with an error.
     #[error("{addr}: {command} was refused: {reason}")]
     Refused {
@@ -76,7 +90,7 @@ impl ServerError {
     /// Whether the same may work later without anybody doing anything.
     pub(crate) fn is_transient(&self) -> bool {
         match self {
-            Self::Lookup { .. } | Self::Dial { .. } | Self::Lost { .. } => true,
+            Self::Lookup { .. } | Self::Dial { .. } | Self::Lost { .. } | Self::Superseded { .. } => true,
             // A name may lead to a stranger for a while, when an IP was given to another pod.
             Self::Login { addr, .. } => addr.host().parse::<std::net::IpAddr>().is_err(),
             Self::Refused { .. } => false,

@@ -7,6 +7,7 @@
 mod etcd;
 #[cfg(test)]
 pub(crate) mod fake;
+pub(crate) mod unfinished;
 
 use std::time::Instant;
 

@@ -176,9 +176,16 @@ async fn shutdown(State(proxy): Shared) -> Response {
     ok()
 }
 
-async fn fill_slots(State(proxy): Shared, body: Result<Bytes, BytesRejection>) -> Answer {
+#[derive(Debug, Deserialize)]
+struct Fill {
+    /// Milliseconds.
+    drop_after: Option<u64>,
+}
+
+async fn fill_slots(State(proxy): Shared, Query(query): Query<Fill>, body: Result<Bytes, BytesRejection>) -> Answer {
     let slots = read_push(&body.map_err(|error| error.to_string())?)?;
-    proxy.fill(slots).await.map_err(|error| error.to_string())?;
+    let drop_after = query.drop_after.map(std::time::Duration::from_millis);
+    proxy.fill(slots, drop_after).await.map_err(|error| error.to_string())?;
     Ok(ok())
 }
 

@@ -61,13 +61,7 @@ pub(super) async fn connect(
         }
         timeout(
             STEP_TIMEOUT,
-            log_in(
-                &mut socket,
-                addr,
-                protocol,
-                &settings.product_auth,
-                &settings.prepared_servers,
-            ),
+            log_in(&mut socket, addr, protocol, &settings.login, &settings.prepared_servers),
         )
         .await
         .map_err(|_| ConnectError::Slow("the login"))??;

@@ -11,6 +11,15 @@ use crate::proxy::resp::{Protocol, ReplyError, ReplyScanner, put_request};
 /// Longest reply to a login.
 const MAX_REPLY: usize = 64 << 10;
 
+/// As whom the proxy logs in.
+#[derive(Clone)]
+pub(in crate::proxy) struct Login {
+    /// Who this process is at servers that the operator prepared.
+    pub(in crate::proxy) user: ServerUserKind,
+    /// The product's password.
+    pub(in crate::proxy) product_auth: String,
+}
+
 /// Why a server did not let the proxy in.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LoginError {
@@ -47,11 +56,12 @@ pub(super) async fn log_in(
     socket: &mut TcpStream,
     addr: &HostPort,
     protocol: Protocol,
-    product_auth: &str,
+    own: &Login,
     prepared: &PreparedServers,
 ) -> Result<(), LoginError> {
     let version = protocol.version().to_string();
-    if let Some(user) = ServerUser::at(ServerUserKind::Proxy, addr) {
+    let product_auth = own.product_auth.as_str();
+    if let Some(user) = ServerUser::at(own.user.clone(), addr) {
         let password = user.password(product_auth);
         let reply = ask(socket, &["HELLO", &version, "AUTH", user.name(), &password]).await?;
         if !reply.starts_with('-') {
@@ -123,6 +133,13 @@ mod tests {
     use super::*;
     use tokio::net::TcpListener;
 
+    fn user() -> ServerUserKind {
+        ServerUserKind::Proxy {
+            token: "t".into(),
+            incarnation: "i".to_owned(),
+        }
+    }
+
     /// Logs in at a server that gives these answers: what it was asked, and what came of it.
     async fn login_at(
         addr: &str,
@@ -160,7 +177,11 @@ mod tests {
             }
             asked
         });
-        let came = log_in(&mut socket, &addr.parse().unwrap(), protocol, auth, prepared)
+        let own = Login {
+            user: user(),
+            product_auth: auth.to_owned(),
+        };
+        let came = log_in(&mut socket, &addr.parse().unwrap(), protocol, &own, prepared)
             .await
             .map_err(|error| error.to_string());
         drop(socket);
@@ -170,11 +191,12 @@ mod tests {
     #[tokio::test]
     async fn prepared_servers_are_logged_into_as_their_own_user() {
         let addr = "shop-g1-0.shop.ns.svc:6379";
-        let password = ServerUser::new(ServerUserKind::Proxy, "shop-g1-0").password("secret");
+        let user = ServerUser::new(user(), "shop-g1-0");
+        let password = user.password("secret");
         let (asked, came) = login_at(addr, Protocol::Resp3, "secret", &["%0"]).await;
         assert_eq!(
             (asked, came),
-            (vec![format!("HELLO 3 AUTH proxy@shop-g1-0 {password}")], Ok(()))
+            (vec![format!("HELLO 3 AUTH proxy-t-i@shop-g1-0 {password}")], Ok(()))
         );
         let (asked, came) = login_at(addr, Protocol::Resp2, "secret", &["-WRONGPASS no", "*0"]).await;
         assert_eq!((asked[1].as_str(), came), ("HELLO 2 AUTH default secret", Ok(())));

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 use self::connect::Backoff;
-pub(super) use self::login::PreparedServers;
+pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::Pipeline;
 pub(super) use self::pipeline::{Part, Ticket};
 use super::resp::Protocol;
@@ -97,6 +97,23 @@ impl Backend {
     pub(super) fn retire(&self) {
         self.retired.set(true);
         self.bell.ring();
+    }
+
+    /// The server.
+    pub(super) fn addr(&self) -> &HostPort {
+        &self.addr
+    }
+
+    /// Whether no slot is routed here any more.
+    pub(super) fn is_retired(&self) -> bool {
+        self.retired.get()
+    }
+
+    /// Closes the connection if replies are due on it: they will be heard by nobody.
+    pub(super) fn give_up(&self, reason: &str) {
+        if self.pipeline.borrow().under_way() > 0 {
+            self.doom(reason.to_owned());
+        }
     }
 
     /// Whether a request can be given to it now.

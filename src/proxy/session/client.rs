@@ -307,7 +307,11 @@ mod tests {
     fn waiting_client() -> (Rc<Worker>, Rc<Client>, Ticket, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let worker = Rc::new(Worker::new(Arc::new(Settings::new(&Config::default(), 1))));
+        let worker = Rc::new(Worker::new(Arc::new(Settings::new(
+            &Config::default(),
+            1,
+            crate::model::ServerUserKind::Probe,
+        ))));
         let client = Client::new(&worker, listener.accept().unwrap().0, 1).unwrap();
         let ticket = Ticket {
             client: None,

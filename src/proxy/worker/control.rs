@@ -1,6 +1,6 @@
 use std::net::TcpStream;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -21,6 +21,8 @@ pub(in crate::proxy) enum Control {
     Fill {
         /// The slots.
         slots: Arc<Vec<Slot>>,
+        /// When what is still under way is failed; `None`: never.
+        drop_at: Option<Instant>,
         /// Told then.
         done: oneshot::Sender<()>,
     },

@@ -95,7 +95,7 @@ fn obey(worker: &Rc<Worker>, control: Control) {
                 }
             }
         }
-        Control::Fill { slots, done } => worker.router.fill(worker, &slots, done),
+        Control::Fill { slots, drop_at, done } => worker.router.fill(worker, &slots, drop_at, done),
         Control::Figures { by_command, told } => {
             let _ = told.send(worker.figures.totals(by_command));
         }

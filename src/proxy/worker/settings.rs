@@ -4,13 +4,14 @@ use std::time::{Duration, Instant};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use crate::proxy::backend::PreparedServers;
+use crate::model::ServerUserKind;
+use crate::proxy::backend::{Login, PreparedServers};
 use crate::proxy::config::Config;
 
 /// What workers need of the configuration, and what they tell the rest of the process at once.
 pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) product_name: String,
-    pub(in crate::proxy) product_auth: String,
+    pub(in crate::proxy) login: Login,
     session_auth: Option<[u8; 32]>,
     pub(in crate::proxy) backend_ping_period: Option<Duration>,
     pub(in crate::proxy) backend_recv_timeout: Duration,
@@ -62,12 +63,15 @@ impl SessionCount {
 }
 
 impl Settings {
-    /// Takes what workers need out of the configuration.
-    pub(in crate::proxy) fn new(config: &Config, workers: usize) -> Self {
+    /// Takes what workers need out of the configuration. `user`: who this process is at servers.
+    pub(in crate::proxy) fn new(config: &Config, workers: usize, user: ServerUserKind) -> Self {
         let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
         Self {
             product_name: config.product_name.to_string(),
-            product_auth: config.product_auth.clone(),
+            login: Login {
+                user,
+                product_auth: config.product_auth.clone(),
+            },
             session_auth: (!config.session_auth.is_empty()).then(|| Sha256::digest(&config.session_auth).into()),
             // Codis pings once a second at most.
             backend_ping_period: unless_zero(config.backend_ping_period.0)

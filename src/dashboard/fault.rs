@@ -1,0 +1,45 @@
+//! Places at which tests end or freeze the process. They do nothing in a release build.
+
+/// All places, so that a test can go through them.
+pub const POINTS: [&str; 13] = [
+    "commit.part",
+    "online.recorded",
+    "online.pushed",
+    "online.let_in",
+    "admission.begun",
+    "admission.users",
+    "admission.commanded",
+    "promote.preparing",
+    "promote.locked",
+    "promote.prepared",
+    "promote.commanded",
+    "promote.finished",
+    "promote.unlocked",
+];
+
+/// Ends the process as a power cut would, or freezes it until it is woken, when the environment says so:
+/// `CODIS_FAULT=kill@promote.locked`, or `stop@…`. Each process does it once.
+#[cfg(debug_assertions)]
+pub(crate) fn point(name: &'static str) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    static DONE: AtomicBool = AtomicBool::new(false);
+    debug_assert!(POINTS.contains(&name), "{name} is in no list");
+    let Ok(wanted) = std::env::var("CODIS_FAULT") else {
+        return;
+    };
+    let Some((what, _)) = wanted.split_once('@').filter(|(_, place)| *place == name) else {
+        return;
+    };
+    if DONE.swap(true, Ordering::SeqCst) {
+        return;
+    }
+    tracing::warn!(what, name, "a fault was asked for");
+    let signal = if what == "stop" { "-STOP" } else { "-KILL" };
+    let pid = std::process::id().to_string();
+    // It returns when the process is woken.
+    let _ = std::process::Command::new("kill").args([signal, &pid]).status();
+}
+
+/// Nothing.
+#[cfg(not(debug_assertions))]
+pub(crate) fn point(_: &'static str) {}

@@ -1,0 +1,204 @@
+//! Which replicas hold all that the primary acknowledged, from what the last polls found. Pure.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::observations::Seen;
+use super::server::Info;
+use crate::model::{Group, GroupServer, HostPort};
+
+/// How old a poll may be to count.
+const FRESH: Duration = Duration::from_millis(1500);
+/// Seconds after which a replica that heard nothing of its primary is one no more.
+const SILENT: i64 = 2;
+
+/// What was found of a group whose primary is at work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Findings {
+    /// The primary's process.
+    pub(crate) run_id: String,
+    /// The history that it writes.
+    pub(crate) history: String,
+    /// How far it is in that.
+    pub(crate) offset: i64,
+    /// The replicas that may be promoted.
+    pub(crate) in_sync: Vec<HostPort>,
+}
+
+/// Looks at a group. `None` when its primary can't be judged: then nothing is known to be lost, and the replicas that were
+/// in sync may be all there is. `address` tells where a server was found last.
+pub(crate) fn judge(
+    group: &Group,
+    seen: &HashMap<HostPort, Seen>,
+    address: impl Fn(&HostPort) -> Option<SocketAddr>,
+    now: Instant,
+) -> Option<Findings> {
+    if !group.promoting.state.is_nothing() {
+        return None;
+    }
+    let record = group.primary()?;
+    let poll = seen.get(&record.server)?;
+    let primary = poll.info(now, FRESH)?;
+    if !primary.is_primary() || primary.is_loading() || !is_admitted(record, primary) {
+        return None;
+    }
+    let fed: Vec<String> = primary.fed().collect();
+    let stays = |replica: &&GroupServer| {
+        let was_in = group.in_sync.contains(&replica.server);
+        match seen.get(&replica.server).and_then(|seen| seen.info(now, FRESH)) {
+            Some(info) => follows(replica, info, primary) && (was_in || has_caught_up(info, poll)),
+            // It may be out of our reach only.
+            None => was_in && address(&replica.server).is_some_and(|addr| fed.contains(&addr.to_string())),
+        }
+    };
+    let in_sync = group.servers.iter().skip(1).filter(stays);
+    Some(Findings {
+        run_id: primary.run_id().to_owned(),
+        history: primary.history().to_owned(),
+        offset: primary.offset(),
+        in_sync: in_sync.map(|replica| replica.server.clone()).collect(),
+    })
+}
+
+/// A server that nobody prepared needs no admission to hold its role, as in Codis.
+fn is_admitted(record: &GroupServer, info: &Info) -> bool {
+    !record.prepared || record.admitted_run_id.as_deref() == Some(info.run_id())
+}
+
+fn follows(record: &GroupServer, info: &Info, primary: &Info) -> bool {
+    !info.is_primary()
+        && !info.is_loading()
+        && is_admitted(record, info)
+        && info.is_linked()
+        && (0..=SILENT).contains(&info.silence())
+        && info.history() == primary.history()
+}
+
+/// Whether it holds what its primary held half a second ago.
+fn has_caught_up(info: &Info, primary: &Seen) -> bool {
+    primary.offset_before.is_some_and(|before| info.offset() >= before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{GroupId, PromoteState, Promoting};
+
+    const FED_B: &str = "slave0:ip=10.0.0.2,port=1,state=online,offset=100,lag=0";
+
+    fn addr(text: &str) -> HostPort {
+        text.parse().unwrap()
+    }
+
+    fn group(in_sync: &[&str]) -> Group {
+        let mut group = Group::new(GroupId::new(1).unwrap());
+        group.servers = ["a:1", "b:1"].map(|s| GroupServer::new(addr(s), "")).into();
+        group.in_sync = in_sync.iter().map(|s| addr(s)).collect();
+        group
+    }
+
+    fn seen(at: Instant, text: &str) -> Seen {
+        Seen {
+            at,
+            answer: Ok(Info::parse(text)),
+            offset_before: Some(90),
+            answered_at: Some(at),
+        }
+    }
+
+    fn primary(at: Instant, more: &str) -> Seen {
+        seen(
+            at,
+            &format!("role:master\nrun_id:ra\nmaster_replid:h\nmaster_repl_offset:100\n{more}"),
+        )
+    }
+
+    fn replica(at: Instant, history: &str, offset: i64, more: &str) -> Seen {
+        let text =
+            "role:slave\nrun_id:rb\nmaster_link_status:up\nmaster_last_io_seconds_ago:0\nmaster_sync_in_progress:0";
+        seen(
+            at,
+            &format!("{text}\nmaster_replid:{history}\nslave_repl_offset:{offset}\n{more}"),
+        )
+    }
+
+    fn found(group: &Group, polls: &[(&str, Seen)], now: Instant) -> Option<Vec<HostPort>> {
+        let polls = polls.iter().map(|(name, seen)| (addr(name), seen.clone())).collect();
+        let address = |name: &HostPort| {
+            Some(
+                format!("10.0.0.{}:1", if name.host() == "a" { 1 } else { 2 })
+                    .parse()
+                    .unwrap(),
+            )
+        };
+        judge(group, &polls, address, now).map(|findings| findings.in_sync)
+    }
+
+    #[test]
+    fn a_replica_joins_when_it_has_what_the_primary_had_a_moment_ago() {
+        let now = Instant::now();
+        let with = |replica: Seen| found(&group(&[]), &[("a:1", primary(now, "")), ("b:1", replica)], now);
+        assert_eq!(with(replica(now, "h", 95, "")), Some(vec![addr("b:1")]));
+        assert_eq!(with(replica(now, "h", 89, "")), Some(vec![]));
+        assert_eq!(with(replica(now, "other", 100, "")), Some(vec![]));
+        for not_yet in [
+            "master_sync_in_progress:1",
+            "master_link_status:down",
+            "master_last_io_seconds_ago:3",
+            "loading:1",
+        ] {
+            assert_eq!(with(replica(now, "h", 100, not_yet)), Some(vec![]), "{not_yet}");
+        }
+    }
+
+    #[test]
+    fn one_that_lags_stays_while_its_link_works() {
+        let now = Instant::now();
+        let polls = [("a:1", primary(now, "")), ("b:1", replica(now, "h", 1, ""))];
+        assert_eq!(found(&group(&["b:1"]), &polls, now), Some(vec![addr("b:1")]));
+        let polls = [
+            ("a:1", primary(now, "")),
+            ("b:1", replica(now, "h", 100, "master_link_status:down")),
+        ];
+        assert_eq!(found(&group(&["b:1"]), &polls, now), Some(vec![]));
+    }
+
+    #[test]
+    fn one_that_only_we_can_not_reach_stays() {
+        let now = Instant::now();
+        let silent = Seen {
+            answer: Err("no answer".to_owned()),
+            ..replica(now, "h", 100, "")
+        };
+        let polls = |fed: &str| [("a:1", primary(now, fed)), ("b:1", silent.clone())];
+        assert_eq!(found(&group(&["b:1"]), &polls(FED_B), now), Some(vec![addr("b:1")]));
+        assert_eq!(found(&group(&["b:1"]), &polls(""), now), Some(vec![]));
+        assert_eq!(found(&group(&[]), &polls(FED_B), now), Some(vec![]));
+    }
+
+    #[test]
+    fn nothing_is_concluded_from_a_primary_that_is_silent_or_has_not_its_role() {
+        let now = Instant::now();
+        let good = replica(now, "h", 100, "");
+        let old = now.checked_sub(Duration::from_secs(2)).unwrap();
+        for unsure in [primary(old, ""), primary(now, "role:slave"), primary(now, "loading:1")] {
+            assert_eq!(
+                found(&group(&["b:1"]), &[("a:1", unsure), ("b:1", good.clone())], now),
+                None
+            );
+        }
+        let mut prepared = group(&["b:1"]);
+        prepared.servers[0].prepared = true;
+        let polls = [("a:1", primary(now, "")), ("b:1", good)];
+        assert_eq!(found(&prepared, &polls, now), None, "a process that was not admitted");
+        prepared.servers[0].admitted_run_id = Some("ra".to_owned());
+        assert!(found(&prepared, &polls, now).is_some());
+        prepared.promoting = Promoting {
+            index: 1,
+            state: PromoteState::Preparing,
+            forced: false,
+        };
+        assert_eq!(found(&prepared, &polls, now), None);
+    }
+}

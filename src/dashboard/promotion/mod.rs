@@ -1,0 +1,278 @@
+//! Replacing the primary of a group: Codis' promotion, made safe and resumable.
+//!
+//! `preparing`: every proxy locks the group's slots; `prepared`: nobody writes any more, the former primary is fenced
+//! where it answers, the candidate gets what it lacks and is made the primary; `finished`: that is recorded, the others are
+//! given their new primary, and proxies are unlocked. Each state is stored before what belongs to it is done, so that
+//! whoever comes next, here or in another dashboard, goes on from there, or undoes it.
+
+mod judge;
+mod servers;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use self::judge::{Way, judge};
+use self::servers::examine;
+use super::error::Error;
+use super::rules::promotion::{self as rules, Acknowledged, Wish};
+use super::rules::{self as all_rules, Refusal};
+use super::term::Term;
+use super::{fault, proxies, users};
+use crate::model::{Group, GroupId, PromoteState, SlotId};
+
+/// How long proxies may take to lock the slots before the promotion is given up.
+const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
+/// After this time proxies fail what a silent primary was asked, instead of waiting for it.
+const DROP_AFTER: Duration = Duration::from_millis(200);
+/// How long a promotion waits for another one of the same group.
+const TURN: Duration = Duration::from_secs(5);
+/// How often a server that did not answer a command is asked again.
+const TRIES: u32 = 2;
+/// How soon what was left undone is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// How a promotion is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Manner {
+    /// Only if the primary can hand over: no acknowledged write is lost, no client sees an error.
+    pub(crate) planned: bool,
+    /// Proxies that don't lock the slots in time are shut off at all servers.
+    pub(crate) shut_off: bool,
+}
+
+/// What was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Promoted {
+    /// How long it took in all.
+    pub(crate) took: Duration,
+    /// How long writes to the group waited.
+    pub(crate) locked: Duration,
+    /// Whether the former primary handed over.
+    pub(crate) handed_over: bool,
+}
+
+/// Makes a replica the primary of its group. Asking for the same again is harmless.
+///
+/// # Errors
+/// Why not; then everything is as before, or goes on by itself as soon as the store answers again.
+pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<Promoted, Error> {
+    let began = Instant::now();
+    let turn = term.promotions.of(&wish.group);
+    let Ok(_turn) = tokio::time::timeout(TURN, turn.lock()).await else {
+        return Err(Error::TimedOut(format!("group-[{}] is promoting", wish.group)));
+    };
+    term.wait_swept().await;
+    // So that a wish that can't come true disturbs nobody.
+    let topology = term.topology();
+    if !rules::begin(&topology, wish)?.is_empty() {
+        let mut group = all_rules::existing(&topology, wish.group)?.clone();
+        group.promoting.forced = wish.forced;
+        let index = group.servers.iter().position(|s| s.server == wish.server).unwrap_or(0);
+        judge(&group, index, &examine(term, &group).await.asked(), manner.planned)?;
+    }
+    term.change(|topology| rules::begin(topology, wish)).await?;
+    let mut times = Times::new(began);
+    advance(term, wish.group, manner, &mut times).await?;
+    let done = times.done();
+    tracing::info!(group = %wish.group, primary = %wish.server, took = ?done.took, locked = ?done.locked,
+        handed_over = done.handed_over, forced = wish.forced, "the group has a new primary");
+    Ok(done)
+}
+
+/// Goes on with promotions that were left undone, until the term ends.
+pub(crate) async fn run(term: Arc<Term>) {
+    term.wait_swept().await;
+    loop {
+        let topology = term.topology();
+        let open = topology.groups().filter(|group| !group.promoting.state.is_nothing());
+        let resumed = open.map(|group| resume(&term, group.id));
+        futures::future::join_all(resumed).await;
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+async fn resume(term: &Term, id: GroupId) {
+    let turn = term.promotions.of(&id);
+    let Ok(_turn) = turn.try_lock() else { return };
+    let state = term.topology().group(id).map(|group| group.promoting.state);
+    if state.is_none_or(|state| state.is_nothing()) {
+        return;
+    }
+    tracing::info!(group = %id, ?state, "going on with a promotion that was left undone");
+    match advance(term, id, Manner::default(), &mut Times::new(Instant::now())).await {
+        Ok(()) => tracing::info!(group = %id, "the promotion is finished"),
+        Err(error) => tracing::warn!(group = %id, %error, "the promotion is not finished"),
+    }
+}
+
+/// When things happened.
+struct Times {
+    began: Instant,
+    locked: Option<Instant>,
+    unlocked: Option<Instant>,
+    handed_over: bool,
+}
+
+impl Times {
+    fn new(began: Instant) -> Self {
+        Self {
+            began,
+            locked: None,
+            unlocked: None,
+            handed_over: false,
+        }
+    }
+
+    fn done(&self) -> Promoted {
+        let now = Instant::now();
+        let unlocked = self.unlocked.unwrap_or(now);
+        Promoted {
+            took: now.duration_since(self.began),
+            locked: unlocked.duration_since(self.locked.unwrap_or(unlocked)),
+            handed_over: self.handed_over,
+        }
+    }
+}
+
+/// Does what the stored state asks for until there is nothing left of the promotion.
+async fn advance(term: &Term, id: GroupId, manner: Manner, times: &mut Times) -> Result<(), Error> {
+    let mut tries = TRIES;
+    loop {
+        term.catch_up().await?;
+        let topology = term.topology();
+        let Some(group) = topology.group(id) else { return Ok(()) };
+        times.locked.get_or_insert_with(Instant::now);
+        let step = match group.promoting.state {
+            PromoteState::Nothing => return Ok(()),
+            PromoteState::Preparing => lock(term, group, manner).await,
+            PromoteState::Prepared => lead(term, group, manner, times).await,
+            PromoteState::Finished => {
+                unlock(term, id, times).await?;
+                continue;
+            }
+        };
+        match step {
+            Ok(()) => {}
+            // Whether it was stored is not known: whoever reads the records next goes on from there.
+            Err(error @ (Error::Store(_) | Error::NotActive(_))) => return Err(error),
+            // It may have done what it was told, and is asked again.
+            Err(Error::Server(error)) if error.is_transient() && tries > 0 => tries -= 1,
+            Err(error) => {
+                tracing::warn!(group = %id, %error, "the promotion is given up");
+                term.change(|topology| rules::undo(topology, id)).await?;
+                proxies::tell_all(term, &all_rules::slots::of_group(&term.topology(), id), None).await;
+                term.actions_asked.notify_one();
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Has every proxy lock the group's slots. What is under way is answered first, unless the primary is silent.
+async fn lock(term: &Term, group: &Group, manner: Manner) -> Result<(), Error> {
+    fault::point("promote.preparing");
+    let (id, deadline) = (group.id, Instant::now() + LOCK_PATIENCE);
+    let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
+    let way = judge(group, index, &examine(term, group).await.asked(), manner.planned)?;
+    let drop_after = (way != Way::HandOver).then_some(DROP_AFTER);
+    loop {
+        let slots = all_rules::slots::of_group(&term.topology(), id);
+        let told = proxies::tell_all(term, &slots, drop_after).await;
+        fault::point("promote.locked");
+        term.check()?;
+        let acknowledged: Vec<Acknowledged> = told
+            .iter()
+            .filter(|told| told.result.is_ok())
+            .map(|told| (told.proxy.token.clone(), told.proxy.incarnation.clone()))
+            .collect();
+        let refusal = match term
+            .change(|topology| rules::prepared(topology, id, &acknowledged))
+            .await
+        {
+            Ok(_) => return Ok(()),
+            Err(Error::Refused(refusal)) => refusal,
+            Err(error) => return Err(error),
+        };
+        let topology = term.topology();
+        let Some(group) = topology
+            .group(id)
+            .filter(|g| g.promoting.state == PromoteState::Preparing)
+        else {
+            return Err(refusal.into());
+        };
+        let missing: Vec<_> = told
+            .into_iter()
+            .filter(|told| rules::has_vote(&told.proxy, group))
+            .filter_map(|told| Some((told.proxy, told.result.err()?)))
+            .collect();
+        if manner.shut_off && !missing.is_empty() {
+            for (proxy, _) in &missing {
+                users::shut_off(term, &proxy.token).await?;
+            }
+        } else if Instant::now() >= deadline {
+            let reasons: Vec<String> = missing.iter().map(|(_, error)| error.to_string()).collect();
+            return Err(match reasons.is_empty() {
+                true => refusal.into(),
+                false => Error::Proxy(reasons.join("; ")),
+            });
+        }
+    }
+}
+
+/// Makes the candidate the primary. Nobody writes to the group meanwhile.
+async fn lead(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> Result<(), Error> {
+    fault::point("promote.prepared");
+    let id = group.id;
+    let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
+    let mut examined = examine(term, group).await;
+    let way = judge(group, index, &examined.asked(), manner.planned)?;
+    times.handed_over = way == Way::HandOver;
+    let forced = group.promoting.forced;
+    let leader = match way {
+        Way::HandOver => {
+            let handed = examined.hand_over(term, index, forced).await;
+            if handed.is_err() {
+                examined.resume_writes().await;
+            }
+            handed?
+        }
+        Way::FailOver => {
+            if group.servers[0].leaky && !forced {
+                servers::wait_until_stopped(term, group, index).await?;
+            }
+            examined.fail_over(term, index).await?
+        }
+        Way::Recorded => examined.leader(index).await?,
+    };
+    fault::point("promote.commanded");
+    let recorded = term.change(|topology| rules::finished(topology, id, &leader)).await;
+    match recorded {
+        Ok(_) => Ok(()),
+        Err(Error::Refused(Refusal(reason))) => Err(Error::TimedOut(reason)),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells the proxies the new primary. Those that don't acknowledge are told again by their polls.
+async fn unlock(term: &Term, id: GroupId, times: &mut Times) -> Result<(), Error> {
+    fault::point("promote.finished");
+    let slots: Vec<SlotId> = all_rules::slots::of_group(&term.topology(), id);
+    let told = proxies::tell_all(term, &slots, None).await;
+    times.unlocked.get_or_insert_with(Instant::now);
+    fault::point("promote.unlocked");
+    let known = told.iter().all(|told| told.result.is_ok());
+    for told in told.into_iter().filter_map(|told| told.result.err()) {
+        tracing::warn!(group = %id, error = %told, "a proxy does not know the new primary yet");
+    }
+    term.change(|topology| rules::done(topology, id, known)).await?;
+    term.actions_asked.notify_one();
+    let topology = term.topology();
+    if topology
+        .group(id)
+        .is_some_and(|group| group.servers.iter().any(|server| server.replica_group))
+    {
+        // Only from now on may its replicas be read from again.
+        proxies::tell_all(term, &slots, None).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,336 @@
+use super::{Refusal, Ruling, actions, existing, refuse};
+use crate::dashboard::topology::{Change, Topology};
+use crate::model::{
+    ActionState, Group, GroupId, HostPort, PromoteState, Promoting, Proxy, ProxyToken, ServerAction, SlotActionState,
+};
+
+/// Who is to lead, and on what condition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wish {
+    /// The group.
+    pub(crate) group: GroupId,
+    /// The candidate.
+    pub(crate) server: HostPort,
+    /// The group's epoch that the wish is based on, if it is.
+    pub(crate) epoch: Option<i64>,
+    /// Whether the candidate is taken whatever speaks against it.
+    pub(crate) forced: bool,
+}
+
+/// The process of a proxy that acknowledged the lock.
+pub(crate) type Acknowledged = (ProxyToken, String);
+
+/// Begins a promotion: from now on the group's slots are locked. Nothing changes when the same is under way.
+///
+/// # Errors
+/// When the group is not as the wish supposes, the candidate leads already, another one is being promoted, or slots of the
+/// group are moving.
+pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
+    let id = wish.group;
+    let group = existing(topology, id)?;
+    let Some(index) = group.servers.iter().position(|s| s.server == wish.server) else {
+        return refuse(format!("group-[{id}] doesn't have server-[{}]", wish.server));
+    };
+    let place = i64::try_from(index).unwrap_or(i64::MAX);
+    let under_way = group.promoting;
+    if !under_way.state.is_nothing() {
+        return if under_way.index == place {
+            Ok(Vec::new())
+        } else {
+            refuse(format!("group-[{id}] is promoting index = {}", under_way.index))
+        };
+    }
+    if let Some(epoch) = wish.epoch
+        && epoch != topology.group_epoch(id)
+    {
+        let now = topology.group_epoch(id);
+        return refuse(format!("group-[{id}] was changed: its epoch is {now}, not {epoch}"));
+    }
+    if index == 0 {
+        return refuse(format!("group-[{id}] can't promote master"));
+    }
+    let moving = topology.slots().filter(|slot| {
+        let concerned = [slot.group_id, slot.action.target_id].contains(&i64::from(id));
+        concerned && !matches!(slot.action.state, SlotActionState::Nothing | SlotActionState::Pending)
+    });
+    match moving.count() {
+        0 => {}
+        count => return refuse(format!("slots-migration is running = {count}")),
+    }
+    Ok(vec![Change::PutGroup(Group {
+        promoting: Promoting {
+            index: place,
+            state: PromoteState::Preparing,
+            forced: wish.forced,
+        },
+        ..group.clone()
+    })])
+}
+
+/// Whether a proxy has to acknowledge what is done to the group. One that is shut off has not, where the servers keep it
+/// out.
+pub(crate) fn has_vote(proxy: &Proxy, group: &Group) -> bool {
+    !proxy.shut_off || group.servers.iter().any(|server| !server.prepared)
+}
+
+/// Notes that every proxy that is registered holds the group's slots locked: nobody writes to the group any more.
+///
+/// # Errors
+/// When there is a proxy that did not acknowledge it, also one that joined meanwhile; and when the promotion ended.
+pub(crate) fn prepared(topology: &Topology, id: GroupId, acknowledged: &[Acknowledged]) -> Ruling {
+    let group = in_state(topology, id, PromoteState::Preparing)?;
+    let has = |proxy: &Proxy| {
+        acknowledged
+            .iter()
+            .any(|(token, incarnation)| *token == proxy.token && *incarnation == proxy.incarnation)
+    };
+    let mut voters = topology.proxies().filter(|proxy| has_vote(proxy, group));
+    if let Some(proxy) = voters.find(|proxy| !has(proxy)) {
+        return refuse(format!(
+            "proxy-[{}] at {} did not acknowledge the lock of group-[{id}]",
+            proxy.token, proxy.admin_addr
+        ));
+    }
+    Ok(vec![with_state(group, group.promoting.index, PromoteState::Prepared)])
+}
+
+/// The process that leads now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Leader {
+    /// Its run id.
+    pub(crate) run_id: String,
+    /// Whether the operator prepared it.
+    pub(crate) prepared: bool,
+    /// The history that it writes.
+    pub(crate) history: String,
+    /// The offset at which that began.
+    pub(crate) offset: i64,
+}
+
+/// Notes that the candidate leads: it becomes the first of the group and its former primary the last, as in Codis. All
+/// others are to be given the new primary.
+///
+/// # Errors
+/// When the promotion is not at this point.
+pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Ruling {
+    let group = in_state(topology, id, PromoteState::Prepared)?;
+    let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
+    if index == 0 || index >= group.servers.len() {
+        return refuse(format!("group-[{id}] has no server at {index} any more"));
+    }
+    let mut group = group.clone();
+    let mut candidate = group.servers.remove(index);
+    candidate.admitted_run_id = Some(leader.run_id.clone());
+    candidate.prepared |= leader.prepared;
+    candidate.action = ServerAction::default();
+    let former = group.servers.remove(0);
+    group.servers.push(former);
+    let mut number = actions::next_index(topology);
+    for server in &mut group.servers {
+        server.action = ServerAction {
+            index: number,
+            state: ActionState::Pending,
+        };
+        number += 1;
+    }
+    group.servers.insert(0, candidate);
+    group.in_sync.clear();
+    (group.fenced, group.bootstrapped) = (false, true);
+    group.begin_lineage(&leader.history, leader.offset);
+    Ok(vec![with_state(&group, 0, PromoteState::Finished)])
+}
+
+/// Ends a promotion; `known`: every proxy acknowledged the new primary.
+///
+/// # Errors
+/// When the promotion is not at this point.
+pub(crate) fn done(topology: &Topology, id: GroupId, known: bool) -> Ruling {
+    let group = in_state(topology, id, PromoteState::Finished)?;
+    Ok(vec![Change::PutGroup(Group {
+        promoting: Promoting::default(),
+        out_of_sync: !known,
+        ..group.clone()
+    })])
+}
+
+/// Gives a promotion up: everything is as before, and the candidate is told once more whom to follow, should it have been
+/// told to lead.
+///
+/// # Errors
+/// When the candidate was recorded as primary already.
+pub(crate) fn undo(topology: &Topology, id: GroupId) -> Ruling {
+    let mut group = existing(topology, id)?.clone();
+    match group.promoting.state {
+        PromoteState::Nothing => return Ok(Vec::new()),
+        PromoteState::Finished => return refuse(format!("group-[{id}] has its new primary already")),
+        PromoteState::Preparing => {}
+        PromoteState::Prepared => {
+            let number = actions::next_index(topology);
+            let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
+            if let Some(candidate) = group.servers.get_mut(index) {
+                candidate.action = ServerAction {
+                    index: number,
+                    state: ActionState::Pending,
+                };
+            }
+        }
+    }
+    group.promoting = Promoting::default();
+    Ok(vec![Change::PutGroup(group)])
+}
+
+fn in_state(topology: &Topology, id: GroupId, state: PromoteState) -> Result<&Group, Refusal> {
+    let group = existing(topology, id)?;
+    if group.promoting.state == state {
+        Ok(group)
+    } else {
+        refuse(format!("the promotion of group-[{id}] was ended by somebody else"))
+    }
+}
+
+fn with_state(group: &Group, index: i64, state: PromoteState) -> Change {
+    Change::PutGroup(Group {
+        promoting: Promoting {
+            index,
+            state,
+            ..group.promoting
+        },
+        ..group.clone()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::*;
+    use super::super::proxies::{self, Registration};
+    use super::*;
+    use crate::model::{SlotAction, SlotId, SlotMapping};
+
+    fn wish(group: i64, server: &str) -> Wish {
+        Wish {
+            group: gid(group),
+            server: addr(server),
+            epoch: None,
+            forced: false,
+        }
+    }
+
+    fn leader() -> Leader {
+        Leader {
+            run_id: "rb".to_owned(),
+            prepared: true,
+            history: "n".to_owned(),
+            offset: 9,
+        }
+    }
+
+    fn promoting(t: &Topology) -> Promoting {
+        t.group(gid(1)).unwrap().promoting
+    }
+
+    #[test]
+    fn a_promotion_goes_through_its_states_and_reorders_the_group() {
+        let t = topology();
+        let t = after(&t, &proxies_add(&t, "d:1"));
+        let t = after(&t, &begin(&t, &wish(1, "b:1")).unwrap());
+        assert_eq!((promoting(&t).index, promoting(&t).state), (1, PromoteState::Preparing));
+        assert_eq!(begin(&t, &wish(1, "b:1")).unwrap(), []);
+        assert_eq!(refused(begin(&t, &wish(1, "d:1"))), "group-[1] is promoting index = 1");
+        let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
+        let t = after(&t, &finished(&t, gid(1), &leader()).unwrap());
+        let group = t.group(gid(1)).unwrap();
+        let order: Vec<_> = group.servers.iter().map(|s| s.server.as_str()).collect();
+        assert_eq!(order, ["b:1", "d:1", "a:1"]);
+        assert_eq!(group.servers[0].admitted_run_id.as_deref(), Some("rb"));
+        assert_eq!(actions::waiting(group), [addr("d:1"), addr("a:1")]);
+        assert_eq!(promoting(&t).index, 0);
+        assert_eq!(begin(&t, &wish(1, "b:1")).unwrap(), [], "asked again, it is the same");
+        let t = after(&t, &done(&t, gid(1), true).unwrap());
+        assert_eq!(promoting(&t), Promoting::default());
+    }
+
+    /// Group 1 with one server more.
+    fn proxies_add(t: &Topology, server: &str) -> Vec<Change> {
+        super::super::groups::add_server(t, gid(1), &addr(server), "", None).unwrap()
+    }
+
+    #[test]
+    fn wishes_that_make_no_sense_are_refused_in_the_words_of_codis() {
+        let t = topology();
+        assert_eq!(refused(begin(&t, &wish(9, "a:1"))), "group-[9] doesn't exist");
+        assert_eq!(
+            refused(begin(&t, &wish(1, "c:1"))),
+            "group-[1] doesn't have server-[c:1]"
+        );
+        assert_eq!(refused(begin(&t, &wish(1, "a:1"))), "group-[1] can't promote master");
+        let old = Wish {
+            epoch: Some(t.group_epoch(gid(1)) - 1),
+            ..wish(1, "b:1")
+        };
+        assert!(refused(begin(&t, &old)).contains("was changed"));
+        let moving = SlotMapping {
+            group_id: 1,
+            action: SlotAction {
+                index: 1,
+                state: SlotActionState::Migrating,
+                target_id: 2,
+            },
+            ..SlotMapping::offline(SlotId::new(5).unwrap())
+        };
+        let t = after(&t, &[Change::PutSlot(moving)]);
+        for group in [wish(1, "b:1"), wish(2, "c:1")] {
+            assert!(begin(&t, &group).is_err());
+        }
+        assert_eq!(refused(begin(&t, &wish(1, "b:1"))), "slots-migration is running = 1");
+    }
+
+    #[test]
+    fn a_lock_is_complete_when_every_proxy_that_is_registered_acknowledged_it() {
+        let proxy = |token: &str| -> Proxy {
+            serde_json::from_str(&format!(
+                r#"{{"token":"{token}","start_time":"","admin_addr":"h:1","proto_type":"tcp4","proxy_addr":"h:2",
+                    "product_name":"demo","pid":1,"pwd":"/","sys":"","incarnation":"i"}}"#
+            ))
+            .unwrap()
+        };
+        let t = topology();
+        let t = after(&t, &proxies::register(&t, &proxy("x"), Registration::New).unwrap());
+        let t = after(&t, &begin(&t, &wish(1, "b:1")).unwrap());
+        let acks = |tokens: &[(&str, &str)]| -> Vec<Acknowledged> {
+            tokens
+                .iter()
+                .map(|(token, i)| ((*token).into(), (*i).to_owned()))
+                .collect()
+        };
+        assert!(refused(prepared(&t, gid(1), &acks(&[]))).contains("proxy-[x] at h:1"));
+        assert!(prepared(&t, gid(1), &acks(&[("x", "former")])).is_err());
+        assert!(prepared(&t, gid(1), &acks(&[("x", "i")])).is_ok());
+        let joined = after(&t, &proxies::register(&t, &proxy("y"), Registration::New).unwrap());
+        assert!(refused(prepared(&joined, gid(1), &acks(&[("x", "i")]))).contains("proxy-[y]"));
+        // Where servers keep it out, nobody waits for one that is shut off.
+        let mut group = joined.group(gid(1)).unwrap().clone();
+        group.servers.iter_mut().for_each(|server| server.prepared = true);
+        let kept_out = after(&joined, &[Change::PutGroup(group)]);
+        assert!(
+            prepared(&kept_out, gid(1), &acks(&[])).is_ok(),
+            "both are not let in yet"
+        );
+    }
+
+    #[test]
+    fn a_promotion_is_given_up_only_before_the_new_primary_is_recorded() {
+        let t = topology();
+        assert_eq!(undo(&t, gid(1)).unwrap(), []);
+        let t = after(&t, &begin(&t, &wish(1, "b:1")).unwrap());
+        assert_eq!(
+            after(&t, &undo(&t, gid(1)).unwrap()).group(gid(1)),
+            topology().group(gid(1))
+        );
+        let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
+        let undone = after(&t, &undo(&t, gid(1)).unwrap());
+        assert_eq!(actions::waiting(undone.group(gid(1)).unwrap()), [addr("b:1")]);
+        let t = after(&t, &finished(&t, gid(1), &leader()).unwrap());
+        assert!(undo(&t, gid(1)).is_err());
+        assert!(prepared(&t, gid(1), &[]).is_err() && done(&topology(), gid(1), true).is_err());
+    }
+}
