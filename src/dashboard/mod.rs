@@ -22,6 +22,7 @@ mod observations;
 mod polls;
 mod promotion;
 mod proxies;
+mod report;
 mod roles;
 mod rules;
 mod run;

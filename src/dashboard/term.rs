@@ -134,6 +134,11 @@ impl Term {
         Arc::clone(&self.topology.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The lock's revision as an epoch: larger than that of all earlier terms.
+    pub(crate) fn epoch(&self) -> i64 {
+        self.topology().as_epoch(self.lock.revision)
+    }
+
     /// Whether this dashboard may still act. To be asked before everything that somebody else may see.
     ///
     /// # Errors

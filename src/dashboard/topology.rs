@@ -158,6 +158,11 @@ impl Topology {
             .map_or(0, |group| self.epochs.value.base + group.revision)
     }
 
+    /// What epochs are counted from.
+    pub(crate) fn epochs(&self) -> Epochs {
+        self.epochs.value
+    }
+
     /// This revision of the store as an epoch.
     pub(crate) fn as_epoch(&self, revision: i64) -> i64 {
         self.epochs.value.base + revision

@@ -13,6 +13,7 @@ mod slot;
 mod stats;
 mod topom;
 mod users;
+mod v2;
 
 pub use addr::{AddrError, HostPort};
 pub use error::{REMOTE_ERROR_STATUS, RemoteError};
@@ -30,3 +31,4 @@ pub use stats::{
 };
 pub use topom::Topom;
 pub use users::{ServerUser, ServerUserKind, keyed_hash};
+pub use v2::{Export, GroupStatus, Promotion, ProxyStatus, ServerStatus, Status};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use codis_operator::client::{DashboardClient, Http};
 use codis_operator::dashboard::{Config, Logging, Lookup, Options, Running, start};
-use codis_operator::model::{HostPort, ProductName, RedisStats};
+use codis_operator::model::{GroupStatus, HostPort, ProductName, RedisStats, Status};
 use futures::future::BoxFuture;
 use tempfile::TempDir;
 
@@ -83,6 +83,25 @@ impl Api {
         cause(&answer)
     }
 
+    /// `GET /api/topom/v2/status`.
+    pub async fn status(&self) -> Option<Status> {
+        let response = self.http.get(self.url("/api/topom/v2/status/X")).send().await.ok()?;
+        response.json().await.ok()
+    }
+
+    /// The same for one group.
+    pub async fn group(&self, id: i64) -> Option<GroupStatus> {
+        let groups = self.status().await?.groups;
+        groups.into_iter().find(|group| i64::from(group.group.id) == id)
+    }
+
+    /// A `PUT` that may get no answer.
+    pub async fn try_put(&self, path: &str, body: &str) -> Option<(u16, String)> {
+        let request = self.http.put(self.url(path)).body(body.to_owned());
+        let response = request.timeout(Duration::from_secs(15)).send().await.ok()?;
+        Some((response.status().as_u16(), response.text().await.ok()?))
+    }
+
     pub async fn wait_active(&self) {
         eventually(
             &format!("the dashboard at {} is active", self.addr),
@@ -140,6 +159,11 @@ pub struct Dashboard {
 impl Dashboard {
     /// Started with these further flags; not necessarily active yet.
     pub fn launch(etcd: &str, flags: &[&str]) -> Self {
+        Self::launch_with_fault(etcd, flags, "")
+    }
+
+    /// The same; it ends or freezes at a certain place, see `CODIS_FAULT`.
+    pub fn launch_with_fault(etcd: &str, flags: &[&str], fault: &str) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let file = folder.path().join("dashboard.toml");
         let toml = format!("product_name = \"{PRODUCT}\"\nadmin_addr = \"127.0.0.1:{port}\"\n");
@@ -149,7 +173,8 @@ impl Dashboard {
             .arg("--config")
             .arg(&file)
             .arg(format!("--etcd={etcd}"))
-            .args(flags);
+            .args(flags)
+            .env("CODIS_FAULT", fault);
         let process = Process::start(&command);
         Self {
             process,

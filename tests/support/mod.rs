@@ -6,8 +6,10 @@ pub mod backend;
 pub mod dashboard;
 pub mod etcd;
 pub mod proxy;
+pub mod shop;
 pub mod valkey;
 pub mod wire;
+pub mod writer;
 
 use std::future::Future;
 use std::net::TcpListener;

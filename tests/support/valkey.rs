@@ -12,12 +12,15 @@ use super::{Process, eventually, free_port, tool};
 
 /// The domain of the names that prepared servers get in tests; [`super::dashboard::LocalNames`] knows them.
 pub const DOMAIN: &str = "servers.test";
+/// The domain of those that every resolver knows.
+const ANYWHERE: &str = "1";
 
 pub struct Valkey {
     process: Process,
     port: u16,
     folder: TempDir,
     pod: Option<String>,
+    domain: &'static str,
     secret: String,
     arguments: Vec<String>,
 }
@@ -43,6 +46,14 @@ impl Valkey {
         Self::launch(Some(pod), secret, &[]).await
     }
 
+    /// The same with a name that programs of their own find, too: the old way to write 127.0.0.1 as `127.1`, the first
+    /// number as an octal one with so many zeros before it.
+    pub async fn prepared_anywhere(number: usize, secret: &str) -> Self {
+        let mut server = Self::launch(Some(&format!("{}177", "0".repeat(number + 1))), secret, &[]).await;
+        server.domain = ANYWHERE;
+        server
+    }
+
     async fn launch(pod: Option<&str>, secret: &str, arguments: &[&str]) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let (pod, secret) = (pod.map(str::to_owned), secret.to_owned());
@@ -53,6 +64,7 @@ impl Valkey {
             port,
             folder,
             pod,
+            domain: DOMAIN,
             secret,
             arguments,
         };
@@ -65,7 +77,7 @@ impl Valkey {
         let host = self
             .pod
             .as_ref()
-            .map_or("127.0.0.1".to_owned(), |pod| format!("{pod}.{DOMAIN}"));
+            .map_or("127.0.0.1".to_owned(), |pod| format!("{pod}.{}", self.domain));
         HostPort::new(&host, self.port).unwrap()
     }
 
@@ -91,6 +103,11 @@ impl Valkey {
     pub async fn give_way_to_a_stranger(&mut self) {
         self.pod = None;
         self.restart().await;
+    }
+
+    /// The port that it listens at.
+    pub fn port(&self) -> u16 {
+        self.port
     }
 
     pub fn kill(&mut self) {

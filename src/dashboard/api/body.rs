@@ -1,5 +1,6 @@
 use axum::body::Body;
 use futures::StreamExt;
+use serde::de::DeserializeOwned;
 
 use crate::dashboard::rules::Refusal;
 
@@ -27,4 +28,20 @@ pub(crate) async fn read(body: Body) -> Result<Vec<u8>, Refusal> {
     } else {
         Ok(kept)
     }
+}
+
+/// Reads a body as a JSON object of this type. An empty one is the default.
+///
+/// # Errors
+/// When it is anything else; the refusal names the field.
+pub(crate) async fn parse<T: DeserializeOwned + Default>(body: Body) -> Result<T, Refusal> {
+    let bytes = read(body).await?;
+    if bytes.iter().all(u8::is_ascii_whitespace) {
+        return Ok(T::default());
+    }
+    let refuse = |reason: String| Refusal(format!("the body can't be read: {reason}"));
+    if !bytes.trim_ascii_start().starts_with(b"{") {
+        return Err(refuse("it has to be a JSON object".to_owned()));
+    }
+    serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))
 }

@@ -26,6 +26,10 @@ const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
 const DROP_AFTER: Duration = Duration::from_millis(200);
 /// How long a promotion waits for another one of the same group.
 const TURN: Duration = Duration::from_secs(5);
+/// How long a primary may take to tell how it is. One that takes longer counts as silent.
+const ASK: Duration = Duration::from_millis(500);
+/// The same for one that was silent when it was asked before.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a server that did not answer a command is asked again.
 const TRIES: u32 = 2;
 /// How soon what was left undone is tried again.
@@ -64,14 +68,15 @@ pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<
     term.wait_swept().await;
     // So that a wish that can't come true disturbs nobody.
     let topology = term.topology();
+    let mut times = Times::new(began);
     if !rules::begin(&topology, wish)?.is_empty() {
         let mut group = all_rules::existing(&topology, wish.group)?.clone();
         group.promoting.forced = wish.forced;
         let index = group.servers.iter().position(|s| s.server == wish.server).unwrap_or(0);
-        judge(&group, index, &examine(term, &group).await.asked(), manner.planned)?;
+        let asked = examine(term, &group, ASK).await.asked();
+        times.way = Some(judge(&group, index, &asked, manner.planned)?);
     }
     term.change(|topology| rules::begin(topology, wish)).await?;
-    let mut times = Times::new(began);
     advance(term, wish.group, manner, &mut times).await?;
     let done = times.done();
     tracing::info!(group = %wish.group, primary = %wish.server, took = ?done.took, locked = ?done.locked,
@@ -105,9 +110,11 @@ async fn resume(term: &Term, id: GroupId) {
     }
 }
 
-/// When things happened.
+/// When things happened, and how.
 struct Times {
     began: Instant,
+    /// How the primary is replaced, as far as that is known.
+    way: Option<Way>,
     locked: Option<Instant>,
     unlocked: Option<Instant>,
     handed_over: bool,
@@ -117,6 +124,7 @@ impl Times {
     fn new(began: Instant) -> Self {
         Self {
             began,
+            way: None,
             locked: None,
             unlocked: None,
             handed_over: false,
@@ -144,7 +152,7 @@ async fn advance(term: &Term, id: GroupId, manner: Manner, times: &mut Times) ->
         times.locked.get_or_insert_with(Instant::now);
         let step = match group.promoting.state {
             PromoteState::Nothing => return Ok(()),
-            PromoteState::Preparing => lock(term, group, manner).await,
+            PromoteState::Preparing => lock(term, group, manner, times).await,
             PromoteState::Prepared => lead(term, group, manner, times).await,
             PromoteState::Finished => {
                 unlock(term, id, times).await?;
@@ -169,11 +177,15 @@ async fn advance(term: &Term, id: GroupId, manner: Manner, times: &mut Times) ->
 }
 
 /// Has every proxy lock the group's slots. What is under way is answered first, unless the primary is silent.
-async fn lock(term: &Term, group: &Group, manner: Manner) -> Result<(), Error> {
+async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> Result<(), Error> {
     fault::point("promote.preparing");
     let (id, deadline) = (group.id, Instant::now() + LOCK_PATIENCE);
     let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
-    let way = judge(group, index, &examine(term, group).await.asked(), manner.planned)?;
+    let way = match times.way {
+        Some(way) => way,
+        None => judge(group, index, &examine(term, group, ASK).await.asked(), manner.planned)?,
+    };
+    times.way = Some(way);
     let drop_after = (way != Way::HandOver).then_some(DROP_AFTER);
     loop {
         let slots = all_rules::slots::of_group(&term.topology(), id);
@@ -224,7 +236,13 @@ async fn lead(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
     fault::point("promote.prepared");
     let id = group.id;
     let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
-    let mut examined = examine(term, group).await;
+    // One that was silent a moment ago is not waited for as long again.
+    let patience = if times.way == Some(Way::FailOver) {
+        ASK_AGAIN
+    } else {
+        ASK
+    };
+    let mut examined = examine(term, group, patience).await;
     let way = judge(group, index, &examined.asked(), manner.planned)?;
     times.handed_over = way == Way::HandOver;
     let forced = group.promoting.forced;

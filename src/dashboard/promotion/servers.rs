@@ -13,7 +13,7 @@ use crate::dashboard::term::Term;
 use crate::dashboard::users;
 use crate::model::{Group, HostPort};
 
-/// How long a server may take to tell how it is. One that takes longer counts as silent.
+/// How long a replica may take to tell how it is.
 const ASK: Duration = Duration::from_millis(500);
 /// How long the candidate may take to get all that its primary has, once nobody writes any more.
 const CATCH_UP: Duration = Duration::from_millis(500);
@@ -26,6 +26,8 @@ const DEMOTE: Duration = Duration::from_millis(300);
 /// How long a replica must have heard nothing of a fenced primary until that certainly takes no writes: 2 s of lag, counted
 /// in whole seconds and looked at once a second.
 const STOPPED: i64 = 4;
+/// How often it is looked whether it did.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long is waited for that.
 const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
@@ -34,12 +36,13 @@ pub(super) struct Examined {
     servers: Vec<(HostPort, Result<(Server, Info), String>)>,
 }
 
-/// Asks all servers of a group at the same time.
-pub(super) async fn examine(term: &Term, group: &Group) -> Examined {
-    let asked = group.servers.iter().map(|record| async move {
-        let answer = match tokio::time::timeout(ASK, ask(term, &record.server)).await {
+/// Asks all servers of a group at the same time; `patience` is for the primary.
+pub(super) async fn examine(term: &Term, group: &Group, patience: Duration) -> Examined {
+    let asked = group.servers.iter().enumerate().map(|(place, record)| async move {
+        let limit = if place == 0 { patience } else { ASK };
+        let answer = match tokio::time::timeout(limit, ask(term, &record.server)).await {
             Ok(answer) => answer.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("no answer within {ASK:?}")),
+            Err(_) => Err(format!("no answer within {limit:?}")),
         };
         (record.server.clone(), answer)
     });
@@ -212,7 +215,7 @@ pub(super) async fn wait_until_stopped(term: &Term, group: &Group, index: usize)
     }
     let began = Instant::now();
     loop {
-        let asked = examine(term, group).await.asked();
+        let asked = examine(term, group, LOOK_AGAIN).await.asked();
         let mut not_yet = None;
         for (place, other) in asked.iter().enumerate().skip(1) {
             match &other.answer {
@@ -229,7 +232,7 @@ pub(super) async fn wait_until_stopped(term: &Term, group: &Group, index: usize)
         match not_yet {
             None => return Ok(()),
             Some(reason) if began.elapsed() > STOP_PATIENCE => return Err(unsure(reason)),
-            Some(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+            Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
     }
 }

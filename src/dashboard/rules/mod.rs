@@ -4,6 +4,7 @@
 
 pub(crate) mod actions;
 pub(crate) mod groups;
+pub(crate) mod mirror;
 pub(crate) mod promotion;
 pub(crate) mod proxies;
 pub(crate) mod replication;

@@ -21,7 +21,10 @@ pub(crate) fn note(topology: &Topology, id: GroupId, primary: &HostPort, found: 
     changed
         .in_sync
         .retain(|server| group.servers.iter().skip(1).any(|known| known.server == *server));
-    changed.begin_lineage(&found.history, found.offset);
+    // It matters to who has copies of it.
+    if !changed.in_sync.is_empty() {
+        changed.begin_lineage(&found.history, found.offset);
+    }
     Ok(if changed == *group {
         Vec::new()
     } else {

@@ -10,9 +10,19 @@ use crate::model::{Group, GroupId, SlotAction, SlotId, SlotMapping};
 /// # Errors
 /// See above.
 pub(crate) fn parse(body: &[u8]) -> Result<Vec<SlotMapping>, Refusal> {
-    let malformed = |at: String, reason: String| Refusal(format!("the body is not a list of slots: {at}{reason}"));
-    let elements: Vec<serde_json::Value> =
-        serde_json::from_slice(body).map_err(|error| malformed(String::new(), error.to_string()))?;
+    let elements = serde_json::from_slice(body).map_err(|error| malformed(String::new(), error.to_string()))?;
+    parse_elements(elements)
+}
+
+fn malformed(at: String, reason: String) -> Refusal {
+    Refusal(format!("the body is not a list of slots: {at}{reason}"))
+}
+
+/// Reads the elements of such an array.
+///
+/// # Errors
+/// As [`parse`].
+pub(crate) fn parse_elements(elements: Vec<serde_json::Value>) -> Result<Vec<SlotMapping>, Refusal> {
     elements
         .into_iter()
         .enumerate()

@@ -31,6 +31,11 @@ impl Info {
         self.text("loading") == "1"
     }
 
+    /// What it says that it is: `master` or `slave`.
+    pub(crate) fn role(&self) -> &str {
+        self.text("role")
+    }
+
     /// Whether it is a primary.
     pub(crate) fn is_primary(&self) -> bool {
         self.text("role") == "master"

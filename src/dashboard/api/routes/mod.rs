@@ -1,8 +1,11 @@
 //! The routes, a file for each subject.
 
 mod group;
+mod mirror;
+mod promotion;
 mod proxy;
 mod slots;
+mod status;
 mod topom;
 
 use axum::Router;
@@ -20,6 +23,9 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(group::routes())
         .merge(proxy::routes())
         .merge(slots::routes())
+        .merge(promotion::routes())
+        .merge(status::routes())
+        .merge(mirror::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(from_fn(bounded))

@@ -1,0 +1,70 @@
+use axum::Router;
+use axum::body::Body;
+use axum::routing::put;
+use serde::Deserialize;
+
+use super::path;
+use crate::dashboard::api::Api;
+use crate::dashboard::api::answer::{Done, Json};
+use crate::dashboard::api::body;
+use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::error::Error;
+use crate::dashboard::promotion::{self, Manner};
+use crate::dashboard::rules::groups::parse_id;
+use crate::dashboard::rules::promotion::Wish;
+use crate::model::Promotion;
+
+/// Replacing the primary of a group.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route(&path("group/promote/X/{gid}/{addr}"), put(promote_as_codis))
+        .route(&path("v2/group/promote/X/{gid}/{addr}"), put(promote))
+        .route(&path("v2/group/handover/X/{gid}/{addr}"), put(hand_over))
+}
+
+/// What a caller may ask for besides.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    /// The group's epoch that the caller saw: the promotion is refused when it changed since.
+    epoch: Option<i64>,
+    /// Take the candidate whatever speaks against it, and lose what it lacks.
+    force: bool,
+    /// Shut off the proxies that don't lock the group's slots in time.
+    shut_off: bool,
+}
+
+async fn promote_as_codis(call: Call) -> Result<Done, Error> {
+    run(call, Options::default(), false).await.map(|_| Done)
+}
+
+async fn promote(call: Call, body: Body) -> Result<Json<Promotion>, Error> {
+    let options = body::parse(body).await?;
+    run(call, options, false).await
+}
+
+async fn hand_over(call: Call, body: Body) -> Result<Json<Promotion>, Error> {
+    let options = body::parse(body).await?;
+    run(call, options, true).await
+}
+
+async fn run(call: Call, options: Options, planned: bool) -> Result<Json<Promotion>, Error> {
+    let wish = Wish {
+        group: parse_id(call.param("gid"))?,
+        server: call.addr()?,
+        epoch: options.epoch,
+        forced: options.force,
+    };
+    let manner = Manner {
+        planned,
+        shut_off: options.shut_off,
+    };
+    let term = call.term;
+    let done = to_the_end(async move { promotion::promote(&term, &wish, manner).await }).await?;
+    let millis = |time: std::time::Duration| time.as_secs_f64() * 1000.0;
+    Ok(Json(Promotion {
+        took_ms: millis(done.took),
+        locked_ms: millis(done.locked),
+        handed_over: done.handed_over,
+    }))
+}

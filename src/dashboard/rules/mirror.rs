@@ -1,0 +1,119 @@
+use std::collections::BTreeSet;
+
+use super::{Ruling, refuse};
+use crate::dashboard::topology::{Change, Epochs, Topology};
+use crate::model::{Export, GroupId, SLOT_COUNT, SlotId};
+
+/// Everything that is stored.
+pub(crate) fn export(topology: &Topology) -> Export {
+    let epochs = SlotId::all().map(|id| topology.epoch(id));
+    Export {
+        epoch: epochs.max().unwrap_or_default(),
+        slots: topology.slots().copied().collect(),
+        group: topology.groups().cloned().collect(),
+        proxy: topology.proxies().cloned().collect(),
+        force: false,
+    }
+}
+
+/// Takes over what was exported, from this store or another one. Epochs go on behind `known`, the largest that anybody was
+/// found to have. Proxies register anew by themselves.
+///
+/// # Errors
+/// When there are groups or proxies already and that is not forced, and when what was exported makes no sense.
+pub(crate) fn import(topology: &Topology, exported: &Export, known: i64) -> Ruling {
+    let is_empty = topology.groups().next().is_none() && topology.proxies().next().is_none();
+    if !is_empty && !exported.force {
+        return refuse("there are groups or proxies already; give \"force\": true to replace them");
+    }
+    let groups: BTreeSet<GroupId> = exported.group.iter().map(|group| group.id).collect();
+    if groups.len() != exported.group.len() {
+        return refuse("group: a group is there twice");
+    }
+    let mut servers = BTreeSet::new();
+    for server in exported.group.iter().flat_map(|group| &group.servers) {
+        if !servers.insert(&server.server) {
+            return refuse(format!("group: server-[{}] is there twice", server.server));
+        }
+    }
+    let slots: BTreeSet<SlotId> = exported.slots.iter().map(|slot| slot.id).collect();
+    if slots.len() != SLOT_COUNT || exported.slots.len() != SLOT_COUNT {
+        return refuse(format!("slots: all {SLOT_COUNT} have to be there, each once"));
+    }
+    for slot in &exported.slots {
+        for number in [slot.group_id, slot.action.target_id] {
+            let known = number == 0 || GroupId::new(number).is_ok_and(|id| groups.contains(&id));
+            if !known {
+                return refuse(format!(
+                    "slots: slot-[{}] is of group-[{number}], which is not there",
+                    slot.id
+                ));
+            }
+        }
+    }
+    let base = known.max(exported.epoch).max(topology.epochs().base);
+    let former = topology.groups().filter(|group| !groups.contains(&group.id));
+    let mut changes = vec![Change::PutEpochs(Epochs { base })];
+    changes.extend(former.map(|group| Change::RemoveGroup(group.id)));
+    changes.extend(exported.group.iter().cloned().map(Change::PutGroup));
+    let differ = exported.slots.iter().filter(|slot| topology.slot(slot.id) != *slot);
+    changes.extend(differ.copied().map(Change::PutSlot));
+    Ok(changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::*;
+    use super::super::slots::assign;
+    use super::*;
+    use crate::model::SlotMapping;
+
+    fn full() -> Topology {
+        let t = topology();
+        let all: Vec<SlotMapping> = SlotId::all()
+            .map(|id| SlotMapping {
+                group_id: 1 + i64::from(id.get()) % 2,
+                ..SlotMapping::offline(id)
+            })
+            .collect();
+        after(&t, &assign(&t, &all).unwrap())
+    }
+
+    #[test]
+    fn an_emptied_store_goes_on_where_it_was() {
+        let before = full();
+        let exported = export(&before);
+        let mut emptied = Topology::empty(1);
+        emptied.apply(&import(&emptied, &exported, 5000).unwrap(), 2);
+        assert!(emptied.slots().eq(before.slots()) && emptied.groups().eq(before.groups()));
+        assert!(SlotId::all().all(|id| emptied.epoch(id) > 5000 && emptied.epoch(id) > before.epoch(id)));
+    }
+
+    #[test]
+    fn what_is_there_is_replaced_only_when_told() {
+        let exported = export(&full());
+        assert!(refused(import(&topology(), &exported, 0)).contains("\"force\": true"));
+        let mut forced = Export {
+            force: true,
+            ..exported
+        };
+        forced.group.retain(|group| group.id != gid(3));
+        let t = after(&topology(), &import(&topology(), &forced, 0).unwrap());
+        assert_eq!(t.groups().count(), 2);
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused_with_its_place() {
+        let empty = Topology::empty(1);
+        let good = export(&full());
+        let judge = |change: fn(&mut Export)| {
+            let mut export = good.clone();
+            change(&mut export);
+            refused(import(&empty, &export, 0))
+        };
+        assert!(judge(|e| drop(e.slots.pop())).contains("all 1024"));
+        assert!(judge(|e| e.slots[7].group_id = 77).contains("slot-[7] is of group-[77]"));
+        assert!(judge(|e| e.group.push(e.group[0].clone())).contains("twice"));
+        assert!(judge(|e| e.group[1].servers = e.group[0].servers.clone()).contains("server-[a:1] is there twice"));
+    }
+}

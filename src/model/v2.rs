@@ -1,0 +1,109 @@
+//! Answers of the routes of our own, `/api/topom/v2/…`.
+
+use serde::{Deserialize, Serialize};
+
+use super::slot::is_false;
+use super::{Group, HostPort, Proxy, ProxyToken, SlotMapping};
+
+/// A promotion that was done.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Promotion {
+    /// How long it took in all, in milliseconds.
+    pub took_ms: f64,
+    /// How long writes to the group waited, in milliseconds.
+    pub locked_ms: f64,
+    /// Whether the former primary handed over, so that nothing was lost.
+    pub handed_over: bool,
+}
+
+/// `GET /api/topom/v2/status`: what the dashboard knows of servers and proxies, beyond Codis' stats.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// The revision of the lock, as an epoch: larger with each change of the active dashboard.
+    pub lock_epoch: i64,
+    /// All groups, ascending.
+    pub groups: Vec<GroupStatus>,
+    /// All proxies, ascending by token.
+    pub proxies: Vec<ProxyStatus>,
+}
+
+/// A group.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// The revision of its record as an epoch; name it to change what was seen.
+    pub epoch: i64,
+    /// Its record, with promotion, history and the replicas that are in sync.
+    pub group: Group,
+    /// Its servers in the order of the record, the primary first.
+    pub servers: Vec<ServerStatus>,
+}
+
+/// A server, as its last poll found it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ServerStatus {
+    /// The server.
+    pub server: HostPort,
+    /// Whether the last poll was answered.
+    pub reachable: bool,
+    /// Why it was not; empty otherwise, also before the first poll.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub error: String,
+    /// Milliseconds since the last poll that was answered began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered_ms_ago: Option<u64>,
+    /// Its process.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub run_id: String,
+    /// `master` or `slave`, as it says.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub role: String,
+    /// Whether this process was given its role.
+    pub admitted: bool,
+    /// Whether it may be promoted.
+    pub in_sync: bool,
+    /// Whether its link to its primary is up and nothing is being copied.
+    pub linked: bool,
+    /// Seconds since it last heard of its primary; -1 for a primary.
+    pub last_io_seconds: i64,
+    /// The history that its data belongs to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub history: String,
+    /// How far it is in that.
+    pub offset: i64,
+    /// Keys in all databases.
+    pub keys: u64,
+}
+
+/// A proxy.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ProxyStatus {
+    /// The proxy.
+    pub token: ProxyToken,
+    /// Where its admin API is.
+    pub admin_addr: String,
+    /// Whether the last poll was answered.
+    pub reachable: bool,
+    /// Whether it acknowledged the whole slot map, and every change since.
+    pub acknowledged: bool,
+    /// Whether the servers keep it out.
+    pub shut_off: bool,
+}
+
+/// Everything that the store holds of a product: what `codis-admin --config-dump` prints, and more.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Export {
+    /// The largest epoch that was told to anybody by then.
+    #[serde(default)]
+    pub epoch: i64,
+    /// All slots.
+    pub slots: Vec<SlotMapping>,
+    /// All groups.
+    pub group: Vec<Group>,
+    /// All proxies. They register anew after an import.
+    #[serde(default)]
+    pub proxy: Vec<Proxy>,
+    /// Whether what is there is to be replaced.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub force: bool,
+}
