@@ -15,6 +15,7 @@ mod identity;
 mod lead;
 mod links;
 mod logging;
+mod metrics;
 mod observations;
 mod polls;
 mod proxies;
@@ -28,6 +29,7 @@ mod term;
 mod topology;
 mod view;
 
+pub use api::{TlsError, TlsFiles, openapi};
 pub use config::{Config, ConfigError, DEFAULT_TOML, EtcdSettings, Secret, Settings};
 pub use logging::{LevelError, LogLevel, Logging};
 pub use run::{Options, Running, StartError, start};

@@ -106,6 +106,7 @@ async fn poll_server(term: Arc<Term>, server: HostPort) {
                 }
             }
         };
+        term.means.metrics.server_polled(&stats);
         term.observations.note_server(&server, stats);
     }
 }
@@ -204,6 +205,7 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
                 ..ProxyStatsEntry::default()
             },
         };
+        term.means.metrics.proxy_polled(&entry);
         term.observations.note_proxy(&token, entry);
     }
 }

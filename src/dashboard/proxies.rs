@@ -103,7 +103,8 @@ async fn push(term: &Term, proxy: &Proxy, slots: Vec<SlotId>) -> Result<(), Erro
     term.check()?;
     let doubts = link.doubts();
     let slots = view::slots(&term.topology(), slots, term.means.forward_method);
-    match client(term, &proxy.admin_addr, proxy).fill_slots(&slots).await {
+    let client = client(term, &proxy.admin_addr, proxy);
+    match term.means.metrics.push(&proxy.token, client.fill_slots(&slots)).await {
         Ok(()) => {
             if all {
                 link.settle(doubts);

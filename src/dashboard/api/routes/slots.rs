@@ -1,13 +1,10 @@
-use axum::Router;
 use axum::body::Body;
-use axum::routing::{get, put};
 
 use super::group::mark_in_sync;
-use super::path;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::body::read;
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::rules::{self, Ruling};
 use crate::dashboard::topology::{Change, Topology};
@@ -15,12 +12,28 @@ use crate::dashboard::{proxies, view};
 use crate::model::{Slot, SlotId, SlotMapping};
 
 /// The slot map.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/topom/slots", get(slots))
-        .route(&path("slots/X"), get(slots))
-        .route(&path("slots/assign/X"), put(assign))
-        .route(&path("slots/assign/X/offline"), put(assign_offline))
+pub(super) fn routes() -> Table {
+    Table::of("slots")
+        .get(
+            "/topom/slots",
+            slots,
+            says("What proxies are meant to route.").answers::<Vec<Slot>>(),
+        )
+        .get(
+            "slots/X",
+            slots,
+            says("What proxies are meant to route.").answers::<Vec<Slot>>(),
+        )
+        .put(
+            "slots/assign/X",
+            assign,
+            says("Gives slots to groups. Moves no keys.").takes::<Vec<SlotMapping>>(),
+        )
+        .put(
+            "slots/assign/X/offline",
+            assign_offline,
+            says("Takes slots from their groups. Moves no keys.").takes::<Vec<SlotMapping>>(),
+        )
 }
 
 async fn slots(call: Call) -> Json<Vec<Slot>> {
