@@ -76,7 +76,7 @@ async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin, router: Router, plac
         let place = Arc::clone(&place);
         async move {
             let answer = answer.await;
-            place.waits();
+            place.answered();
             answer
         }
     });

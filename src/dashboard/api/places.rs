@@ -4,8 +4,9 @@ use std::time::Instant;
 
 use tokio::sync::Notify;
 
-/// Room for a number of connections. When all of it is taken, the client that kept us waiting longest has to make room;
-/// one whose request is being worked at never has to.
+/// Room for a number of connections. When all of it is taken, the client that kept us waiting longest has to make room:
+/// first among those that never got an answer, because the others know how to ask. One whose request is being worked at
+/// never has to.
 pub(crate) struct Places {
     limit: usize,
     taken: Mutex<Taken>,
@@ -22,6 +23,8 @@ struct Taken {
 struct Occupied {
     /// Since when the client keeps us waiting; `None` while its request is being worked at.
     waits: Option<Instant>,
+    /// Whether it got an answer before.
+    known: bool,
     given_away: Arc<Notify>,
 }
 
@@ -59,8 +62,8 @@ impl Places {
             let waiting = taken
                 .places
                 .iter()
-                .filter_map(|(number, one)| Some((one.waits?, *number)));
-            let (_, longest) = waiting.min()?;
+                .filter_map(|(number, one)| Some((one.known, one.waits?, *number)));
+            let (.., longest) = waiting.min()?;
             if let Some(one) = taken.places.remove(&longest) {
                 one.given_away.notify_one();
             }
@@ -70,6 +73,7 @@ impl Places {
         let given_away = Arc::new(Notify::new());
         let occupied = Occupied {
             waits: Some(Instant::now()),
+            known: false,
             given_away: Arc::clone(&given_away),
         };
         taken.places.insert(number, occupied);
@@ -86,7 +90,15 @@ impl Places {
 }
 
 impl Place {
-    /// The client keeps us waiting: for its request, or until it read the answer.
+    /// The client got an answer, and keeps us waiting: until it read it, then for its next request.
+    pub(crate) fn answered(&self) {
+        if let Some(one) = self.places.guard().places.get_mut(&self.number) {
+            one.known = true;
+        }
+        self.waits();
+    }
+
+    /// The client keeps us waiting for the rest of its request.
     pub(crate) fn waits(&self) {
         if let Some(one) = self.places.guard().places.get_mut(&self.number)
             && one.waits.is_none()
@@ -130,9 +142,9 @@ mod tests {
         let _third = places.take().await;
         assert!(first.given_away().now_or_never().is_some());
         assert!(second.given_away().now_or_never().is_none() && served.given_away().now_or_never().is_none());
-        // A request that was answered counts from then on.
-        served.waits();
-        let _fourth = places.take().await;
+        // Who got an answer waits longer than who came later and never asked.
+        served.answered();
+        let (_fourth, _fifth) = (places.take().await, places.take().await);
         assert!(second.given_away().now_or_never().is_some() && served.given_away().now_or_never().is_none());
     }
 
