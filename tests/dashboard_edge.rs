@@ -1,6 +1,10 @@
 //! What lies between the dashboard's routes and its clients: compression, TLS, the admin token, figures, description.
 
-#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that can't go on fails, and shows its figures"
+)]
 
 mod support;
 
@@ -34,6 +38,7 @@ async fn answers_are_compressed_for_who_accepts_it_and_for_nobody_else() {
     assert_eq!(packed.headers()["content-type"], "application/json; charset=utf-8");
     let packed = packed.bytes().await.unwrap();
     assert!(packed.starts_with(&[0x1f, 0x8b]), "{:?}", &packed[..2]);
+    println!("/topom: {} bytes, compressed {}", plain.len(), packed.len());
     assert!(packed.len() * 4 < plain.len(), "{} of {}", packed.len(), plain.len());
 }
 
@@ -119,9 +124,15 @@ async fn over_tls(etcd: &Etcd, authority: &Authority, files: &Files, flags: &[&s
 #[tokio::test]
 async fn a_certificate_that_changes_is_served_without_a_restart() {
     let etcd = Etcd::start().await;
-    let (first, second, files) = (Authority::new(), Authority::new(), Files::new());
+    let (first, second, files) = (Authority::new("first"), Authority::new("second"), Files::new());
     let (dashboard, _client) = over_tls(&etcd, &first, &files, &[]).await;
-    assert!(second.client(dashboard.api.addr()).xping().await.is_err());
+    let error = second
+        .client(dashboard.api.addr())
+        .xping()
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("UnknownIssuer; name the authority"), "{error}");
     // A pair that is written half stays unused until the other half comes.
     second.issue(&files.cert, &files.folder.path().join("later"));
     support::holds_for(
@@ -141,7 +152,7 @@ async fn a_certificate_that_changes_is_served_without_a_restart() {
 #[tokio::test]
 async fn handshakes_that_never_end_hold_up_nobody_and_are_ended() {
     let etcd = Etcd::start().await;
-    let (authority, files) = (Authority::new(), Files::new());
+    let (authority, files) = (Authority::new("ours"), Files::new());
     let (dashboard, _client) = over_tls(&etcd, &authority, &files, &[]).await;
     let addr = dashboard.api.addr();
     let mut silent = Vec::new();
@@ -162,7 +173,7 @@ async fn handshakes_that_never_end_hold_up_nobody_and_are_ended() {
 #[tokio::test]
 async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_named() {
     let etcd = Etcd::start().await;
-    let (authority, files) = (Authority::new(), Files::new());
+    let (authority, files) = (Authority::new("ours"), Files::new());
     authority.issue(&files.cert, &files.key);
     std::fs::write(&files.cert, "nothing").unwrap();
     let [cert, key] = files.flags();
@@ -180,7 +191,7 @@ async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_named() 
 #[tokio::test]
 async fn a_proxy_registers_itself_and_leaves_over_tls_with_the_token() {
     let etcd = Etcd::start().await;
-    let (authority, files) = (Authority::new(), Files::new());
+    let (authority, files) = (Authority::new("ours"), Files::new());
     let (dashboard, client) = over_tls(&etcd, &authority, &files, &["--admin-token=open-sesame"]).await;
     let ca = authority.write(files.folder.path().join("ca.crt"));
     let addr = format!("--dashboard=https://{}", dashboard.api.addr());

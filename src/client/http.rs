@@ -212,6 +212,10 @@ fn root_cause(error: reqwest::Error) -> String {
         text = reason.to_string();
         source = reason.source();
     }
+    // The library has no other way to tell it.
+    if text.contains("UnknownIssuer") {
+        text.push_str("; name the authority that issued it (codis-proxy: --dashboard-ca=FILE)");
+    }
     text
 }
 
