@@ -4,7 +4,7 @@
 export KUBECONFIG ?=
 export IMAGE ?=
 
-.PHONY: demo demo-down test unit e2e tools binaries images crds manifests fmt
+.PHONY: demo demo-down test unit e2e tools binaries images crds openapi manifests fmt
 
 demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
 	@e2e/demo
@@ -33,6 +33,9 @@ images: binaries ## Build the images of the local cluster
 crds: ## Write the CustomResourceDefinition anew, after a change of src/api
 	@cargo run --quiet --bin codis-operator crd > crds/.new && mv crds/.new crds/codisclusters.codis.dev.yaml
 	@cp crds/codisclusters.codis.dev.yaml charts/codis-operator/files/
+
+openapi: ## Write docs/openapi.json anew, after a change of the dashboard's API
+	@cargo run --quiet --bin codis-dashboard -- --openapi > docs/.new && mv docs/.new docs/openapi.json
 
 manifests: crds ## Write manifests/install.yaml anew, after a change of the chart
 	@e2e/manifests > manifests/.new && mv manifests/.new manifests/install.yaml

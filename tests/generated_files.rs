@@ -18,6 +18,15 @@ fn committed_definitions_are_those_of_the_code() {
 }
 
 #[test]
+fn committed_description_of_the_dashboards_api_is_that_of_the_code() {
+    let committed = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json")).unwrap();
+    assert!(
+        committed == codis_operator::dashboard::openapi(),
+        "docs/openapi.json is not what the code makes: run `make openapi` and commit what it changed"
+    );
+}
+
+#[test]
 fn versions_of_package_and_chart_are_the_same() {
     let chart = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/codis-operator/Chart.yaml"))
         .unwrap();

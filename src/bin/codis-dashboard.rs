@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Parser;
-use codis_operator::dashboard::{Config, DEFAULT_TOML, LogLevel, Logging, Options, Secret, SystemLookup, start};
+use codis_operator::dashboard::{
+    Config, DEFAULT_TOML, LogLevel, Logging, Options, Secret, SystemLookup, openapi, start,
+};
 use codis_operator::model::HostPort;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -63,6 +65,22 @@ struct Args {
     #[arg(long, value_name = "UID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     owner_id: Option<String>,
 
+    /// Certificate of the API (file, PEM), for HTTPS.
+    #[arg(long, value_name = "FILE")]
+    admin_tls_cert: Option<String>,
+
+    /// Key of that certificate (file, PEM).
+    #[arg(long, value_name = "FILE")]
+    admin_tls_key: Option<String>,
+
+    /// What every change has to be asked with (Authorization: Bearer TOKEN); better given by the environment.
+    #[arg(long, env = "CODIS_ADMIN_TOKEN", hide_env_values = true, value_name = "TOKEN")]
+    admin_token: Option<String>,
+
+    /// Print the OpenAPI description of the API.
+    #[arg(long)]
+    openapi: bool,
+
     /// Print a configuration file with every key and its default.
     #[arg(long)]
     default_config: bool,
@@ -84,6 +102,9 @@ fn main() -> ExitCode {
     let args = Args::parse();
     if args.default_config {
         return print(DEFAULT_TOML);
+    }
+    if args.openapi {
+        return print(openapi());
     }
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -186,6 +207,15 @@ fn configure(args: &Args) -> Result<Config, String> {
     }
     if let Some(auth) = &args.product_auth {
         config.product_auth = Secret::from(auth.clone());
+    }
+    if let Some(cert) = &args.admin_tls_cert {
+        config.admin_tls_cert.clone_from(cert);
+    }
+    if let Some(key) = &args.admin_tls_key {
+        config.admin_tls_key.clone_from(key);
+    }
+    if let Some(token) = &args.admin_token {
+        config.admin_token = Secret::from(token.clone());
     }
     Ok(config)
 }

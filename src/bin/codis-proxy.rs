@@ -33,7 +33,7 @@ struct Flags {
     /// Where clients reach the proxy.
     #[arg(long, value_name = "ADDR")]
     host_proxy: Option<String>,
-    /// Admin addresses of the dashboard's instances; the proxy registers itself there.
+    /// Admin addresses of the dashboard's instances, those that speak TLS as https://ADDR; the proxy registers itself there.
     #[arg(
         long,
         value_name = "ADDR[,ADDR…]",
@@ -41,6 +41,13 @@ struct Flags {
         conflicts_with = "fillslots"
     )]
     dashboard: Vec<String>,
+    /// Authorities (file, PEM) that the certificate of a dashboard at https://ADDR must be of; without it those that this
+    /// host knows. Instead of the setting of this name.
+    #[arg(long, value_name = "FILE")]
+    dashboard_ca: Option<String>,
+    /// What the dashboard wants for changes (its admin_token). Instead of the setting of this name.
+    #[arg(long, value_name = "TOKEN", env = "CODIS_DASHBOARD_TOKEN", hide_env_values = true)]
+    dashboard_token: Option<String>,
     /// Run without a dashboard: a JSON array of all slots.
     #[arg(long, value_name = "FILE")]
     fillslots: Option<PathBuf>,
@@ -132,6 +139,8 @@ fn start(flags: Flags) -> Result<(), String> {
     if let Some(name) = flags.product_name {
         config.product_name = name;
     }
+    config.dashboard_ca = flags.dashboard_ca.unwrap_or(config.dashboard_ca);
+    config.dashboard_token = flags.dashboard_token.unwrap_or(config.dashboard_token);
     config.product_auth = flags.product_auth.unwrap_or(config.product_auth);
     config.session_auth = flags.session_auth.unwrap_or(config.session_auth);
     if let (Some(wanted), Some(limit)) = (flags.ulimit, proxy::open_files_limit())

@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use reqwest::Method;
+use reqwest::{Method, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::trust::Trust;
 use crate::model::{REMOTE_ERROR_STATUS, RemoteError};
 
 /// How long a connection may take to come about.
@@ -34,6 +35,9 @@ pub enum ClientError {
         /// The peer's words.
         cause: String,
     },
+    /// The client can't be set up.
+    #[error("the HTTP client can't be set up: {0}")]
+    Setup(String),
     /// No answer, or none that makes sense. What was asked may have been done.
     #[error("{method} {url}: {reason}")]
     Unreachable {
@@ -51,13 +55,13 @@ impl ClientError {
     pub fn cause(&self) -> Option<&str> {
         match self {
             Self::Refused { cause, .. } | Self::NotActive { cause, .. } => Some(cause),
-            Self::Unreachable { .. } => None,
+            Self::Unreachable { .. } | Self::Setup(_) => None,
         }
     }
 
     /// Whether another instance, or the same one later, may answer differently with nothing changed.
     pub fn is_transient(&self) -> bool {
-        !matches!(self, Self::Refused { .. })
+        !matches!(self, Self::Refused { .. } | Self::Setup(_))
     }
 }
 
@@ -65,6 +69,8 @@ impl ClientError {
 #[derive(Debug, Clone)]
 pub struct Http {
     client: reqwest::Client,
+    /// The header that proves that changes may be asked for.
+    authorization: Option<header::HeaderValue>,
 }
 
 impl Http {
@@ -73,24 +79,47 @@ impl Http {
     /// # Errors
     /// When the HTTP library can't be set up.
     pub fn new(timeout: Duration) -> Result<Self, ClientError> {
+        Self::trusting(timeout, &Trust::Nobody)
+    }
+
+    /// The same, for peers that are reached by `https://`.
+    ///
+    /// # Errors
+    /// When the certificates can't be used, or the HTTP library can't be set up.
+    pub fn trusting(timeout: Duration, trust: &Trust) -> Result<Self, ClientError> {
+        let tls = trust.config().map_err(|error| ClientError::Setup(error.to_string()))?;
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(timeout)
             // Less than servers keep an idle connection, so that a call does not meet one that is just being closed.
             .pool_idle_timeout(Duration::from_secs(5))
             .no_proxy()
+            .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("codis-operator/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(|error| ClientError::Unreachable {
-                method: Method::GET,
-                url: String::new(),
-                reason: format!("the HTTP client can't be set up: {error}"),
-            })?;
-        Ok(Self { client })
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        Ok(Self {
+            client,
+            authorization: None,
+        })
     }
 
-    /// `GET http://{addr}{path}`.
+    /// Sends this token with everything that is asked.
+    ///
+    /// # Errors
+    /// When a header can't carry it.
+    pub fn with_token(self, token: &str) -> Result<Self, ClientError> {
+        let mut value = header::HeaderValue::try_from(format!("Bearer {token}"))
+            .map_err(|_| ClientError::Setup("the token holds characters that a header can't carry".to_owned()))?;
+        value.set_sensitive(true);
+        Ok(Self {
+            authorization: Some(value),
+            ..self
+        })
+    }
+
+    /// `GET http://{addr}{path}`; an address that begins with `https://` is reached by TLS.
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -98,7 +127,7 @@ impl Http {
         self.call(Method::GET, addr, path, None::<&()>).await
     }
 
-    /// `PUT http://{addr}{path}` with a JSON body, if there is one.
+    /// `PUT http://{addr}{path}` with a JSON body, if there is one; the address as in [`Self::get`].
     ///
     /// # Errors
     /// See [`ClientError`].
@@ -118,7 +147,10 @@ impl Http {
         path: &str,
         body: Option<&(impl Serialize + Sync)>,
     ) -> Result<T, ClientError> {
-        let url = format!("http://{addr}{path}");
+        let url = match addr.split_once("://") {
+            Some(_) => format!("{}{path}", addr.trim_end_matches('/')),
+            None => format!("http://{addr}{path}"),
+        };
         let shown = without_xauth(&url);
         let unreachable = |reason: String| ClientError::Unreachable {
             method: method.clone(),
@@ -126,6 +158,9 @@ impl Http {
             reason,
         };
         let mut request = self.client.request(method.clone(), &url);
+        if let Some(value) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, value);
+        }
         if let Some(body) = body {
             request = request.json(body);
         }
@@ -176,6 +211,10 @@ fn root_cause(error: reqwest::Error) -> String {
     while let Some(reason) = source {
         text = reason.to_string();
         source = reason.source();
+    }
+    // The library has no other way to tell it.
+    if text.contains("UnknownIssuer") {
+        text.push_str("; name the authority that issued it (codis-proxy: --dashboard-ca=FILE)");
     }
     text
 }

@@ -4,7 +4,9 @@
 mod dashboard;
 mod http;
 mod proxy;
+mod trust;
 
 pub use dashboard::DashboardClient;
 pub use http::{ClientError, Http};
 pub use proxy::ProxyClient;
+pub use trust::Trust;

@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::api::TlsFiles;
 use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
 
 /// The file that `--default-config` prints: every key with its default, and what it is for.
@@ -77,6 +78,13 @@ pub struct Config {
     pub coordinator_auth: Secret,
     /// Where the API listens.
     pub admin_addr: String,
+    /// Certificate of the API, PEM; empty: plain HTTP.
+    pub admin_tls_cert: String,
+    /// Its key.
+    pub admin_tls_key: String,
+    /// What changes have to be asked with.
+    #[serde(skip_serializing)]
+    pub admin_token: Secret,
     /// The product.
     pub product_name: String,
     /// The product's secret.
@@ -118,6 +126,9 @@ impl Default for Config {
             coordinator_addr: "127.0.0.1:2379".to_owned(),
             coordinator_auth: Secret::default(),
             admin_addr: "0.0.0.0:18080".to_owned(),
+            admin_tls_cert: String::new(),
+            admin_tls_key: String::new(),
+            admin_token: Secret::default(),
             product_name: "codis-demo".to_owned(),
             product_auth: Secret::default(),
             migration_method: "semi-async".to_owned(),
@@ -146,6 +157,8 @@ pub struct Settings {
     pub product_auth: Secret,
     /// Where the API listens.
     pub listen: SocketAddr,
+    /// Certificate and key of the API; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Where the records are.
     pub etcd: EtcdSettings,
     /// `forward_method` of the slots that proxies are told: 0 sync, 1 semi-async.
@@ -180,7 +193,9 @@ impl Config {
                 .unwrap_or_default()
                 .trim();
             ConfigError::Toml(match key {
-                "product_auth" | "coordinator_auth" => format!("line {number}, {key}: write a text in quotes"),
+                "product_auth" | "coordinator_auth" | "admin_token" => {
+                    format!("line {number}, {key}: write a text in quotes")
+                }
                 _ => format!("line {number}, {key}: {}", error.message()),
             })
         })
@@ -216,11 +231,13 @@ impl Config {
                 ));
             }
         };
-        let etcd = self.etcd()?;
+        let (tls, etcd) = (self.tls()?, self.etcd()?);
+        self.check_token()?;
         Ok(Settings {
             product,
             product_auth: self.product_auth.clone(),
             listen,
+            tls,
             etcd,
             forward_method,
             shown: self,
@@ -314,6 +331,39 @@ impl Config {
         Ok(())
     }
 
+    fn tls(&self) -> Result<Option<TlsFiles>, ConfigError> {
+        match (self.admin_tls_cert.as_str(), self.admin_tls_key.as_str()) {
+            ("", "") => Ok(None),
+            ("", _) => Err(wrong(
+                "admin_tls_cert",
+                "\"\"",
+                "admin_tls_key is set: name its certificate, too",
+            )),
+            (_, "") => Err(wrong(
+                "admin_tls_key",
+                "\"\"",
+                "admin_tls_cert is set: name its key, too",
+            )),
+            (cert, key) => Ok(Some(TlsFiles {
+                cert: cert.into(),
+                key: key.into(),
+            })),
+        }
+    }
+
+    fn check_token(&self) -> Result<(), ConfigError> {
+        // What a header can't carry nobody could ever give.
+        if self.admin_token.reveal().bytes().all(|byte| byte.is_ascii_graphic()) {
+            Ok(())
+        } else {
+            Err(wrong(
+                "admin_token",
+                "***",
+                "write letters, digits and signs of ASCII, no spaces",
+            ))
+        }
+    }
+
     fn etcd(&self) -> Result<EtcdSettings, ConfigError> {
         match self.coordinator_name.as_str() {
             "etcd" => {}
@@ -381,7 +431,7 @@ mod tests {
             .unwrap()
             .keys()
             .map(String::as_str)
-            .chain(["product_auth"])
+            .chain(["product_auth", "admin_token"])
         {
             assert!(
                 DEFAULT_TOML.lines().any(|line| line.starts_with(&format!("{key} = "))),
@@ -413,6 +463,9 @@ mod tests {
             ("coordinator_addr = \"https://etcd:2379\"", "coordinator_addr"),
             ("coordinator_addr = \"etcd\"", "coordinator_addr"),
             ("coordinator_auth = \"nocolon\"", "coordinator_auth"),
+            ("admin_tls_cert = \"a\"", "admin_tls_key"),
+            ("admin_tls_key = \"a\"", "admin_tls_cert"),
+            ("admin_token = \"a b\"", "admin_token"),
         ] {
             let error = with(toml).unwrap_err().to_string();
             assert!(error.starts_with(key), "{toml}: {error}");
@@ -430,16 +483,22 @@ mod tests {
 
     #[test]
     fn passwords_are_shown_nowhere() {
-        let settings = with("product_auth = \"hush1\"\ncoordinator_auth = \"root:hush2\"").unwrap();
+        let settings =
+            with("product_auth = \"hush1\"\ncoordinator_auth = \"root:hush2\"\nadmin_token = \"hush3\"").unwrap();
         let shown = format!("{settings:?} {}", serde_json::to_string(&settings.shown).unwrap());
         assert!(!shown.contains("hush"), "{shown}");
         for toml in [
             "coordinator_auth = \"hush\"",
+            "admin_token = \"hush hush\"",
+            "admin_token = hush",
             "product_auth = 'hush",
             "\nproduct_auth = [\"hush\"]",
         ] {
             let error = with(toml).unwrap_err().to_string();
-            assert!(!error.contains("hush") && error.contains("_auth"), "{error}");
+            assert!(
+                !error.contains("hush") && (error.contains("_auth") || error.contains("admin_token")),
+                "{error}"
+            );
         }
     }
 }

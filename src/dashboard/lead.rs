@@ -151,6 +151,7 @@ impl Candidate {
         tasks.spawn(roles::run(Arc::clone(&term)));
         tasks.spawn(promotion::run(Arc::clone(&term)));
         tasks.spawn(fences::run(Arc::clone(&term)));
+        term.means.metrics.term_began();
         tracing::info!(revision = lock.revision, took = ?began.elapsed(), "active");
         self.state.send_replace(State::Active(Arc::clone(&term)));
         tokio::select! {

@@ -18,6 +18,7 @@ mod in_sync;
 mod lead;
 mod links;
 mod logging;
+mod metrics;
 mod observations;
 mod polls;
 mod promotion;
@@ -34,6 +35,7 @@ mod topology;
 mod users;
 mod view;
 
+pub use api::{TlsError, TlsFiles, openapi};
 pub use config::{Config, ConfigError, DEFAULT_TOML, EtcdSettings, Secret, Settings};
 #[cfg(debug_assertions)]
 pub use fault::POINTS as FAULT_POINTS;

@@ -119,6 +119,7 @@ async fn poll_server(term: Arc<Term>, server: HostPort) {
                 )
             }
         };
+        term.means.metrics.server_polled(&stats);
         term.observations.note_server(&server, RedisStats { unixtime, ..stats });
         term.observations.note_seen(&server, began, answer);
         poll.open_to_proxies(&term).await;
@@ -266,6 +267,7 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
                 ..ProxyStatsEntry::default()
             },
         };
+        term.means.metrics.proxy_polled(&entry);
         term.observations.note_proxy(&token, entry);
     }
 }

@@ -164,11 +164,13 @@ async fn push(
     let doubts = link.doubts();
     let slots = view::slots(&term.topology(), slots, term.means.forward_method);
     let client = client(term, &proxy.admin_addr, proxy);
-    let told = match drop_after {
-        Some(after) => client.fill_slots_dropping(&slots, after).await,
-        None => client.fill_slots(&slots).await,
+    let pushed = async {
+        match drop_after {
+            Some(after) => client.fill_slots_dropping(&slots, after).await,
+            None => client.fill_slots(&slots).await,
+        }
     };
-    match told {
+    match term.means.metrics.push(&proxy.token, pushed).await {
         Ok(()) => {
             if all {
                 link.settle(doubts);

@@ -12,8 +12,9 @@ use super::fences::Durability;
 use super::identity;
 use super::lead::Candidate;
 use super::logging::Logging;
+use super::metrics::Metrics;
 use super::server::{Lookup, Resolver, Servers};
-use super::store::EtcdStore;
+use super::store::{EtcdStore, MeasuredStore};
 use super::term::Means;
 use crate::client::Http;
 use crate::model::{AddrError, HostPort};
@@ -51,6 +52,9 @@ pub enum StartError {
     /// The host has no address that can be told to others.
     #[error("this host's address is unknown ({0}); name it with --host-admin=HOST:PORT")]
     Address(#[from] AddrError),
+    /// The certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] api::TlsError),
     /// The HTTP client does not work.
     #[error(transparent)]
     Client(#[from] crate::client::ClientError),
@@ -100,6 +104,10 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         addr: settings.listen,
         reason,
     };
+    let tls = match settings.tls.clone() {
+        Some(files) => Some(api::Tls::begin(files).await?),
+        None => None,
+    };
     let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let addr = listener.local_addr().map_err(listen)?;
     let advertised = match host_admin {
@@ -115,21 +123,24 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     }
     let topom = identity::topom(&settings.product, addr, &advertised);
     tracing::info!(listen = %addr, address = %advertised, token = topom.token, "starting");
+    let metrics = Arc::new(Metrics::new());
+    let etcd = EtcdStore::new(settings.etcd.clone(), settings.product.clone());
     let means = Means {
         product: settings.product.clone(),
         product_auth: settings.product_auth.clone(),
         forward_method: settings.forward_method,
         durability: Durability::default(),
-        store: Arc::new(EtcdStore::new(settings.etcd.clone(), settings.product.clone())),
+        store: Arc::new(MeasuredStore::new(etcd, Arc::clone(&metrics))),
         servers: Servers::new(settings.product_auth.clone(), Resolver::new(lookup)),
         http: Http::new(PROXY_TIMEOUT)?,
+        metrics,
     };
     let candidate = Arc::new(Candidate::new(topom, owner, means));
     let stop = Arc::new(watch::Sender::new(false));
     let api = api::Api::new(Arc::clone(&candidate), settings.shown, logging, Arc::clone(&stop));
     let stopped = stop.subscribe();
     let task = tokio::spawn(async move {
-        let serving = tokio::spawn(api::serve(listener, api::router(api)));
+        let serving = tokio::spawn(api::serve(listener, tls, api::router(api)));
         candidate.run(stopped).await;
         tokio::time::sleep(FAREWELL).await;
         serving.abort();

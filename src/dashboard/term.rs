@@ -8,6 +8,7 @@ use super::error::Error;
 use super::fault;
 use super::fences::Durability;
 use super::links::Links;
+use super::metrics::Metrics;
 use super::observations::Observations;
 use super::rules::Refusal;
 use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Standing};
@@ -48,6 +49,8 @@ pub(crate) struct Means {
     pub(crate) servers: Servers,
     /// The way to proxies.
     pub(crate) http: Http,
+    /// What is counted.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// One holding of the lock: from taking it to losing it or giving it up. All that is known is known for this term only,
@@ -127,6 +130,11 @@ impl Term {
             }),
             means,
         })
+    }
+
+    /// What names this holding of the lock.
+    pub(crate) fn revision(&self) -> i64 {
+        self.lock.revision
     }
 
     /// The records as they were a moment ago.
@@ -396,6 +404,7 @@ mod tests {
             store: Arc::clone(&store) as Arc<dyn Store>,
             servers: Servers::new(secret, Resolver::new(Arc::new(SystemLookup))),
             http: Http::new(Duration::from_secs(1)).unwrap(),
+            metrics: Arc::new(Metrics::new()),
         };
         let lock = store.lock();
         let term = Term::begin(means, lock).await.unwrap();

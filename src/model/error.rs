@@ -1,10 +1,11 @@
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// HTTP status of a call that was understood and refused, as Codis 3.2 answers it.
 pub const REMOTE_ERROR_STATUS: u16 = 800;
 
 /// The body of a refused call: `{"Cause": text, "Stack": null}`. Codis fills `Stack`; we never do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemoteError {
     /// What went wrong, for people. Codis' own texts where it has one.
     #[serde(rename = "Cause")]

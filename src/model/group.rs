@@ -1,12 +1,13 @@
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::HostPort;
 use super::slot::{is_false, is_zero};
 
 /// A group's number: 1 to 9999.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct GroupId(u16);
 
@@ -57,7 +58,7 @@ impl fmt::Display for GroupId {
 }
 
 /// Where giving a server its role (Codis' sync-action) stands. Absent in JSON when nothing was asked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ActionState {
     /// Nothing was asked.
@@ -82,7 +83,7 @@ impl ActionState {
 }
 
 /// A server's sync-action: `{}` when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ServerAction {
     /// Its place in the queue.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -93,7 +94,7 @@ pub struct ServerAction {
 }
 
 /// A server of a group.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupServer {
     /// Its address; its identity for ever.
     pub server: HostPort,
@@ -135,7 +136,7 @@ impl GroupServer {
 }
 
 /// Where a promotion stands. Absent in JSON when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum PromoteState {
     /// No promotion.
@@ -158,7 +159,7 @@ impl PromoteState {
 }
 
 /// A group's promotion: `{}` when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Promoting {
     /// The place of the candidate among the servers.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -173,7 +174,7 @@ pub struct Promoting {
 
 /// A stretch of a group's history under one primary. A copy of the data belongs to the newest one whose id it has, and is
 /// the fresher the further it got in that.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Lineage {
     /// Counts the primaries of the group; larger is newer.
     pub epoch: i64,
@@ -184,7 +185,7 @@ pub struct Lineage {
 }
 
 /// The stored record of a group. `servers[0]` is the primary; the order is all there is about roles.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
     /// The group.
     pub id: GroupId,

@@ -1,13 +1,14 @@
 use std::fmt;
 
 use md5::{Digest, Md5};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::ServerUserKind;
 use super::slot::{is_false, is_zero};
 
 /// A proxy's identity: lower-case hex of 16 bytes, the same after a restart at the same place.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub struct ProxyToken(String);
 
@@ -44,7 +45,7 @@ impl fmt::Display for ProxyToken {
 }
 
 /// The record of a proxy: stored by the dashboard, and (without `id`) a proxy's own `/proxy/model`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Proxy {
     /// Given by the dashboard: the largest known plus one.
     #[serde(default, skip_serializing_if = "is_zero")]

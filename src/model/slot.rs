@@ -1,5 +1,6 @@
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::HostPort;
@@ -8,7 +9,7 @@ use super::HostPort;
 pub const SLOT_COUNT: usize = 1024;
 
 /// A slot: 0 to 1023.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct SlotId(u16);
 
@@ -75,7 +76,7 @@ impl fmt::Display for SlotId {
 }
 
 /// Where a slot's move stands. Absent in JSON when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SlotActionState {
     /// No move.
@@ -115,7 +116,7 @@ impl fmt::Display for SlotActionState {
 }
 
 /// A slot's move: `{}` when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SlotAction {
     /// Its place in the queue.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -129,7 +130,7 @@ pub struct SlotAction {
 }
 
 /// The stored record of a slot: which group owns it (0: none, the slot is offline), and its move.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SlotMapping {
     /// The slot.
     pub id: SlotId,
@@ -163,7 +164,7 @@ pub enum ForwardMethod {
 }
 
 /// What a proxy is told about a slot. Never stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Slot {
     /// The slot.
     pub id: SlotId,
@@ -172,12 +173,14 @@ pub struct Slot {
     pub locked: bool,
     /// The server to forward to; empty: offline.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "empty_is_none")]
+    #[schemars(with = "String")]
     pub backend_addr: Option<HostPort>,
     /// The group of `backend_addr`.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub backend_addr_group_id: i64,
     /// The server that the slot's keys come from while it moves.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "empty_is_none")]
+    #[schemars(with = "String")]
     pub migrate_from: Option<HostPort>,
     /// The group of `migrate_from`.
     #[serde(default, skip_serializing_if = "is_zero")]

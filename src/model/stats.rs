@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::slot::is_false;
 use super::{Group, Proxy, RemoteError, Slot, SlotMapping, Topom};
 
 /// `GET /topom`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Overview {
     /// The version of the program.
     pub version: String,
@@ -23,7 +24,7 @@ pub struct Overview {
 }
 
 /// `GET /topom/stats`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Stats {
     /// Whether the dashboard is on its way out.
     pub closed: bool,
@@ -40,7 +41,7 @@ pub struct Stats {
 }
 
 /// Groups, and the last poll of each server.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct GroupStats {
     /// Groups, ascending by id.
     pub models: Vec<Group>,
@@ -50,7 +51,7 @@ pub struct GroupStats {
 }
 
 /// The last poll of a server or sentinel. `timeout` without `stats` and `error`: it did not answer in time.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RedisStats {
     /// `INFO` as a flat map, with `maxmemory`, and `master_addr` for replicas.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -67,7 +68,7 @@ pub struct RedisStats {
 }
 
 /// Proxies, and the last poll of each.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProxyStats {
     /// Proxies, ascending by id.
     pub models: Vec<Proxy>,
@@ -77,7 +78,7 @@ pub struct ProxyStats {
 }
 
 /// The last poll of a proxy.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProxyStatsEntry {
     /// What it said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -94,7 +95,7 @@ pub struct ProxyStatsEntry {
 }
 
 /// The mover of slots.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SlotActionStats {
     /// Pause between batches, in µs.
     pub interval: i64,
@@ -107,14 +108,14 @@ pub struct SlotActionStats {
 }
 
 /// The last thing the mover did.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SlotActionProgress {
     /// For people.
     pub status: String,
 }
 
 /// Sentinels as the dashboard sees them.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct SentinelStats {
     /// The record.
     pub model: Sentinel,
@@ -127,7 +128,7 @@ pub struct SentinelStats {
 }
 
 /// The stored record of the sentinels.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Sentinel {
     /// Their addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -159,7 +160,7 @@ pub struct ProxyOverview {
 }
 
 /// `GET /proxy/stats`.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProxyStatsBody {
     /// Whether it serves clients.
     pub online: bool,
@@ -184,7 +185,7 @@ pub struct ProxyStatsBody {
 }
 
 /// Sentinels that a proxy follows.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProxySentinels {
     /// Their addresses.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -198,7 +199,7 @@ pub struct ProxySentinels {
 }
 
 /// Requests that a proxy served.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Ops {
     /// All.
     pub total: i64,
@@ -216,14 +217,14 @@ pub struct Ops {
 }
 
 /// Errors that servers answered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct OpsRedis {
     /// How many.
     pub errors: i64,
 }
 
 /// One command's figures.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct OpStat {
     /// Its name, upper case.
     pub opstr: String,
@@ -240,7 +241,7 @@ pub struct OpStat {
 }
 
 /// Clients of a proxy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Sessions {
     /// All since the start, refused ones included.
     pub total: i64,
@@ -249,7 +250,7 @@ pub struct Sessions {
 }
 
 /// What a proxy's process uses.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Rusage {
     /// When.
     pub now: String,
@@ -263,7 +264,7 @@ pub struct Rusage {
 }
 
 /// How a proxy chooses servers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct ProxyBackend {
     /// Whether replicas are never read from.
     pub primary_only: bool,

@@ -1,12 +1,13 @@
 //! Answers of the routes of our own, `/api/topom/v2/…`.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::slot::is_false;
 use super::{Group, HostPort, Proxy, ProxyToken, SlotMapping};
 
 /// A promotion that was done.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Promotion {
     /// How long it took in all, in milliseconds.
     pub took_ms: f64,
@@ -17,7 +18,7 @@ pub struct Promotion {
 }
 
 /// `GET /api/topom/v2/status`: what the dashboard knows of servers and proxies, beyond Codis' stats.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {
     /// The revision of the lock, as an epoch: larger with each change of the active dashboard.
     pub lock_epoch: i64,
@@ -28,7 +29,7 @@ pub struct Status {
 }
 
 /// A group.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct GroupStatus {
     /// The revision of its record as an epoch; name it to change what was seen.
     pub epoch: i64,
@@ -39,7 +40,7 @@ pub struct GroupStatus {
 }
 
 /// A server, as its last poll found it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ServerStatus {
     /// The server.
     pub server: HostPort,
@@ -75,7 +76,7 @@ pub struct ServerStatus {
 }
 
 /// A proxy.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct ProxyStatus {
     /// The proxy.
     pub token: ProxyToken,
@@ -90,7 +91,7 @@ pub struct ProxyStatus {
 }
 
 /// Everything that the store holds of a product: what `codis-admin --config-dump` prints, and more.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Export {
     /// The largest epoch that was told to anybody by then.

@@ -7,7 +7,7 @@ use rand::RngExt;
 use tracing::{info, warn};
 
 use super::state::Proxy;
-use crate::client::{ClientError, DashboardClient, Http};
+use crate::client::{ClientError, DashboardClient, Http, Trust};
 
 /// Longest that a call to a dashboard takes; bringing a proxy online makes the dashboard call back.
 const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -30,13 +30,24 @@ pub struct WrongProduct {
 /// The dashboard's instances at these addresses.
 ///
 /// # Errors
-/// When the HTTP library can't be set up.
+/// When the certificates of `dashboard_ca` or the token can't be used, or the HTTP library can't be set up.
 pub(super) fn dashboard(addrs: &[String], proxy: &Proxy) -> Result<DashboardClient, ClientError> {
-    Ok(DashboardClient::new(
-        Http::new(CALL_TIMEOUT)?,
-        addrs.to_vec(),
-        proxy.config().product_name.clone(),
-    ))
+    let config = proxy.config();
+    let mut http = Http::trusting(CALL_TIMEOUT, &trust(addrs, &config.dashboard_ca)?)?;
+    if !config.dashboard_token.is_empty() {
+        http = http.with_token(&config.dashboard_token)?;
+    }
+    Ok(DashboardClient::new(http, addrs.to_vec(), config.product_name.clone()))
+}
+
+fn trust(addrs: &[String], ca: &str) -> Result<Trust, ClientError> {
+    match ca {
+        _ if !addrs.iter().any(|addr| addr.starts_with("https://")) => Ok(Trust::Nobody),
+        "" => Ok(Trust::Host),
+        path => std::fs::read(path)
+            .map(Trust::Authorities)
+            .map_err(|error| ClientError::Setup(format!("reading {path} (dashboard_ca): {error}"))),
+    }
 }
 
 /// Asks the dashboard to bring this proxy online, until it did. Unlike Codis it never gives up: in Kubernetes the

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::etcd::Etcd;
 use super::valkey::DOMAIN;
-use super::{Process, eventually, free_port};
+use super::{Process, eventually, free_port, web};
 
 pub const PRODUCT: &str = "refdemo";
 /// The xauth of [`PRODUCT`].
@@ -53,7 +53,7 @@ impl Api {
         Self {
             addr,
             client,
-            http: reqwest::Client::new(),
+            http: web(),
         }
     }
 

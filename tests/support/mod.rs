@@ -6,7 +6,9 @@ pub mod backend;
 pub mod dashboard;
 pub mod etcd;
 pub mod proxy;
+pub mod raw;
 pub mod shop;
+pub mod tls;
 pub mod valkey;
 pub mod wire;
 pub mod writer;
@@ -26,6 +28,14 @@ pub fn tool(name: &str) -> PathBuf {
     let path = folder.join(name);
     assert!(path.exists(), "{} is missing: run `make tools`", path.display());
     path
+}
+
+/// A plain HTTP client.
+pub fn web() -> reqwest::Client {
+    // The library wants to know how TLS is done, used or not.
+    let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().tls_certs_only([]).no_proxy();
+    client.build().unwrap()
 }
 
 /// A port that nobody listens at.

@@ -8,7 +8,7 @@ use codis_operator::model::{HostPort, ProductName, Slot, SlotId};
 use tempfile::TempDir;
 
 use super::wire::Wire;
-use super::{Process, eventually, free_port};
+use super::{Process, eventually, free_port, web};
 
 pub const PRODUCT: &str = "refdemo";
 pub const PRODUCT_AUTH: &str = "pw123";
@@ -114,14 +114,14 @@ impl Proxy {
 
     /// Status and body of a `GET`.
     pub async fn get(&self, path: &str) -> (u16, String) {
-        answer(reqwest::Client::new().get(format!("http://{}{path}", self.admin_addr()))).await
+        answer(web().get(format!("http://{}{path}", self.admin_addr()))).await
     }
 
     /// Status and body of a `PUT`; `/X` in the path stands for the xauth.
     pub async fn put(&self, path: &str, body: &str) -> (u16, String) {
         let path = path.replace("/X", &format!("/{}", self.xauth().await));
         answer(
-            reqwest::Client::new()
+            web()
                 .put(format!("http://{}{path}", self.admin_addr()))
                 .body(body.to_owned()),
         )

@@ -56,7 +56,8 @@ fn failure(error: &RemoteError) -> Response {
     response
 }
 
-fn with_status(status: StatusCode, error: &RemoteError) -> Response {
+/// An error with a status of HTTP's own.
+pub(crate) fn with_status(status: StatusCode, error: &RemoteError) -> Response {
     json(status, serde_json::to_vec(error).unwrap_or_default())
 }
 

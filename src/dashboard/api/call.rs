@@ -81,7 +81,11 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
 ) -> Result<T, Error> {
     match tokio::spawn(work).await {
         Ok(result) => result,
-        Err(error) => Err(Error::TimedOut(format!("the request was not finished: {error}"))),
+        Err(error) => match error.try_into_panic() {
+            // As if it had happened here.
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => Err(Error::TimedOut(format!("the request was not finished: {error}"))),
+        },
     }
 }
 

@@ -5,19 +5,29 @@ mod answer;
 mod body;
 mod bounded;
 mod call;
+mod counted;
+mod edge;
 mod listen;
+mod openapi;
+mod places;
 mod routes;
+mod table;
+mod tls;
+mod token;
 
 use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::config::Config;
+use super::config::{Config, Secret};
 use super::lead::Candidate;
 use super::logging::Logging;
 
+pub(crate) use edge::router;
 pub(crate) use listen::serve;
-pub(crate) use routes::router;
+pub use openapi::openapi;
+pub(crate) use tls::Tls;
+pub use tls::{TlsError, TlsFiles};
 
 /// What the routes work with.
 #[derive(Clone)]
@@ -27,6 +37,8 @@ pub(crate) struct Api {
     logging: Logging,
     stop: Arc<watch::Sender<bool>>,
     xauth: Arc<str>,
+    /// What changes are made with; empty: nothing is wanted.
+    token: Secret,
 }
 
 impl Api {
@@ -37,6 +49,7 @@ impl Api {
         logging: Logging,
         stop: Arc<watch::Sender<bool>>,
     ) -> Self {
+        let token = config.admin_token.clone();
         let xauth = candidate.means.product.dashboard_xauth().into();
         Self {
             candidate,
@@ -44,6 +57,7 @@ impl Api {
             logging,
             stop,
             xauth,
+            token,
         }
     }
 }

@@ -7,6 +7,7 @@
 mod etcd;
 #[cfg(test)]
 pub(crate) mod fake;
+mod measured;
 pub(crate) mod unfinished;
 
 use std::time::Instant;
@@ -16,6 +17,7 @@ use futures::future::BoxFuture;
 use crate::model::Topom;
 
 pub(crate) use etcd::EtcdStore;
+pub(crate) use measured::MeasuredStore;
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

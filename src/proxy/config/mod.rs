@@ -10,7 +10,8 @@ use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
 pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
 
 /// Keys that are never shown.
-const SECRETS: [&str; 4] = [
+const SECRETS: [&str; 5] = [
+    "dashboard_token",
     "product_auth",
     "session_auth",
     "jodis_auth",
@@ -51,6 +52,8 @@ pub struct Config {
     pub product_name: ProductName,
     pub product_auth: String,
     pub session_auth: String,
+    pub dashboard_ca: String,
+    pub dashboard_token: String,
     pub admin_addr: String,
     pub proto_type: ProtoType,
     pub proxy_addr: String,
@@ -129,6 +132,8 @@ impl Default for Config {
             product_name: "codis-demo".parse().expect("a name"),
             product_auth: String::new(),
             session_auth: String::new(),
+            dashboard_ca: String::new(),
+            dashboard_token: String::new(),
             admin_addr: "0.0.0.0:11080".to_owned(),
             proto_type: ProtoType::Tcp4,
             proxy_addr: "0.0.0.0:19000".to_owned(),
@@ -277,7 +282,7 @@ mod tests {
 
     #[test]
     fn passwords_are_not_shown() {
-        let text = "product_auth = \"s3cret\"\nsession_auth = \"s3cret\"\njodis_auth = \"s3cret\"\nmetrics_report_influxdb_password = \"s3cret\"";
+        let text = "dashboard_token = \"s3cret\"\nproduct_auth = \"s3cret\"\nsession_auth = \"s3cret\"\njodis_auth = \"s3cret\"\nmetrics_report_influxdb_password = \"s3cret\"";
         let shown = Config::parse(text).unwrap().shown().to_string();
         assert!(
             !shown.contains("s3cret") && shown.contains("backend_recv_timeout"),

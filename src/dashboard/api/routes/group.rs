@@ -2,13 +2,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::routing::{get, put};
-
-use super::path;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::call::{Call, change, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::proxies;
 use crate::dashboard::rules::{self, Refusal};
@@ -20,18 +16,50 @@ use crate::model::{GroupId, HostPort, SlotId};
 const REACH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Groups, their servers, and the roles of these.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route(&path("group/create/X/{gid}"), put(create_group))
-        .route(&path("group/remove/X/{gid}"), put(remove_group))
-        .route(&path("group/resync/X/{gid}"), put(resync_group))
-        .route(&path("group/resync-all/X"), put(resync_all))
-        .route(&path("group/add/X/{gid}/{addr}"), put(add_server))
-        .route(&path("group/add/X/{gid}/{addr}/{datacenter}"), put(add_server))
-        .route(&path("group/del/X/{gid}/{addr}"), put(remove_server))
-        .route(&path("group/action/create/X/{addr}"), put(create_action))
-        .route(&path("group/action/remove/X/{addr}"), put(remove_action))
-        .route(&path("group/info/{addr}"), get(server_info))
+pub(super) fn routes() -> Table {
+    Table::of("groups")
+        .put("group/create/X/{gid}", create_group, says("Creates an empty group."))
+        .put("group/remove/X/{gid}", remove_group, says("Removes an empty group."))
+        .put(
+            "group/resync/X/{gid}",
+            resync_group,
+            says("Tells all proxies the slots of a group again."),
+        )
+        .put(
+            "group/resync-all/X",
+            resync_all,
+            says("Tells all proxies all slots again."),
+        )
+        .put(
+            "group/add/X/{gid}/{addr}",
+            add_server,
+            says("Appends a server to a group; the first one becomes its primary."),
+        )
+        .put(
+            "group/add/X/{gid}/{addr}/{datacenter}",
+            add_server,
+            says("Appends a server to a group, and tells where it is."),
+        )
+        .put(
+            "group/del/X/{gid}/{addr}",
+            remove_server,
+            says("Removes a server from its group."),
+        )
+        .put(
+            "group/action/create/X/{addr}",
+            create_action,
+            says("Asks that a server be given the role that its group says."),
+        )
+        .put(
+            "group/action/remove/X/{addr}",
+            remove_action,
+            says("Forgets what was asked for a server's role."),
+        )
+        .get(
+            "group/info/{addr}",
+            server_info,
+            says("INFO of a server of the product.").answers::<BTreeMap<String, String>>(),
+        )
 }
 
 async fn create_group(call: Call) -> Result<Done, Error> {

@@ -1,14 +1,11 @@
-use axum::Router;
 use axum::body::Body;
-use axum::routing::{get, put};
 use futures::future::join_all;
 
-use super::path;
 use crate::client::ProxyClient;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::body;
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::proxies;
 use crate::dashboard::rules::{Refusal, mirror};
@@ -17,10 +14,18 @@ use crate::dashboard::term::Term;
 use crate::model::{Export, Proxy};
 
 /// Writing down what the store holds, and going on from that when the store was lost.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route(&path("v2/export/X"), get(export))
-        .route(&path("v2/import/X"), put(import))
+pub(super) fn routes() -> Table {
+    Table::of("mirror")
+        .get(
+            "v2/export/X",
+            export,
+            says("All that the store holds, to go on from when it is lost.").answers::<Export>(),
+        )
+        .put(
+            "v2/import/X",
+            import,
+            says("Goes on from what was exported: slots, groups and epochs.").takes::<Export>(),
+        )
 }
 
 async fn export(call: Call) -> Json<Export> {

@@ -1,5 +1,6 @@
 //! The routes, a file for each subject.
 
+mod figures;
 mod group;
 mod mirror;
 mod promotion;
@@ -8,17 +9,11 @@ mod slots;
 mod status;
 mod topom;
 
-use axum::Router;
-use axum::middleware::from_fn;
-
-use super::Api;
-use super::answer::not_found;
-use super::bounded::bounded;
-use super::call::XAUTH;
+use super::table::Table;
 
 /// All routes.
-pub(crate) fn router(api: Api) -> Router {
-    Router::new()
+pub(crate) fn table() -> Table {
+    Table::of("all")
         .merge(topom::routes())
         .merge(group::routes())
         .merge(proxy::routes())
@@ -26,13 +21,5 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(promotion::routes())
         .merge(status::routes())
         .merge(mirror::routes())
-        .fallback(not_found)
-        .method_not_allowed_fallback(not_found)
-        .layer(from_fn(bounded))
-        .with_state(api)
-}
-
-/// The path of a route under `/api/topom`. `X` stands for the xauth, as in Codis' own description.
-fn path(text: &str) -> String {
-    format!("/api/topom/{}", text.replace("/X", &format!("/{{{XAUTH}}}")))
+        .merge(figures::routes())
 }

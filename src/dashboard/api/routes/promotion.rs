@@ -1,13 +1,11 @@
-use axum::Router;
 use axum::body::Body;
-use axum::routing::put;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::path;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::body;
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::promotion::{self, Manner};
 use crate::dashboard::rules::groups::parse_id;
@@ -15,15 +13,31 @@ use crate::dashboard::rules::promotion::Wish;
 use crate::model::Promotion;
 
 /// Replacing the primary of a group.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route(&path("group/promote/X/{gid}/{addr}"), put(promote_as_codis))
-        .route(&path("v2/group/promote/X/{gid}/{addr}"), put(promote))
-        .route(&path("v2/group/handover/X/{gid}/{addr}"), put(hand_over))
+pub(super) fn routes() -> Table {
+    Table::of("promotion")
+        .put(
+            "group/promote/X/{gid}/{addr}",
+            promote_as_codis,
+            says("Makes a replica the primary of its group; while the primary answers, nothing is lost."),
+        )
+        .put(
+            "v2/group/promote/X/{gid}/{addr}",
+            promote,
+            says("Makes a replica the primary of its group, on conditions.")
+                .takes::<Options>()
+                .answers::<Promotion>(),
+        )
+        .put(
+            "v2/group/handover/X/{gid}/{addr}",
+            hand_over,
+            says("Has the primary of a group hand over to a replica: nothing is lost, and no client sees an error.")
+                .takes::<Options>()
+                .answers::<Promotion>(),
+        )
 }
 
 /// What a caller may ask for besides.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
     /// The group's epoch that the caller saw: the promotion is refused when it changed since.

@@ -1,22 +1,34 @@
-use axum::Router;
-use axum::routing::put;
-
-use super::path;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::Done;
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::proxies;
 use crate::dashboard::rules::proxies::Registration;
 use crate::model::ProxyToken;
 
 /// Proxies: their coming and going.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route(&path("proxy/create/X/{addr}"), put(create_proxy))
-        .route(&path("proxy/online/X/{addr}"), put(online_proxy))
-        .route(&path("proxy/reinit/X/{token}"), put(reinit_proxy))
-        .route(&path("proxy/remove/X/{token}/{force}"), put(remove_proxy))
+pub(super) fn routes() -> Table {
+    Table::of("proxies")
+        .put(
+            "proxy/create/X/{addr}",
+            create_proxy,
+            says("Registers the proxy at this admin address, tells it all slots and lets it begin."),
+        )
+        .put(
+            "proxy/online/X/{addr}",
+            online_proxy,
+            says("The same, also for a proxy that is registered already. Proxies call it themselves."),
+        )
+        .put(
+            "proxy/reinit/X/{token}",
+            reinit_proxy,
+            says("Tells a registered proxy all slots again and lets it begin."),
+        )
+        .put(
+            "proxy/remove/X/{token}/{force}",
+            remove_proxy,
+            says("Ends a proxy and forgets it."),
+        )
 }
 
 async fn create_proxy(call: Call) -> Result<Done, Error> {

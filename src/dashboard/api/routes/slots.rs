@@ -1,15 +1,13 @@
-use axum::Router;
 use axum::body::Body;
-use axum::routing::{get, put};
 use futures::future::join_all;
+use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::group::mark_in_sync;
-use super::path;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::body::read;
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::rules::{self, Refusal, Ruling};
 use crate::dashboard::term::Term;
@@ -18,13 +16,34 @@ use crate::dashboard::{proxies, view};
 use crate::model::{Group, Slot, SlotId, SlotMapping};
 
 /// The slot map.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/topom/slots", get(slots))
-        .route(&path("slots/X"), get(slots))
-        .route(&path("slots/assign/X"), put(assign))
-        .route(&path("slots/assign/X/offline"), put(assign_offline))
-        .route(&path("v2/slots/assign/X"), put(assign_with_options))
+pub(super) fn routes() -> Table {
+    Table::of("slots")
+        .get(
+            "/topom/slots",
+            slots,
+            says("What proxies are meant to route.").answers::<Vec<Slot>>(),
+        )
+        .get(
+            "slots/X",
+            slots,
+            says("What proxies are meant to route.").answers::<Vec<Slot>>(),
+        )
+        .put(
+            "slots/assign/X",
+            assign,
+            says("Gives slots to groups. Moves no keys.").takes::<Vec<SlotMapping>>(),
+        )
+        .put(
+            "slots/assign/X/offline",
+            assign_offline,
+            says("Takes slots from their groups. Moves no keys.").takes::<Vec<SlotMapping>>(),
+        )
+        .put(
+            "v2/slots/assign/X",
+            assign_with_options,
+            says("Gives slots to groups, with force also when servers hold keys that a lost map may have led to.")
+                .takes::<Assignment>(),
+        )
 }
 
 async fn slots(call: Call) -> Json<Vec<Slot>> {
@@ -47,10 +66,11 @@ async fn assign_offline(call: Call, body: Body) -> Result<Done, Error> {
 }
 
 /// An assignment of our own form.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Assignment {
     /// The slots, as Codis' route takes them.
+    #[schemars(with = "Vec<SlotMapping>")]
     slots: Vec<serde_json::Value>,
     /// Assign although no slot has an owner and servers hold keys.
     #[serde(default)]

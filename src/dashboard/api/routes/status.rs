@@ -1,20 +1,31 @@
-use axum::Router;
-use axum::routing::{get, put};
-
-use super::path;
-use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::{proxies, report, users};
 use crate::model::{ProxyToken, Status};
 
 /// What is known of servers and proxies beyond Codis' stats, and keeping proxies out.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route(&path("v2/status/X"), get(status))
-        .route(&path("v2/proxy/shut-off/X/{token}"), put(shut_off))
-        .route(&path("v2/proxy/let-in/X/{token}"), put(let_in))
+pub(super) fn routes() -> Table {
+    Table::of("status")
+        .get(
+            "v2/status/X",
+            status,
+            says("What is known of servers and proxies beyond Codis' stats, with the epochs to name in changes.")
+                .answers::<Status>(),
+        )
+        .put(
+            "v2/proxy/shut-off/X/{token}",
+            shut_off,
+            says(
+                "Has the servers keep a proxy out, and nothing wait for it, until it acknowledged the whole slot map.",
+            ),
+        )
+        .put(
+            "v2/proxy/let-in/X/{token}",
+            let_in,
+            says("Tells a proxy the whole slot map, and has the servers let it in."),
+        )
 }
 
 async fn status(call: Call) -> Json<Status> {

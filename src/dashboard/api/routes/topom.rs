@@ -1,34 +1,69 @@
-use axum::Router;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, put};
 
-use super::path;
 use crate::dashboard::LevelError;
 use crate::dashboard::api::Api;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::call::{Call, to_the_end};
+use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::rules::Refusal;
 use crate::dashboard::stats;
 use crate::model::{Overview, Stats, Topom};
 
 /// The dashboard itself: who it is, how it is, everything that it knows.
-pub(super) fn routes() -> Router<Api> {
-    Router::new()
-        .route("/", get(to_overview))
-        .route("/healthz", get(async || "ok\n"))
-        .route("/readyz", get(readyz))
-        .route("/topom", get(overview))
-        .route("/topom/model", get(model))
-        .route("/topom/stats", get(read_stats))
-        .route(&path("model"), get(model))
-        .route(&path("xping/X"), get(xping))
-        .route(&path("stats/X"), get(read_stats))
-        .route(&path("reload/X"), put(reload))
-        .route(&path("shutdown/X"), put(shutdown))
-        .route(&path("loglevel/X/{value}"), put(loglevel))
+pub(super) fn routes() -> Table {
+    Table::of("dashboard")
+        .get("/", to_overview, says("Sends a browser to the overview.").redirects())
+        .get(
+            "/healthz",
+            async || "ok\n",
+            says("Whether the process works.").answers_text(),
+        )
+        .get(
+            "/readyz",
+            readyz,
+            says("Whether it is active, or would take over at once.").answers_text(),
+        )
+        .get(
+            "/topom",
+            overview,
+            says("Everything: who it is, its settings, slots, groups, proxies and their last polls.")
+                .answers::<Overview>(),
+        )
+        .get(
+            "/topom/model",
+            model,
+            says("Who this dashboard is, active or not.").answers::<Topom>(),
+        )
+        .get(
+            "/topom/stats",
+            read_stats,
+            says("Slots, groups, proxies and their last polls.").answers::<Stats>(),
+        )
+        .get(
+            "model",
+            model,
+            says("Who this dashboard is, active or not.").answers::<Topom>(),
+        )
+        .get("xping/X", xping, says("Whether it is active, and the xauth right."))
+        .get(
+            "stats/X",
+            read_stats,
+            says("Slots, groups, proxies and their last polls.").answers::<Stats>(),
+        )
+        .put("reload/X", reload, says("Reads everything from the store again."))
+        .put(
+            "shutdown/X",
+            shutdown,
+            says("Gives up the lock and ends this dashboard."),
+        )
+        .put(
+            "loglevel/X/{value}",
+            loglevel,
+            says("Sets the log level: DEBUG, INFO, WARN, ERROR or NONE."),
+        )
 }
 
 async fn to_overview() -> Response {
