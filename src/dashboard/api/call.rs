@@ -6,9 +6,11 @@ use axum::http::request::Parts;
 use subtle::ConstantTimeEq;
 
 use super::Api;
+use super::answer::Done;
 use crate::dashboard::error::Error;
-use crate::dashboard::rules::Refusal;
+use crate::dashboard::rules::{Refusal, Ruling};
 use crate::dashboard::term::Term;
+use crate::dashboard::topology::Topology;
 use crate::model::HostPort;
 
 /// The name of the xauth in the paths of routes.
@@ -81,4 +83,15 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
         Ok(result) => result,
         Err(error) => Err(Error::TimedOut(format!("the request was not finished: {error}"))),
     }
+}
+
+/// Makes a change of the records, as a rule says.
+///
+/// # Errors
+/// What the rule refuses, and what the store says.
+pub(crate) async fn change<F>(term: Arc<Term>, rule: F) -> Result<Done, Error>
+where
+    F: Fn(&Topology) -> Ruling + Send + Sync + 'static,
+{
+    to_the_end(async move { term.change(rule).await }).await.map(|_| Done)
 }

@@ -2,6 +2,8 @@
 //! `"OK"`; a refused one has status 800 and a `Cause`; the path holds an xauth that proves which product is meant.
 
 mod answer;
+mod body;
+mod bounded;
 mod call;
 mod listen;
 mod routes;

@@ -1,0 +1,138 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{get, put};
+
+use super::path;
+use crate::dashboard::api::Api;
+use crate::dashboard::api::answer::{Done, Json};
+use crate::dashboard::api::call::{Call, change, to_the_end};
+use crate::dashboard::error::Error;
+use crate::dashboard::proxies;
+use crate::dashboard::rules::{self, Refusal};
+use crate::dashboard::server::ServerError;
+use crate::dashboard::term::Term;
+use crate::model::{GroupId, HostPort, SlotId};
+
+/// How long a server that is to be added may take to answer.
+const REACH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Groups, their servers, and the roles of these.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route(&path("group/create/X/{gid}"), put(create_group))
+        .route(&path("group/remove/X/{gid}"), put(remove_group))
+        .route(&path("group/resync/X/{gid}"), put(resync_group))
+        .route(&path("group/resync-all/X"), put(resync_all))
+        .route(&path("group/add/X/{gid}/{addr}"), put(add_server))
+        .route(&path("group/add/X/{gid}/{addr}/{datacenter}"), put(add_server))
+        .route(&path("group/del/X/{gid}/{addr}"), put(remove_server))
+        .route(&path("group/action/create/X/{addr}"), put(create_action))
+        .route(&path("group/action/remove/X/{addr}"), put(remove_action))
+        .route(&path("group/info/{addr}"), get(server_info))
+}
+
+async fn create_group(call: Call) -> Result<Done, Error> {
+    let id = rules::groups::parse_id(call.param("gid"))?;
+    change(call.term, move |topology| rules::groups::create(topology, id)).await
+}
+
+async fn remove_group(call: Call) -> Result<Done, Error> {
+    let id = rules::groups::parse_id(call.param("gid"))?;
+    change(call.term, move |topology| rules::groups::remove(topology, id)).await
+}
+
+async fn add_server(call: Call) -> Result<Done, Error> {
+    let (id, addr) = (rules::groups::parse_id(call.param("gid"))?, call.addr()?);
+    let datacenter = call.param("datacenter").to_owned();
+    let term = Arc::clone(&call.term);
+    // What can't be added is not logged into either.
+    rules::groups::add_server(&term.topology(), id, &addr, &datacenter, None)?;
+    let run_id = Some(reach(&term, &addr).await?).filter(|run_id| !run_id.is_empty());
+    change(term, move |topology| {
+        rules::groups::add_server(topology, id, &addr, &datacenter, run_id.as_deref())
+    })
+    .await
+}
+
+/// The run id of a server that answers.
+async fn reach(term: &Term, addr: &HostPort) -> Result<String, Error> {
+    match tokio::time::timeout(REACH_TIMEOUT, term.ask(addr)).await {
+        Ok(asked) => Ok(asked?.0.run_id().to_owned()),
+        Err(_) => Err(ServerError::Dial {
+            addr: addr.clone(),
+            reason: "i/o timeout".to_owned(),
+        }
+        .into()),
+    }
+}
+
+async fn remove_server(call: Call) -> Result<Done, Error> {
+    let (id, addr) = (rules::groups::parse_id(call.param("gid"))?, call.addr()?);
+    change(call.term, move |topology| {
+        rules::groups::remove_server(topology, id, &addr)
+    })
+    .await
+}
+
+async fn create_action(call: Call) -> Result<Done, Error> {
+    let (addr, term) = (call.addr()?, Arc::clone(&call.term));
+    let done = change(call.term, move |topology| rules::actions::create(topology, &addr)).await;
+    term.actions_asked.notify_one();
+    done
+}
+
+async fn remove_action(call: Call) -> Result<Done, Error> {
+    let (addr, term) = (call.addr()?, Arc::clone(&call.term));
+    let named = addr.clone();
+    let done = change(call.term, move |topology| rules::actions::remove(topology, &named)).await?;
+    term.observations.note_admission(&addr, None);
+    Ok(done)
+}
+
+/// `INFO` of a server of the product. Codis asks any address whatever, with the product's password.
+async fn server_info(call: Call) -> Result<Json<BTreeMap<String, String>>, Error> {
+    let addr = call.addr()?;
+    if call.term.topology().group_of(&addr).is_none() {
+        return Err(Refusal(format!("server-[{addr}] doesn't exist")).into());
+    }
+    let mut server = call.term.connect(&addr).await?;
+    let info = server.info().await?;
+    let followed = info.followed();
+    let mut fields = info.into_fields();
+    fields.extend(server.max_memory().await?.map(|limit| ("maxmemory".to_owned(), limit)));
+    fields.extend(followed.map(|addr| ("master_addr".to_owned(), addr)));
+    Ok(Json(fields))
+}
+
+async fn resync_group(call: Call) -> Result<Done, Error> {
+    let id = rules::groups::parse_id(call.param("gid"))?;
+    rules::existing(&call.term.topology(), id)?;
+    to_the_end(async move {
+        let slots = rules::slots::of_group(&call.term.topology(), id);
+        proxies::push_all(&call.term, slots).await?;
+        mark_in_sync(&call.term, vec![id]).await
+    })
+    .await
+}
+
+async fn resync_all(call: Call) -> Result<Done, Error> {
+    to_the_end(async move {
+        let groups = call.term.topology().groups().map(|group| group.id).collect();
+        proxies::push_all(&call.term, SlotId::all().collect()).await?;
+        mark_in_sync(&call.term, groups).await
+    })
+    .await
+}
+
+/// Notes that all proxies know the servers of these groups.
+///
+/// # Errors
+/// When that can't be stored.
+pub(super) async fn mark_in_sync(term: &Term, groups: Vec<GroupId>) -> Result<Done, Error> {
+    term.change(|topology| rules::groups::in_sync(topology, &groups))
+        .await
+        .map(|_| Done)
+}
