@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::error::Error;
 use super::store::{Acquired, Lock, StoreError};
 use super::term::{Means, Term};
-use super::{polls, roles};
+use super::{polls, roles, sentinels};
 use crate::model::Topom;
 
 /// The shortest and the longest pause after the store failed.
@@ -149,6 +149,7 @@ impl Candidate {
         });
         tasks.spawn(polls::run(Arc::clone(&term)));
         tasks.spawn(roles::run(Arc::clone(&term)));
+        tasks.spawn(sentinels::polls::run(Arc::clone(&term)));
         tracing::info!(revision = lock.revision, took = ?began.elapsed(), "active");
         self.state.send_replace(State::Active(Arc::clone(&term)));
         tokio::select! {

@@ -5,6 +5,7 @@
 //! - `lead`: competing for the lock; `term`: one holding of it, through which every change goes.
 //! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `polls`: the I/O
 //!   that carries them out.
+//! - `sentinels`: the Sentinels that the user runs. `slot_action`: the switches of the mover of slots.
 //! - `api`: Codis 3.2's HTTP API.
 
 mod admission;
@@ -21,7 +22,9 @@ mod proxies;
 mod roles;
 mod rules;
 mod run;
+mod sentinels;
 mod server;
+mod slot_action;
 mod stats;
 mod store;
 mod term;

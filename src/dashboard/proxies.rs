@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::error::Error;
 use super::rules::{self, proxies::Registration};
 use super::term::Term;
-use super::view;
+use super::{sentinels, view};
 use crate::client::{ClientError, ProxyClient};
 use crate::model::{Proxy, ProxyToken, SlotId};
 
@@ -48,7 +48,8 @@ pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> 
     client(term, &proxy.admin_addr, &proxy)
         .start()
         .await
-        .map_err(|error| failed(words(&error)))
+        .map_err(|error| failed(words(&error)))?;
+    sentinels::tell(term, &proxy).await
 }
 
 /// Ends a proxy and forgets it. With `force` it is forgotten even when it does not answer.

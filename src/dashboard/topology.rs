@@ -28,7 +28,7 @@ pub(crate) struct Topology {
     /// Which group holds a server.
     group_of: HashMap<HostPort, GroupId>,
     proxies: BTreeMap<ProxyToken, Stored<Proxy>>,
-    sentinel: Sentinel,
+    sentinel: Stored<Sentinel>,
 }
 
 /// One record that is to change.
@@ -44,6 +44,8 @@ pub(crate) enum Change {
     PutProxy(Box<Proxy>),
     /// Remove a proxy.
     RemoveProxy(ProxyToken),
+    /// Write the Sentinels' record.
+    PutSentinel(Sentinel),
 }
 
 impl Topology {
@@ -61,7 +63,10 @@ impl Topology {
             groups: BTreeMap::new(),
             group_of: HashMap::new(),
             proxies: BTreeMap::new(),
-            sentinel: Sentinel::default(),
+            sentinel: Stored {
+                value: Sentinel::default(),
+                revision: 0,
+            },
         }
     }
 
@@ -84,7 +89,7 @@ impl Topology {
                 let proxy = stored::<Proxy>(record, |proxy| store_paths::proxy(product, &proxy.token))?;
                 topology.proxies.insert(proxy.value.token.clone(), proxy);
             } else if record.key == store_paths::sentinel(product) {
-                topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?.value;
+                topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?;
             }
         }
         topology.index();
@@ -144,7 +149,7 @@ impl Topology {
 
     /// The Sentinels' record.
     pub(crate) fn sentinel(&self) -> &Sentinel {
-        &self.sentinel
+        &self.sentinel.value
     }
 
     /// The revision behind what a proxy is told about this slot: the larger of the slot's own and its group's.
@@ -204,6 +209,7 @@ impl Topology {
             Change::RemoveGroup(id) => delete(store_paths::group(product, *id), of_group(id)),
             Change::PutProxy(proxy) => put(store_paths::proxy(product, &proxy.token), proxy, of_proxy(&proxy.token)),
             Change::RemoveProxy(token) => delete(store_paths::proxy(product, token), of_proxy(token)),
+            Change::PutSentinel(sentinel) => put(store_paths::sentinel(product), sentinel, self.sentinel.revision),
         }
     }
 
@@ -224,6 +230,12 @@ impl Topology {
                     );
                 }
                 Change::RemoveProxy(token) => drop(self.proxies.remove(&token)),
+                Change::PutSentinel(sentinel) => {
+                    self.sentinel = Stored {
+                        value: sentinel,
+                        revision,
+                    };
+                }
             }
         }
         if changes
@@ -286,7 +298,15 @@ mod tests {
             group_id: 3,
             ..SlotMapping::offline(SlotId::new(7).unwrap())
         };
-        let changes = [Change::PutGroup(group), Change::PutSlot(slot)];
+        let sentinel = Sentinel {
+            servers: vec!["s:1".to_owned()],
+            out_of_sync: true,
+        };
+        let changes = [
+            Change::PutGroup(group),
+            Change::PutSlot(slot),
+            Change::PutSentinel(sentinel),
+        ];
         let records = changes
             .iter()
             .map(|change| {

@@ -6,6 +6,7 @@ pub mod backend;
 pub mod dashboard;
 pub mod etcd;
 pub mod proxy;
+pub mod sentinel;
 pub mod valkey;
 pub mod wire;
 

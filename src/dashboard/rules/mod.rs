@@ -5,6 +5,10 @@
 pub(crate) mod actions;
 pub(crate) mod groups;
 pub(crate) mod proxies;
+pub(crate) mod rebalance;
+pub(crate) mod replica_groups;
+pub(crate) mod sentinels;
+pub(crate) mod slot_actions;
 pub(crate) mod slots;
 
 use super::topology::{Change, Topology};

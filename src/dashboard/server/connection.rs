@@ -67,6 +67,14 @@ impl Servers {
         self.resolver.known(addr)
     }
 
+    /// Where this server is.
+    ///
+    /// # Errors
+    /// [`ServerError::Lookup`] when nobody knows.
+    pub(crate) async fn resolve(&self, addr: &HostPort, standing: Standing) -> Result<SocketAddr, ServerError> {
+        self.resolver.resolve(addr, standing).await
+    }
+
     /// It may be elsewhere now.
     pub(crate) fn forget(&self, addr: &HostPort) {
         self.resolver.forget(addr);

@@ -2,6 +2,9 @@
 
 mod group;
 mod proxy;
+mod replica_groups;
+mod sentinels;
+mod slot_action;
 mod slots;
 mod topom;
 
@@ -20,6 +23,9 @@ pub(crate) fn router(api: Api) -> Router {
         .merge(group::routes())
         .merge(proxy::routes())
         .merge(slots::routes())
+        .merge(slot_action::routes())
+        .merge(replica_groups::routes())
+        .merge(sentinels::routes())
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(from_fn(bounded))

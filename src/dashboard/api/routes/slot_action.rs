@@ -1,0 +1,105 @@
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::routing::put;
+
+use super::path;
+use crate::dashboard::api::Api;
+use crate::dashboard::api::answer::{Done, Json};
+use crate::dashboard::api::body::read;
+use crate::dashboard::api::call::{Call, change, to_the_end};
+use crate::dashboard::error::Error;
+use crate::dashboard::rules::rebalance::Wanted;
+use crate::dashboard::rules::{self, Ruling};
+use crate::dashboard::topology::Topology;
+use crate::model::{GroupId, SlotId};
+
+/// Moves of slots: what is asked for is stored, and carried out later.
+pub(super) fn routes() -> Router<Api> {
+    Router::new()
+        .route(&path("slots/action/create/X/{sid}/{gid}"), put(create))
+        .route(&path("slots/action/create-some/X/{src}/{dst}/{num}"), put(create_some))
+        .route(
+            &path("slots/action/create-range/X/{beg}/{end}/{gid}"),
+            put(create_range),
+        )
+        .route(&path("slots/action/remove/X/{sid}"), put(remove))
+        .route(&path("slots/action/interval/X/{usec}"), put(interval))
+        .route(&path("slots/action/disabled/X/{value}"), put(disabled))
+        .route(&path("slots/rebalance/X/{confirm}"), put(rebalance))
+        .route(&path("v2/slots/rebalance/X"), put(rebalance_as_wanted))
+}
+
+async fn create(call: Call) -> Result<Done, Error> {
+    let (slot, group) = (call.number("sid")?, call.number("gid")?);
+    ask(call, move |topology| rules::slot_actions::create(topology, slot, group)).await
+}
+
+async fn create_some(call: Call) -> Result<Done, Error> {
+    let (from, to, count) = (call.number("src")?, call.number("dst")?, call.number("num")?);
+    ask(call, move |topology| {
+        rules::slot_actions::create_some(topology, from, to, count)
+    })
+    .await
+}
+
+async fn create_range(call: Call) -> Result<Done, Error> {
+    let (first, last, group) = (call.number("beg")?, call.number("end")?, call.number("gid")?);
+    ask(call, move |topology| {
+        rules::slot_actions::create_range(topology, first, last, group)
+    })
+    .await
+}
+
+async fn remove(call: Call) -> Result<Done, Error> {
+    let slot = call.number("sid")?;
+    change(call.term, move |topology| rules::slot_actions::remove(topology, slot)).await
+}
+
+async fn interval(call: Call) -> Result<Done, Error> {
+    call.term.slot_actions.set_interval(call.number("usec")?);
+    Ok(Done)
+}
+
+async fn disabled(call: Call) -> Result<Done, Error> {
+    call.term.slot_actions.set_disabled(call.switch("value")?);
+    Ok(Done)
+}
+
+async fn rebalance(call: Call) -> Result<Json<BTreeMap<SlotId, GroupId>>, Error> {
+    let confirm = call.switch("confirm")?;
+    spread(call, Wanted::equal(confirm)).await
+}
+
+async fn rebalance_as_wanted(call: Call, body: Body) -> Result<Json<BTreeMap<SlotId, GroupId>>, Error> {
+    let wanted = rules::rebalance::parse(&read(body).await?)?;
+    spread(call, wanted).await
+}
+
+/// Answers the plan, and asks for its moves if that is wanted.
+async fn spread(call: Call, wanted: Wanted) -> Result<Json<BTreeMap<SlotId, GroupId>>, Error> {
+    let term = call.term;
+    if !wanted.confirm {
+        return Ok(Json(rules::rebalance::plan(&term.topology(), &wanted)?));
+    }
+    to_the_end(async move {
+        let made = term
+            .change(|topology| rules::rebalance::confirm(topology, &wanted))
+            .await;
+        term.slot_actions.wake();
+        Ok(Json(rules::slot_actions::targets(&made?)))
+    })
+    .await
+}
+
+async fn ask<F>(call: Call, rule: F) -> Result<Done, Error>
+where
+    F: Fn(&Topology) -> Ruling + Send + Sync + 'static,
+{
+    let term = Arc::clone(&call.term);
+    let done = change(call.term, rule).await;
+    term.slot_actions.wake();
+    done
+}
