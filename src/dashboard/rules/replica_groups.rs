@@ -51,7 +51,7 @@ fn with_members(
 mod tests {
     use super::super::fixture::*;
     use super::*;
-    use crate::model::{PromoteState, Promoting, SlotId, SlotMapping};
+    use crate::model::{PromoteState, SlotId, SlotMapping};
 
     fn members(t: &Topology) -> Vec<(&str, bool)> {
         let servers = t.groups().flat_map(|group| &group.servers);
@@ -99,10 +99,7 @@ mod tests {
             "group-[2] doesn't have server-[a:1]"
         );
         let mut group = t.group(gid(2)).unwrap().clone();
-        group.promoting = Promoting {
-            index: 1,
-            state: PromoteState::Preparing,
-        };
+        group.promoting.state = PromoteState::Preparing;
         let t = after(&t, &[Change::PutGroup(group)]);
         assert_eq!(refused(set(&t, gid(2), &addr("c:1"), true)), "group-[2] is promoting");
         assert_eq!(refused(set_all(&t, true)), "group-[2] is promoting");

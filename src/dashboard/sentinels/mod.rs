@@ -24,7 +24,7 @@ use crate::model::{GroupId, HostPort, Proxy, SentinelStats};
 pub(crate) use client::SentinelClient;
 pub(crate) use policy::Policy;
 
-/// How long a proxy's earlier answers are waited for.
+/// How long a proxy's earlier answers are waited for, and a Sentinel while a promotion waits.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Records a Sentinel that answers. It watches nothing of this product until the next resync.
@@ -82,6 +82,32 @@ pub(crate) async fn resync_all(term: &Term, policy: &Policy) -> Result<(), Error
     term.change(|topology| rules::sentinels::in_sync(topology, &told))
         .await?;
     Ok(())
+}
+
+/// Makes all Sentinels watch a group's primary no more: to be done before another one is promoted, which they would undo.
+/// One that does not do it in time is only warned of, as in Codis. The next resync makes them watch again.
+#[expect(dead_code, reason = "promotions call it")]
+pub(crate) async fn unwatch(term: &Term, group: GroupId) {
+    let name = term.means.product.monitor(group);
+    let topology = term.topology();
+    let asked = topology.sentinel().servers.iter().map(|addr| stop(term, addr, &name));
+    join_all(asked).await;
+}
+
+async fn stop(term: &Term, addr: &str, name: &str) {
+    let work = async {
+        let servers = &term.means.servers;
+        let mut sentinel = SentinelClient::connect(servers, &parse(addr)?, Standing::Member, PATIENCE).await?;
+        if !sentinel.watched(|known| known == name).await?.is_empty() {
+            sentinel.remove(name).await?;
+        }
+        Ok::<_, Error>(())
+    };
+    match tokio::time::timeout(PATIENCE, work).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(sentinel = addr, %error, "the Sentinel may go on watching"),
+        Err(_) => tracing::warn!(sentinel = addr, "the Sentinel hangs, and may go on watching"),
+    }
 }
 
 /// A connection to a Sentinel that is recorded.
