@@ -425,7 +425,10 @@ async fn log_and_pidfile_are_written_and_every_line_names_the_product() {
     let config = folder.path().join("conf");
     std::fs::write(
         &config,
-        format!("admin_addr = \"127.0.0.1:{}\"\nsentinel_quorum = 3\n", free_port()),
+        format!(
+            "admin_addr = \"127.0.0.1:{}\"\nmigration_parallel_slots = 7\n",
+            free_port()
+        ),
     )
     .unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_codis-dashboard"));
@@ -455,5 +458,8 @@ async fn log_and_pidfile_are_written_and_every_line_names_the_product() {
         text.lines().all(|line| line.starts_with("product=other.one ")),
         "{text}"
     );
-    assert!(text.contains("sentinel_quorum") && !text.contains("hush"), "{text}");
+    assert!(
+        text.contains("migration_parallel_slots") && !text.contains("hush"),
+        "{text}"
+    );
 }

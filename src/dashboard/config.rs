@@ -265,31 +265,6 @@ impl Config {
                 self.migration_async_numkeys != default.migration_async_numkeys,
             ),
             ("migration_timeout", self.migration_timeout != default.migration_timeout),
-            (
-                "sentinel_client_timeout",
-                self.sentinel_client_timeout != default.sentinel_client_timeout,
-            ),
-            ("sentinel_quorum", self.sentinel_quorum != default.sentinel_quorum),
-            (
-                "sentinel_parallel_syncs",
-                self.sentinel_parallel_syncs != default.sentinel_parallel_syncs,
-            ),
-            (
-                "sentinel_down_after",
-                self.sentinel_down_after != default.sentinel_down_after,
-            ),
-            (
-                "sentinel_failover_timeout",
-                self.sentinel_failover_timeout != default.sentinel_failover_timeout,
-            ),
-            (
-                "sentinel_notification_script",
-                !self.sentinel_notification_script.is_empty(),
-            ),
-            (
-                "sentinel_client_reconfig_script",
-                !self.sentinel_client_reconfig_script.is_empty(),
-            ),
         ];
         changed
             .into_iter()

@@ -20,6 +20,9 @@ pub(crate) enum Error {
     /// A proxy failed, or did not acknowledge. What is stored stays, and is pushed again until it is acknowledged.
     #[error("{0}")]
     Proxy(String),
+    /// One Sentinel, or several, failed.
+    #[error("{0}")]
+    Sentinel(String),
     /// It takes too long.
     #[error("{0}")]
     TimedOut(String),

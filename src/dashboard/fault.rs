@@ -1,7 +1,7 @@
 //! Places at which tests end or freeze the process. They do nothing in a release build.
 
 /// All places, so that a test can go through them.
-pub const POINTS: [&str; 13] = [
+pub const POINTS: [&str; 16] = [
     "commit.part",
     "online.recorded",
     "online.pushed",
@@ -15,6 +15,9 @@ pub const POINTS: [&str; 13] = [
     "promote.commanded",
     "promote.finished",
     "promote.unlocked",
+    "move.preparing",
+    "move.locked",
+    "move.finished",
 ];
 
 /// Ends the process as a power cut would, or freezes it until it is woken, when the environment says so:

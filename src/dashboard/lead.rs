@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::error::Error;
 use super::store::{Acquired, Lock, StoreError};
 use super::term::{Means, Term};
-use super::{fences, polls, promotion, roles};
+use super::{fences, moves, polls, promotion, roles, sentinels};
 use crate::model::Topom;
 
 /// The shortest and the longest pause after the store failed.
@@ -149,8 +149,10 @@ impl Candidate {
         });
         tasks.spawn(polls::run(Arc::clone(&term)));
         tasks.spawn(roles::run(Arc::clone(&term)));
+        tasks.spawn(sentinels::polls::run(Arc::clone(&term)));
         tasks.spawn(promotion::run(Arc::clone(&term)));
         tasks.spawn(fences::run(Arc::clone(&term)));
+        tasks.spawn(moves::run(Arc::clone(&term)));
         term.means.metrics.term_began();
         tracing::info!(revision = lock.revision, took = ?began.elapsed(), "active");
         self.state.send_replace(State::Active(Arc::clone(&term)));

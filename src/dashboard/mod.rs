@@ -5,6 +5,7 @@
 //! - `lead`: competing for the lock; `term`: one holding of it, through which every change goes.
 //! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `polls`: the I/O
 //!   that carries them out.
+//! - `sentinels`: the Sentinels that the user runs. `slot_action`: the switches of the mover of slots.
 //! - `api`: Codis 3.2's HTTP API.
 
 mod admission;
@@ -19,6 +20,7 @@ mod lead;
 mod links;
 mod logging;
 mod metrics;
+mod moves;
 mod observations;
 mod polls;
 mod promotion;
@@ -27,7 +29,9 @@ mod report;
 mod roles;
 mod rules;
 mod run;
+mod sentinels;
 mod server;
+mod slot_action;
 mod stats;
 mod store;
 mod term;

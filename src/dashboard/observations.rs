@@ -33,6 +33,7 @@ pub(crate) struct Observations {
     seen: Mutex<HashMap<HostPort, Seen>>,
     proxies: Mutex<HashMap<ProxyToken, ProxyStatsEntry>>,
     admissions: Mutex<HashMap<HostPort, String>>,
+    sentinels: Mutex<BTreeMap<String, RedisStats>>,
 }
 
 impl Observations {
@@ -77,6 +78,11 @@ impl Observations {
         guard(&self.proxies).insert(token.clone(), stats);
     }
 
+    /// Notes a poll of a Sentinel.
+    pub(crate) fn note_sentinel(&self, sentinel: &str, stats: RedisStats) {
+        guard(&self.sentinels).insert(sentinel.to_owned(), stats);
+    }
+
     /// Notes why a server was not given its role, or that it was. `true` when that is news.
     pub(crate) fn note_admission(&self, server: &HostPort, reason: Option<&str>) -> bool {
         let mut admissions = guard(&self.admissions);
@@ -94,6 +100,16 @@ impl Observations {
         guard(&self.seen).retain(|server, _| servers(server));
         guard(&self.admissions).retain(|server, _| servers(server));
         guard(&self.proxies).retain(|token, _| proxies(token));
+    }
+
+    /// Forgets Sentinels that are not among these any more.
+    pub(crate) fn retain_sentinels(&self, sentinels: impl Fn(&String) -> bool) {
+        guard(&self.sentinels).retain(|sentinel, _| sentinels(sentinel));
+    }
+
+    /// The last poll of each Sentinel.
+    pub(crate) fn sentinels(&self) -> BTreeMap<String, RedisStats> {
+        guard(&self.sentinels).clone()
     }
 
     /// The last poll of each server, with `admission` where a role was not given.

@@ -22,11 +22,11 @@ use crate::model::{
 /// How often each server is asked.
 const SERVER_PERIOD: Duration = Duration::from_millis(500);
 /// How often each proxy is asked.
-const PERIOD: Duration = Duration::from_secs(1);
+pub(crate) const PERIOD: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
-const BUDGET: Duration = Duration::from_secs(1);
+pub(crate) const BUDGET: Duration = Duration::from_secs(1);
 /// How often the list of those to be asked is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+pub(crate) const LOOK: Duration = Duration::from_millis(200);
 
 /// Polls until it is dropped.
 pub(crate) async fn run(term: Arc<Term>) {
@@ -35,6 +35,8 @@ pub(crate) async fn run(term: Arc<Term>) {
         let topology = term.topology();
         let members = topology.groups().flat_map(|group| &group.servers);
         let members: HashSet<&HostPort> = members.map(|server| &server.server).collect();
+        let sentinels = &topology.sentinel().servers;
+        let sentinels: Vec<HostPort> = sentinels.iter().filter_map(|addr| addr.parse().ok()).collect();
         let registered: HashSet<&ProxyToken> = topology.proxies().map(|proxy| &proxy.token).collect();
         servers.keep(&members, |server| tokio::spawn(poll_server(Arc::clone(&term), server)));
         proxies.keep(&registered, |token| tokio::spawn(poll_proxy(Arc::clone(&term), token)));
@@ -43,13 +45,13 @@ pub(crate) async fn run(term: Arc<Term>) {
         term.links.retain(|token| registered.contains(token));
         term.means
             .servers
-            .retain(&members.iter().map(|addr| addr.host()).collect());
+            .retain(&members.iter().copied().chain(&sentinels).map(HostPort::host).collect());
         tokio::time::sleep(LOOK).await;
     }
 }
 
 /// One task for each of those that are polled. All end with this.
-struct Tasks<K>(HashMap<K, JoinHandle<()>>);
+pub(crate) struct Tasks<K>(HashMap<K, JoinHandle<()>>);
 
 impl<K> Default for Tasks<K> {
     fn default() -> Self {
@@ -58,7 +60,8 @@ impl<K> Default for Tasks<K> {
 }
 
 impl<K: Eq + Hash + Clone> Tasks<K> {
-    fn keep(&mut self, keys: &HashSet<&K>, begin: impl Fn(K) -> JoinHandle<()>) {
+    /// Ends the tasks of those that are not among these any more, and begins those of new ones.
+    pub(crate) fn keep(&mut self, keys: &HashSet<&K>, begin: impl Fn(K) -> JoinHandle<()>) {
         self.0.retain(|key, task| {
             let keep = keys.contains(key) && !task.is_finished();
             if !keep {

@@ -7,7 +7,7 @@ use futures::future::join_all;
 use super::error::Error;
 use super::rules::{self, proxies::Registration};
 use super::term::Term;
-use super::{fault, users, view};
+use super::{fault, sentinels, users, view};
 use crate::client::{ClientError, ProxyClient};
 use crate::model::{Proxy, ProxyToken, Slot, SlotId};
 
@@ -49,7 +49,8 @@ pub(crate) async fn begin(term: &Term, token: &ProxyToken) -> Result<(), Error> 
     client(term, &proxy.admin_addr, &proxy)
         .start()
         .await
-        .map_err(|error| failed(words(&error)))
+        .map_err(|error| failed(words(&error)))?;
+    sentinels::tell(term, &proxy).await
 }
 
 /// Tells a proxy all slots until it knows them as they are, and then has the servers let it in.

@@ -118,7 +118,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     if !unused.is_empty() {
         tracing::warn!(
             keys = unused.join(", "),
-            "these keys have no effect yet: moving keys and Sentinels are not built"
+            "these keys have no effect yet: moving keys is not built"
         );
     }
     let topom = identity::topom(&settings.product, addr, &advertised);

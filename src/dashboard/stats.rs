@@ -1,6 +1,7 @@
+use super::sentinels;
 use super::term::Term;
 use super::topology::Topology;
-use crate::model::{GroupStats, Proxy, ProxyStats, SentinelStats, SlotActionStats, Stats};
+use crate::model::{GroupStats, Proxy, ProxyStats, Stats};
 
 /// `GET /topom/stats`.
 pub(crate) fn stats(term: &Term) -> Stats {
@@ -16,11 +17,8 @@ pub(crate) fn stats(term: &Term) -> Stats {
             models: by_id(&topology),
             stats: term.observations.proxies(),
         },
-        slot_action: SlotActionStats::default(),
-        sentinels: SentinelStats {
-            model: topology.sentinel().clone(),
-            ..SentinelStats::default()
-        },
+        slot_action: term.slot_actions.stats(),
+        sentinels: sentinels::stats(term),
     }
 }
 

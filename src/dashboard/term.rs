@@ -12,6 +12,7 @@ use super::metrics::Metrics;
 use super::observations::Observations;
 use super::rules::Refusal;
 use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Standing};
+use super::slot_action::SlotActionControl;
 use super::store::{Lock, Store, StoreError, unfinished};
 use super::topology::{Change, Topology};
 use crate::client::Http;
@@ -62,6 +63,8 @@ pub(crate) struct Term {
     pub(crate) observations: Observations,
     /// What each proxy acknowledged.
     pub(crate) links: Links,
+    /// The switches of the mover of slots.
+    pub(crate) slot_actions: SlotActionControl,
     /// Wakes the executor of sync-actions.
     pub(crate) actions_asked: Notify,
     /// One promotion of a group at a time.
@@ -119,6 +122,7 @@ impl Term {
             servers,
             observations: Observations::default(),
             links: Links::default(),
+            slot_actions: SlotActionControl::default(),
             actions_asked: Notify::new(),
             lock,
             valid_until: Mutex::new(lock.valid_until),

@@ -30,7 +30,7 @@ pub(crate) struct Topology {
     /// Which group holds a server.
     group_of: HashMap<HostPort, GroupId>,
     proxies: BTreeMap<ProxyToken, Stored<Proxy>>,
-    sentinel: Sentinel,
+    sentinel: Stored<Sentinel>,
 }
 
 /// What epochs are counted from.
@@ -55,6 +55,8 @@ pub(crate) enum Change {
     RemoveProxy(ProxyToken),
     /// Count epochs anew.
     PutEpochs(Epochs),
+    /// Write the Sentinels' record.
+    PutSentinel(Sentinel),
 }
 
 impl Topology {
@@ -77,7 +79,10 @@ impl Topology {
             groups: BTreeMap::new(),
             group_of: HashMap::new(),
             proxies: BTreeMap::new(),
-            sentinel: Sentinel::default(),
+            sentinel: Stored {
+                value: Sentinel::default(),
+                revision: 0,
+            },
         }
     }
 
@@ -102,7 +107,7 @@ impl Topology {
             } else if record.key == store_paths::epoch(product) {
                 topology.epochs = stored::<Epochs>(record, |_| record.key.clone())?;
             } else if record.key == store_paths::sentinel(product) {
-                topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?.value;
+                topology.sentinel = stored::<Sentinel>(record, |_| record.key.clone())?;
             }
         }
         topology.index();
@@ -192,7 +197,7 @@ impl Topology {
 
     /// The Sentinels' record.
     pub(crate) fn sentinel(&self) -> &Sentinel {
-        &self.sentinel
+        &self.sentinel.value
     }
 
     /// The revision behind what a proxy is told about this slot: the larger of the slot's own and its group's.
@@ -255,6 +260,7 @@ impl Topology {
             Change::PutProxy(proxy) => put(store_paths::proxy(product, &proxy.token), proxy, of_proxy(&proxy.token)),
             Change::RemoveProxy(token) => delete(store_paths::proxy(product, token), of_proxy(token)),
             Change::PutEpochs(epochs) => put(store_paths::epoch(product), epochs, self.epochs.revision),
+            Change::PutSentinel(sentinel) => put(store_paths::sentinel(product), sentinel, self.sentinel.revision),
         }
     }
 
@@ -276,6 +282,12 @@ impl Topology {
                 }
                 Change::RemoveProxy(token) => drop(self.proxies.remove(&token)),
                 Change::PutEpochs(value) => self.epochs = Stored { value, revision },
+                Change::PutSentinel(sentinel) => {
+                    self.sentinel = Stored {
+                        value: sentinel,
+                        revision,
+                    };
+                }
             }
         }
         if changes
@@ -338,7 +350,15 @@ mod tests {
             group_id: 3,
             ..SlotMapping::offline(SlotId::new(7).unwrap())
         };
-        let changes = [Change::PutGroup(group), Change::PutSlot(slot)];
+        let sentinel = Sentinel {
+            servers: vec!["s:1".to_owned()],
+            out_of_sync: true,
+        };
+        let changes = [
+            Change::PutGroup(group),
+            Change::PutSlot(slot),
+            Change::PutSentinel(sentinel),
+        ];
         let records = changes
             .iter()
             .map(|change| {

@@ -35,6 +35,21 @@ impl ProductName {
     }
 }
 
+/// What a Sentinel calls the primaries of this product's groups.
+impl ProductName {
+    /// The name of a group's primary, `{product}-{group}`.
+    pub fn monitor(&self, group: GroupId) -> String {
+        format!("{self}-{group}")
+    }
+
+    /// The group whose primary has this name; `None`: it is none of ours.
+    pub fn monitored(&self, name: &str) -> Option<GroupId> {
+        let number = name.strip_prefix(self.as_str())?.strip_prefix('-')?;
+        let group = number.parse().ok().and_then(|number| GroupId::new(number).ok())?;
+        (self.monitor(group) == name).then_some(group)
+    }
+}
+
 /// First 16 bytes of SHA-256 over `Codis-XAuth` and `-[segment]` for each segment, in lower-case hex.
 fn xauth(segments: &[&str]) -> String {
     let mut text = "Codis-XAuth".to_owned();
@@ -154,6 +169,21 @@ mod tests {
         assert_eq!(product.dashboard_xauth(), "948967642f9eea556aac8428e1162e3f");
         let token = ProxyToken::from("c674f1f9ec5617b40f2514554c7ee887");
         assert_eq!(product.proxy_xauth("pw123", &token), "729d2b4cfc0e671fc1fc496fc9f1eaf7");
+    }
+
+    #[test]
+    fn names_of_other_products_primaries_are_none_of_ours() {
+        let product: ProductName = "shop".parse().unwrap();
+        let group = GroupId::new(12).unwrap();
+        assert_eq!(
+            (product.monitor(group).as_str(), product.monitored("shop-12")),
+            ("shop-12", Some(group))
+        );
+        for other in [
+            "shop", "shop-", "shop-0", "shop-x", "shop--1", "shop-+1", "shop-01", "shop-2-1", "shops-1", "mymaster",
+        ] {
+            assert_eq!(product.monitored(other), None, "{other}");
+        }
     }
 
     #[test]

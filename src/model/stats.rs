@@ -59,12 +59,25 @@ pub struct RedisStats {
     /// Why it could not be polled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<RemoteError>,
+    /// What a Sentinel watches, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub sentinel: BTreeMap<String, SentinelGroup>,
     /// When, in seconds since 1970.
     #[serde(default)]
     pub unixtime: i64,
     /// Whether the poll was given up.
     #[serde(default, skip_serializing_if = "is_false")]
     pub timeout: bool,
+}
+
+/// A primary that a Sentinel watches, and its replicas, in the Sentinel's own fields.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+pub struct SentinelGroup {
+    /// The primary.
+    pub master: BTreeMap<String, String>,
+    /// Its replicas.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub slaves: Vec<BTreeMap<String, String>>,
 }
 
 /// Proxies, and the last poll of each.

@@ -198,8 +198,13 @@ pub struct Inside {
 
 impl Inside {
     pub async fn start(etcd: &Etcd, product_auth: &str) -> Self {
+        Self::configured(etcd, product_auth, "").await
+    }
+
+    /// With these further lines of dashboard.toml.
+    pub async fn configured(etcd: &Etcd, product_auth: &str, lines: &str) -> Self {
         let toml = format!(
-            "product_name = \"{PRODUCT}\"\nproduct_auth = \"{product_auth}\"\nadmin_addr = \"127.0.0.1:0\"\ncoordinator_addr = \"{}\"\n",
+            "product_name = \"{PRODUCT}\"\nproduct_auth = \"{product_auth}\"\nadmin_addr = \"127.0.0.1:0\"\ncoordinator_addr = \"{}\"\n{lines}",
             etcd.endpoint()
         );
         let options = Options {

@@ -7,6 +7,7 @@ pub mod dashboard;
 pub mod etcd;
 pub mod proxy;
 pub mod raw;
+pub mod sentinel;
 pub mod shop;
 pub mod tls;
 pub mod valkey;

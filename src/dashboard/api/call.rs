@@ -62,6 +62,16 @@ impl Call {
             .map_err(|error: crate::model::AddrError| Refusal(error.to_string()))
     }
 
+    /// A number in the path.
+    ///
+    /// # Errors
+    /// When it is none, or does not fit.
+    pub(crate) fn number<T: std::str::FromStr>(&self, name: &str) -> Result<T, Refusal> {
+        let text = self.param(name);
+        text.parse()
+            .map_err(|_| Refusal(format!("invalid {name} {text:?}: it must be a whole number that fits")))
+    }
+
     /// A switch in the path.
     ///
     /// # Errors

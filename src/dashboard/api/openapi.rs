@@ -37,6 +37,21 @@ fn parameter(name: &str) -> Option<Value> {
             "1: also when the proxy does not answer.",
             json!({"type": "integer", "enum": [0, 1]}),
         ),
+        "sid" => ("A slot.", json!({"type": "integer", "minimum": 0, "maximum": 1023})),
+        "beg" | "end" => (
+            "The first or the last slot of the range.",
+            json!({"type": "integer", "minimum": 0, "maximum": 1023}),
+        ),
+        "src" | "dst" => (
+            "The group that slots are taken from, 0 for those without owner, or given to.",
+            json!({"type": "integer", "minimum": 0, "maximum": 9999}),
+        ),
+        "num" => ("How many slots.", json!({"type": "integer", "minimum": 0})),
+        "usec" => ("Microseconds; at most 1000000.", json!({"type": "integer"})),
+        "confirm" => (
+            "1: ask for the moves; 0: only plan them.",
+            json!({"type": "integer", "enum": [0, 1]}),
+        ),
         "value" => ("The new value.", json!({"type": "string"})),
         _ => return None,
     };

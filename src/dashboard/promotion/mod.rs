@@ -17,7 +17,7 @@ use super::error::Error;
 use super::rules::promotion::{self as rules, Acknowledged, Wish};
 use super::rules::{self as all_rules, Refusal};
 use super::term::Term;
-use super::{fault, proxies, users};
+use super::{fault, proxies, sentinels, users};
 use crate::model::{Group, GroupId, PromoteState, SlotId};
 
 /// How long proxies may take to lock the slots before the promotion is given up.
@@ -245,6 +245,7 @@ async fn lead(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
     let mut examined = examine(term, group, patience).await;
     let way = judge(group, index, &examined.asked(), manner.planned)?;
     times.handed_over = way == Way::HandOver;
+    sentinels::unwatch(term, id).await;
     let forced = group.promoting.forced;
     let leader = match way {
         Way::HandOver => {

@@ -1,4 +1,4 @@
-use super::{Refusal, Ruling, existing, not_promoting, refuse};
+use super::{Refusal, Ruling, existing, not_promoting, refuse, sentinels};
 use crate::dashboard::topology::{Change, Topology};
 use crate::model::{Group, GroupId, GroupServer, HostPort};
 
@@ -49,7 +49,10 @@ pub(crate) fn add_server(
     let mut group = existing(topology, id)?.clone();
     not_promoting(&group)?;
     group.servers.push(GroupServer::new(server.clone(), datacenter));
-    Ok(vec![Change::PutGroup(group)])
+    Ok(sentinels::mark(topology)
+        .into_iter()
+        .chain([Change::PutGroup(group)])
+        .collect())
 }
 
 /// Takes a server out of its group; the primary only as the last one, and only when no slot refers to the group.
@@ -72,7 +75,10 @@ pub(crate) fn remove_server(topology: &Topology, id: GroupId, server: &HostPort)
         // Whoever joins an empty group brings its own data: nothing here knows better.
         group = Group::new(id);
     }
-    Ok(vec![Change::PutGroup(group)])
+    Ok(sentinels::mark(topology)
+        .into_iter()
+        .chain([Change::PutGroup(group)])
+        .collect())
 }
 
 /// Notes that every proxy knows the groups as they are. Groups that don't exist any more are passed over.
@@ -105,7 +111,8 @@ pub(crate) fn parse_id(text: &str) -> Result<GroupId, Refusal> {
     GroupId::new(number).map_err(|error| Refusal(error.to_string()))
 }
 
-fn is_in_use(topology: &Topology, id: GroupId) -> bool {
+/// Whether a slot is of this group, or moves to it.
+pub(super) fn is_in_use(topology: &Topology, id: GroupId) -> bool {
     let number = i64::from(id);
     topology
         .slots()

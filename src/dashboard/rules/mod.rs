@@ -7,7 +7,12 @@ pub(crate) mod groups;
 pub(crate) mod mirror;
 pub(crate) mod promotion;
 pub(crate) mod proxies;
+pub(crate) mod rebalance;
+pub(crate) mod replica_groups;
 pub(crate) mod replication;
+pub(crate) mod sentinels;
+pub(crate) mod slot_actions;
+pub(crate) mod slot_moves;
 pub(crate) mod slots;
 
 use super::topology::{Change, Topology};

@@ -1,4 +1,4 @@
-use super::{Refusal, Ruling, actions, existing, refuse};
+use super::{Refusal, Ruling, actions, existing, refuse, sentinels};
 use crate::dashboard::topology::{Change, Topology};
 use crate::model::{
     ActionState, Group, GroupId, HostPort, PromoteState, Promoting, Proxy, ProxyToken, ServerAction, SlotActionState,
@@ -137,7 +137,11 @@ pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Rul
     group.in_sync.clear();
     (group.fenced, group.bootstrapped) = (false, true);
     group.begin_lineage(&leader.history, leader.offset);
-    Ok(vec![with_state(&group, 0, PromoteState::Finished)])
+    let known = sentinels::mark(topology);
+    Ok(known
+        .into_iter()
+        .chain([with_state(&group, 0, PromoteState::Finished)])
+        .collect())
 }
 
 /// Ends a promotion; `known`: every proxy acknowledged the new primary.

@@ -1,4 +1,4 @@
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,11 +10,13 @@ use tokio::task::JoinHandle;
 
 use super::{Info, Resolver, ServerError, Standing};
 use crate::dashboard::config::Secret;
-use crate::model::{HostPort, ServerUser, ServerUserKind};
+use crate::model::{HostPort, ServerUser, ServerUserKind, SlotId};
 
 /// How long a connection may take to come about, and each command to be answered.
 const TIMEOUT: Duration = Duration::from_secs(1);
 
+/// How many keys are looked through to find slots that hold none.
+const MOST_SCANNED: u64 = 100_000;
 /// Seconds without word of a replica after which a fenced primary counts it no more.
 const FENCE_LAG: &str = "2";
 
@@ -83,6 +85,14 @@ impl Servers {
     /// Where this server was found last.
     pub(crate) fn known(&self, addr: &HostPort) -> Option<SocketAddr> {
         self.resolver.known(addr)
+    }
+
+    /// Where this server is.
+    ///
+    /// # Errors
+    /// [`ServerError::Lookup`] when nobody knows.
+    pub(crate) async fn resolve(&self, addr: &HostPort, standing: Standing) -> Result<SocketAddr, ServerError> {
+        self.resolver.resolve(addr, standing).await
     }
 
     /// It may be elsewhere now.
@@ -256,6 +266,44 @@ impl Server {
     /// The process at the other end, once it was asked. A connection never leads to another one.
     pub(crate) fn run_id(&self) -> Option<&str> {
         self.run_id.as_deref()
+    }
+
+    /// The slots of which it holds keys, in any database.
+    ///
+    /// # Errors
+    /// Also when it is no primary, or holds more keys than are looked through.
+    pub(crate) async fn slots_with_keys(&mut self) -> Result<BTreeSet<SlotId>, ServerError> {
+        let info = self.info().await?;
+        let cant = |reason: String| ServerError::Refused {
+            addr: self.addr.clone(),
+            command: "SCAN",
+            reason,
+        };
+        if !info.is_primary() {
+            return Err(cant("it is not a primary".to_owned()));
+        }
+        if info.keys() > MOST_SCANNED {
+            let keys = info.keys();
+            return Err(cant(format!(
+                "its {keys} keys are more than the {MOST_SCANNED} that are looked through"
+            )));
+        }
+        let mut slots = BTreeSet::new();
+        for database in info.databases() {
+            self.query::<()>("SELECT", cmd("SELECT").arg(database)).await?;
+            let mut cursor = "0".to_owned();
+            loop {
+                let mut scan = cmd("SCAN");
+                scan.arg(&cursor).arg("COUNT").arg(1000);
+                let (next, keys): (String, Vec<Vec<u8>>) = self.query("SCAN", &scan).await?;
+                slots.extend(keys.iter().map(|key| SlotId::of_key(key)));
+                if next == "0" {
+                    break;
+                }
+                cursor = next;
+            }
+        }
+        Ok(slots)
     }
 
     /// The limit of its memory, in bytes, as text. `None` when it does not tell.

@@ -48,14 +48,22 @@ impl Info {
 
     /// Keys in all databases.
     pub(crate) fn keys(&self) -> u64 {
-        let databases = self.fields.iter().filter(|(name, _)| {
-            name.strip_prefix("db")
-                .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
+        let counts = self.keyspace().filter_map(|(_, value)| {
+            let count = value.split(',').find_map(|part| part.strip_prefix("keys="))?;
+            count.parse().ok()
         });
-        let counts = databases.filter_map(|(_, value)| value.split(',').find_map(|part| part.strip_prefix("keys=")));
-        counts
-            .filter_map(|count| count.parse().ok())
-            .fold(0, u64::saturating_add)
+        counts.fold(0, u64::saturating_add)
+    }
+
+    /// The databases that hold keys.
+    pub(crate) fn databases(&self) -> Vec<u32> {
+        self.keyspace().map(|(number, _)| number).collect()
+    }
+
+    fn keyspace(&self) -> impl Iterator<Item = (u32, &str)> {
+        self.fields
+            .iter()
+            .filter_map(|(name, value)| Some((name.strip_prefix("db")?.parse().ok()?, value.as_str())))
     }
 
     /// The history that the data set belongs to.

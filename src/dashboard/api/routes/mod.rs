@@ -5,6 +5,9 @@ mod group;
 mod mirror;
 mod promotion;
 mod proxy;
+mod replica_groups;
+mod sentinels;
+mod slot_action;
 mod slots;
 mod status;
 mod topom;
@@ -22,4 +25,7 @@ pub(crate) fn table() -> Table {
         .merge(status::routes())
         .merge(mirror::routes())
         .merge(figures::routes())
+        .merge(slot_action::routes())
+        .merge(replica_groups::routes())
+        .merge(sentinels::routes())
 }

@@ -1,0 +1,163 @@
+//! The mover of slots: carries out the moves of slots that hold no keys. One that holds keys waits, and says so.
+//!
+//! Many slots move at the same time. They are locked on every proxy, seen to be empty, given to their new groups, and
+//! unlocked: all in one batch, so that a whole map that nobody uses yet is dealt anew in a moment.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::error::Error;
+use super::fault;
+use super::proxies;
+use super::rules::promotion::Acknowledged;
+use super::rules::slot_moves;
+use super::term::Term;
+use crate::model::{GroupId, SlotActionState, SlotId, SlotMapping};
+
+/// How often it is looked whether something can be moved.
+const LOOK: Duration = Duration::from_secs(1);
+/// How long proxies may take to lock the slots before the batch is given up.
+const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
+
+/// Works until the term ends.
+pub(crate) async fn run(term: Arc<Term>) {
+    term.wait_swept().await;
+    loop {
+        if !term.slot_actions.is_disabled() {
+            match batch(&term).await {
+                Ok(status) => term.slot_actions.report(status),
+                Err(error) => {
+                    tracing::warn!(%error, "slots can't be moved yet");
+                    term.slot_actions.report(format!("[ERROR] {error}"));
+                }
+            }
+            tokio::time::sleep(term.slot_actions.interval()).await;
+        }
+        let _ = tokio::time::timeout(LOOK, term.slot_actions.woken()).await;
+    }
+}
+
+/// Moves what can be moved. What is to be told of the rest, if anything.
+async fn batch(term: &Term) -> Result<String, Error> {
+    let waiting = slot_moves::waiting(&term.topology());
+    if waiting.is_empty() {
+        return Ok(String::new());
+    }
+    let _batch = term.slot_actions.begin_batch();
+    let left: Vec<SlotId> = waiting
+        .iter()
+        .filter(|slot| slot.action.state == SlotActionState::Preparing)
+        .map(|slot| slot.id)
+        .collect();
+    let (empty, kept) = split(term, &waiting).await;
+    let chosen: Vec<SlotId> = empty
+        .into_iter()
+        .chain(left)
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    if !chosen.is_empty() {
+        let moved = move_all(term, &waiting, &chosen).await;
+        if moved.is_err() {
+            term.change(|topology| slot_moves::undo(topology, &chosen)).await?;
+        }
+        proxies::tell_all(term, &chosen, None).await;
+        let count = moved?;
+        tracing::info!(slots = count, "slots without keys were moved");
+    }
+    Ok(kept.map(|reason| format!("[ERROR] {reason}")).unwrap_or_default())
+}
+
+/// Locks the slots, sees that they are empty, and gives them to their targets. How many.
+async fn move_all(term: &Term, waiting: &[SlotMapping], chosen: &[SlotId]) -> Result<usize, Error> {
+    term.change(|topology| slot_moves::begin(topology, chosen)).await?;
+    fault::point("move.preparing");
+    let deadline = Instant::now() + LOCK_PATIENCE;
+    loop {
+        let told = proxies::tell_all(term, chosen, None).await;
+        fault::point("move.locked");
+        term.check()?;
+        let acknowledged: Vec<Acknowledged> = told
+            .iter()
+            .filter(|told| told.result.is_ok())
+            .map(|told| (told.proxy.token.clone(), told.proxy.incarnation.clone()))
+            .collect();
+        let concerned: Vec<SlotMapping> = waiting
+            .iter()
+            .filter(|slot| chosen.contains(&slot.id))
+            .copied()
+            .collect();
+        let (empty, _) = split(term, &concerned).await;
+        let full: Vec<SlotId> = chosen.iter().filter(|id| !empty.contains(id)).copied().collect();
+        if !full.is_empty() {
+            // Keys came between the two looks.
+            term.change(|topology| slot_moves::undo(topology, &full)).await?;
+        }
+        match term
+            .change(|topology| slot_moves::finish(topology, &empty, &acknowledged))
+            .await
+        {
+            Ok(changes) => {
+                fault::point("move.finished");
+                return Ok(changes.len());
+            }
+            Err(Error::Refused(_)) if Instant::now() < deadline => {}
+            Err(Error::Refused(refusal)) => {
+                let reasons: Vec<String> = told
+                    .into_iter()
+                    .filter_map(|told| told.result.err())
+                    .map(|error| error.to_string())
+                    .collect();
+                return Err(if reasons.is_empty() {
+                    refusal.into()
+                } else {
+                    Error::Proxy(reasons.join("; "))
+                });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Those of the slots that hold no keys; and why another one has to wait.
+async fn split(term: &Term, slots: &[SlotMapping]) -> (Vec<SlotId>, Option<String>) {
+    let mut by_owner: BTreeMap<i64, Vec<SlotId>> = BTreeMap::new();
+    for slot in slots {
+        by_owner.entry(slot.group_id).or_default().push(slot.id);
+    }
+    let (mut empty, mut reason) = (Vec::new(), None);
+    for (owner, mut slots) in by_owner {
+        match full_slots(term, owner).await {
+            Ok(full) => {
+                if let Some(id) = slots.iter().find(|id| full.contains(id)) {
+                    reason = Some(format!(
+                        "Slot[{:04}]: it holds keys, and moving keys is not built yet",
+                        id.get()
+                    ));
+                }
+                slots.retain(|id| !full.contains(id));
+                empty.extend(slots);
+            }
+            Err(error) => {
+                if let Some(id) = slots.first() {
+                    reason = Some(format!("Slot[{:04}]: {error}", id.get()));
+                }
+            }
+        }
+    }
+    (empty, reason)
+}
+
+/// The slots of which the primary of a group holds keys. Nobody holds keys of slots without owner.
+async fn full_slots(term: &Term, owner: i64) -> Result<BTreeSet<SlotId>, Error> {
+    let Ok(id) = GroupId::new(owner) else {
+        return Ok(BTreeSet::new());
+    };
+    let topology = term.topology();
+    let Some(primary) = topology.group(id).and_then(|group| group.primary()) else {
+        return Ok(BTreeSet::new());
+    };
+    let mut server = term.connect(&primary.server).await?;
+    Ok(server.slots_with_keys().await?)
+}
