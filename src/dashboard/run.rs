@@ -7,12 +7,12 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::api;
-use super::config::Settings;
+use super::config::{ConfigError, Settings};
 use super::identity;
 use super::lead::Candidate;
 use super::logging::Logging;
 use super::server::{Lookup, Resolver, Servers};
-use super::store::EtcdStore;
+use super::store;
 use super::term::Means;
 use crate::client::Http;
 use crate::model::{AddrError, HostPort};
@@ -30,6 +30,8 @@ pub struct Options {
     pub host_admin: Option<HostPort>,
     /// Who must own the product.
     pub owner: Option<String>,
+    /// Whether to take the lock away from whoever has it.
+    pub remove_lock: bool,
     /// How names become addresses.
     pub lookup: Arc<dyn Lookup>,
     /// The process' log.
@@ -39,6 +41,9 @@ pub struct Options {
 /// Why it can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A file that the configuration names can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The port can't be had.
     #[error("listening at admin_addr = {addr}: {reason}")]
     Listen {
@@ -92,6 +97,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         settings,
         host_admin,
         owner,
+        remove_lock,
         lookup,
         logging,
     } = options;
@@ -99,6 +105,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         addr: settings.listen,
         reason,
     };
+    let store = store::open(&settings.coordinator, &settings.product).await?;
     let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let addr = listener.local_addr().map_err(listen)?;
     let advertised = match host_admin {
@@ -118,11 +125,11 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         product: settings.product.clone(),
         product_auth: settings.product_auth.clone(),
         forward_method: settings.forward_method,
-        store: Arc::new(EtcdStore::new(settings.etcd.clone(), settings.product.clone())),
+        store,
         servers: Servers::new(settings.product_auth.clone(), Resolver::new(lookup)),
         http: Http::new(PROXY_TIMEOUT)?,
     };
-    let candidate = Arc::new(Candidate::new(topom, owner, means));
+    let candidate = Arc::new(Candidate::new(topom, owner, means, remove_lock));
     let stop = Arc::new(watch::Sender::new(false));
     let api = api::Api::new(Arc::clone(&candidate), settings.shown, logging, Arc::clone(&stop));
     let stopped = stop.subscribe();

@@ -140,16 +140,17 @@ pub struct Dashboard {
 impl Dashboard {
     /// Started with these further flags; not necessarily active yet.
     pub fn launch(etcd: &str, flags: &[&str]) -> Self {
+        Self::run(&[&[format!("--etcd={etcd}").as_str()], flags].concat())
+    }
+
+    /// The same, where the flags name the coordinator.
+    pub fn run(flags: &[&str]) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let file = folder.path().join("dashboard.toml");
         let toml = format!("product_name = \"{PRODUCT}\"\nadmin_addr = \"127.0.0.1:{port}\"\n");
         std::fs::write(&file, toml).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_codis-dashboard"));
-        command
-            .arg("--config")
-            .arg(&file)
-            .arg(format!("--etcd={etcd}"))
-            .args(flags);
+        command.arg("--config").arg(&file).args(flags);
         let process = Process::start(&command);
         Self {
             process,
@@ -181,6 +182,7 @@ impl Inside {
             settings: Config::parse(&toml).unwrap().check().unwrap(),
             host_admin: None,
             owner: None,
+            remove_lock: false,
             lookup: Arc::new(LocalNames),
             logging: Logging::default(),
         };
