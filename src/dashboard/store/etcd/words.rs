@@ -63,11 +63,11 @@ fn innermost(error: &dyn StdError) -> Option<String> {
 
 /// What helps where TLS fails, which the library tells in one word.
 fn remedy(text: &str) -> Option<&'static str> {
+    let wrong_ca = "coordinator_tls_ca must be the CA that signed etcd's certificate";
     [
-        (
-            "UnknownIssuer",
-            "coordinator_tls_ca must be the CA that signed etcd's certificate",
-        ),
+        ("UnknownIssuer", wrong_ca),
+        // By another CA of the same name.
+        ("BadSignature", wrong_ca),
         (
             "NotValidForName",
             "name the endpoint in coordinator_addr as etcd's certificate does",

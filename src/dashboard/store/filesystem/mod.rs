@@ -16,8 +16,8 @@ use crate::model::{ProductName, Topom, store_paths};
 /// How long a holder of the lock may act before it looks again. Nobody else waits for this: the kernel frees the lock when
 /// the process dies. It bounds how long a holder whose disk hangs goes on.
 const HOLD: Duration = Duration::from_millis(2400);
-/// The longest call.
-const CALL_TIMEOUT: Duration = Duration::from_secs(1);
+/// The longest call. A slow disk takes most of a second for all slots.
+const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one watch of the lock lasts, and how often it looks.
 const WATCH_TIME: Duration = Duration::from_secs(1);
 const LOOK: Duration = Duration::from_millis(50);
