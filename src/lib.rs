@@ -2,11 +2,12 @@
 //!
 //! One library behind three thin binaries. Dependencies point one way only: [`model`] knows nobody; [`client`] and
 //! [`plan`] know [`model`]; [`operator`] knows [`api`], [`model`], [`plan`] and [`client`]; [`dashboard`] and [`proxy`] know
-//! [`model`], [`plan`] and [`client`], and never [`api`].
+//! [`model`], [`plan`], [`client`] and [`log_file`], and never [`api`].
 
 pub mod api;
 pub mod client;
 pub mod dashboard;
+pub mod log_file;
 pub mod model;
 pub mod operator;
 pub mod plan;

@@ -392,9 +392,15 @@ async fn flags_that_cannot_be_followed_are_refused_with_the_remedy() {
     };
     for (flags, words) in [
         (&["--zookeeper=h:1"][..], "--etcd=ENDPOINTS"),
-        (&["--filesystem=/tmp/x"], "--etcd=ENDPOINTS"),
-        (&["--remove-lock"], "frees itself"),
-        (&["--etcd=https://h:2379"], "TLS to etcd is not built yet"),
+        (&["--filesystem=/tmp/x", "--etcd=h:2379"], "cannot be used with"),
+        (&["--filesystem="], "--filesystem"),
+        (&["--etcd=https://h:2379"], "coordinator_tls_ca"),
+        (
+            &["--etcd=https://h:2379", "--etcd-ca=/does/not/exist"],
+            "/does/not/exist",
+        ),
+        (&["--etcd=h:2379", "--etcd-key=/key"], "write https://"),
+        (&["--log=/does/not/exist/log"], "/does/not/exist/log"),
         (&["--product_name=a/b"], "invalid product name"),
         (&["--config=/does/not/exist"], "/does/not/exist"),
         (&["--log-level=loud"], "loglevel"),
@@ -421,7 +427,18 @@ async fn flags_that_cannot_be_followed_are_refused_with_the_remedy() {
 async fn log_and_pidfile_are_written_and_every_line_names_the_product() {
     let etcd = Etcd::start().await;
     let folder = tempfile::TempDir::new().unwrap();
-    let (log, pidfile) = (folder.path().join("log"), folder.path().join("pid"));
+    let (logs, pidfile) = (folder.path().join("logs"), folder.path().join("pid"));
+    std::fs::create_dir(&logs).unwrap();
+    // The real file has the day as a suffix; at midnight there may be two.
+    let logged = || {
+        let mut files: Vec<_> = std::fs::read_dir(&logs)
+            .unwrap()
+            .map(|file| file.unwrap().path())
+            .collect();
+        files.sort();
+        let texts = files.iter().map(|file| std::fs::read_to_string(file).unwrap());
+        texts.collect::<String>()
+    };
     let config = folder.path().join("conf");
     std::fs::write(
         &config,
@@ -436,24 +453,21 @@ async fn log_and_pidfile_are_written_and_every_line_names_the_product() {
         .arg("-c")
         .arg(config)
         .arg("-l")
-        .arg(&log)
+        .arg(logs.join("log"))
         .arg("--pidfile")
         .arg(&pidfile);
     command.args(["--product_name=other.one", &format!("--etcd={}", etcd.endpoint())]);
     command.env("CODIS_PRODUCT_AUTH", "hush-hush");
     let mut process = Process::start(&command);
     eventually("it is active", Duration::from_secs(5), async || {
-        std::fs::read_to_string(&log)
-            .unwrap_or_default()
-            .contains("active")
-            .then_some(())
+        logged().contains("active").then_some(())
     })
     .await;
     assert!(std::fs::read_to_string(&pidfile).unwrap().trim().parse::<u32>().is_ok());
     process.signal("TERM");
     assert_eq!(process.exit_code(Duration::from_secs(2)).await, Some(0));
     assert!(!pidfile.exists());
-    let text = std::fs::read_to_string(&log).unwrap();
+    let text = logged();
     assert!(
         text.lines().all(|line| line.starts_with("product=other.one ")),
         "{text}"

@@ -1,7 +1,6 @@
 //! codis-dashboard: reads its flags and configuration, and runs until it is told to stop.
 
-use std::fs::{File, OpenOptions};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use clap::Parser;
 use codis_operator::dashboard::{
     Config, DEFAULT_TOML, LogLevel, Logging, Options, Secret, SystemLookup, openapi, start,
 };
+use codis_operator::log_file;
 use codis_operator::model::HostPort;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -24,7 +24,7 @@ struct Args {
     #[arg(short, long, value_name = "CONF")]
     config: Option<PathBuf>,
 
-    /// Write the log to this file instead of stderr.
+    /// Write the log to this file instead of stderr: a new one each day, named FILE.YYYY-MM-DD (UTC).
     #[arg(short, long, value_name = "FILE")]
     log: Option<PathBuf>,
 
@@ -40,9 +40,30 @@ struct Args {
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
 
-    /// Endpoints of etcd (v3 API), separated by commas.
-    #[arg(long, value_name = "ENDPOINTS")]
+    /// Endpoints of etcd (v3 API), separated by commas; with https:// before each one over TLS.
+    #[arg(long, value_name = "ENDPOINTS", conflicts_with = "filesystem")]
     etcd: Option<String>,
+
+    /// PEM file of the CA that signed etcd's certificate; needed for https://.
+    #[arg(long, env = "CODIS_COORDINATOR_TLS_CA", value_name = "FILE")]
+    etcd_ca: Option<String>,
+
+    /// PEM file of the certificate that etcd is shown.
+    #[arg(long, env = "CODIS_COORDINATOR_TLS_CERT", value_name = "FILE")]
+    etcd_cert: Option<String>,
+
+    /// PEM file of that certificate's key, without a passphrase.
+    #[arg(long, env = "CODIS_COORDINATOR_TLS_KEY", value_name = "FILE")]
+    etcd_key: Option<String>,
+
+    /// Keep the records in files below this folder instead, for dashboards of one host: development and tests.
+    #[arg(long, value_name = "ROOT")]
+    filesystem: Option<PathBuf>,
+
+    /// Take the lock away from whoever has it. Not needed: the lock of a dashboard that died frees itself (etcd: within 3 seconds).
+    /// Harmless: one that lives notices, and can't change anything any more.
+    #[arg(long)]
+    remove_lock: bool,
 
     /// User and password of etcd, user:password.
     #[arg(long, env = "CODIS_COORDINATOR_AUTH", hide_env_values = true, value_name = "AUTH")]
@@ -88,14 +109,6 @@ struct Args {
     /// Not supported: the coordinator is etcd.
     #[arg(long, hide = true, value_name = "ADDR")]
     zookeeper: Option<String>,
-
-    /// Not supported: the coordinator is etcd.
-    #[arg(long, hide = true, value_name = "ROOT")]
-    filesystem: Option<String>,
-
-    /// Not supported: the lock frees itself.
-    #[arg(long, hide = true)]
-    remove_lock: bool,
 }
 
 fn main() -> ExitCode {
@@ -124,9 +137,9 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn run(args: Args) -> Result<(), String> {
-    refuse_codis_only(&args)?;
     let settings = configure(&args)?.check().map_err(|error| error.to_string())?;
-    let log = args.log.as_deref().map(open_log).transpose()?;
+    let log = args.log.as_deref().map(log_file::open).transpose();
+    let log = log.map_err(|error| error.to_string())?;
     let logging = Logging::begin(args.log_level, log, settings.product.as_str());
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if let Some(threads) = args.ncpu {
@@ -141,6 +154,7 @@ fn run(args: Args) -> Result<(), String> {
         settings,
         host_admin: args.host_admin,
         owner: args.owner_id,
+        remove_lock: args.remove_lock,
         lookup: Arc::new(SystemLookup),
         logging,
     };
@@ -171,22 +185,6 @@ async fn serve(options: Options) -> Result<(), String> {
     Ok(())
 }
 
-fn refuse_codis_only(args: &Args) -> Result<(), String> {
-    if args.zookeeper.is_some() || args.filesystem.is_some() {
-        return Err(
-            "--zookeeper and --filesystem are not supported: give --etcd=ENDPOINTS (v3 API) instead".to_owned(),
-        );
-    }
-    if args.remove_lock {
-        return Err(
-            "--remove-lock is not supported and not needed: the lock of a dashboard that died frees itself \
-                    within 3 seconds; leave the flag out"
-                .to_owned(),
-        );
-    }
-    Ok(())
-}
-
 fn configure(args: &Args) -> Result<Config, String> {
     let mut config = match &args.config {
         Some(path) => {
@@ -198,6 +196,24 @@ fn configure(args: &Args) -> Result<Config, String> {
     if let Some(endpoints) = &args.etcd {
         config.coordinator_name = "etcd".to_owned();
         config.coordinator_addr.clone_from(endpoints);
+    }
+    if let Some(root) = &args.filesystem {
+        let path = std::path::absolute(root).map_err(|error| format!("--filesystem={}: {error}", root.display()))?;
+        config.coordinator_name = "filesystem".to_owned();
+        config.coordinator_addr = path.display().to_string();
+    }
+    if let Some(addr) = &args.zookeeper {
+        config.coordinator_name = "zookeeper".to_owned();
+        config.coordinator_addr.clone_from(addr);
+    }
+    for (key, given) in [
+        (&mut config.coordinator_tls_ca, &args.etcd_ca),
+        (&mut config.coordinator_tls_cert, &args.etcd_cert),
+        (&mut config.coordinator_tls_key, &args.etcd_key),
+    ] {
+        if let Some(path) = given {
+            key.clone_from(path);
+        }
     }
     if let Some(auth) = &args.coordinator_auth {
         config.coordinator_auth = Secret::from(auth.clone());
@@ -218,11 +234,6 @@ fn configure(args: &Args) -> Result<Config, String> {
         config.admin_token = Secret::from(token.clone());
     }
     Ok(config)
-}
-
-fn open_log(path: &Path) -> Result<File, String> {
-    let opened = OpenOptions::new().create(true).append(true).open(path);
-    opened.map_err(|error| format!("opening the log {}: {error}", path.display()))
 }
 
 /// Removes its file at the end.

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::api::TlsFiles;
-use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
+use super::coordinator::Coordinator;
+use crate::model::{ByteSize, GoDuration, ProductName};
 
 /// The file that `--default-config` prints: every key with its default, and what it is for.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -27,7 +28,8 @@ pub enum ConfigError {
     },
 }
 
-fn wrong(key: &'static str, value: impl fmt::Display, reason: impl Into<String>) -> ConfigError {
+/// The error for this key's value.
+pub(super) fn wrong(key: &'static str, value: impl fmt::Display, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value {
         key,
         value: value.to_string(),
@@ -65,17 +67,23 @@ impl Serialize for Secret {
     }
 }
 
-/// dashboard.toml, as it stands there. The keys and their meaning are those of Codis 3.2, but for the coordinator,
-/// which is etcd's v3 API here.
+/// dashboard.toml, as it stands there. The keys and their meaning are those of Codis 3.2, but for the coordinator:
+/// etcd is its v3 API here, also over TLS, and zookeeper is not spoken.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Kind of the coordinator.
     pub coordinator_name: String,
-    /// Its endpoints, separated by commas.
+    /// Its endpoints, separated by commas; or the root folder.
     pub coordinator_addr: String,
     /// `user:password`.
     pub coordinator_auth: Secret,
+    /// PEM file of etcd's CA.
+    pub coordinator_tls_ca: String,
+    /// PEM file of the certificate that etcd is shown.
+    pub coordinator_tls_cert: String,
+    /// PEM file of that certificate's key.
+    pub coordinator_tls_key: String,
     /// Where the API listens.
     pub admin_addr: String,
     /// Certificate of the API, PEM; empty: plain HTTP.
@@ -125,6 +133,9 @@ impl Default for Config {
             coordinator_name: "etcd".to_owned(),
             coordinator_addr: "127.0.0.1:2379".to_owned(),
             coordinator_auth: Secret::default(),
+            coordinator_tls_ca: String::new(),
+            coordinator_tls_cert: String::new(),
+            coordinator_tls_key: String::new(),
             admin_addr: "0.0.0.0:18080".to_owned(),
             admin_tls_cert: String::new(),
             admin_tls_key: String::new(),
@@ -160,20 +171,11 @@ pub struct Settings {
     /// Certificate and key of the API; `None`: plain HTTP.
     pub tls: Option<TlsFiles>,
     /// Where the records are.
-    pub etcd: EtcdSettings,
+    pub coordinator: Coordinator,
     /// `forward_method` of the slots that proxies are told: 0 sync, 1 semi-async.
     pub forward_method: i64,
     /// The file as it was, for the overview.
     pub shown: Config,
-}
-
-/// How etcd is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EtcdSettings {
-    /// At least one.
-    pub endpoints: Vec<HostPort>,
-    /// User and password.
-    pub auth: Option<(String, Secret)>,
 }
 
 impl Config {
@@ -231,14 +233,14 @@ impl Config {
                 ));
             }
         };
-        let (tls, etcd) = (self.tls()?, self.etcd()?);
+        let (tls, coordinator) = (self.tls()?, Coordinator::parse(&self)?);
         self.check_token()?;
         Ok(Settings {
             product,
             product_auth: self.product_auth.clone(),
             listen,
             tls,
-            etcd,
+            coordinator,
             forward_method,
             shown: self,
         })
@@ -338,55 +340,6 @@ impl Config {
             ))
         }
     }
-
-    fn etcd(&self) -> Result<EtcdSettings, ConfigError> {
-        match self.coordinator_name.as_str() {
-            "etcd" => {}
-            "zookeeper" | "zk" | "filesystem" | "fs" => {
-                let reason = "this dashboard keeps its records in etcd only; set coordinator_name = \"etcd\", or --etcd=ENDPOINTS";
-                return Err(wrong("coordinator_name", &self.coordinator_name, reason));
-            }
-            _ => return Err(wrong("coordinator_name", &self.coordinator_name, "write \"etcd\"")),
-        }
-        let endpoints = self
-            .coordinator_addr
-            .split(',')
-            .map(str::trim)
-            .filter(|text| !text.is_empty())
-            .map(endpoint)
-            .collect::<Result<Vec<_>, _>>()?;
-        if endpoints.is_empty() {
-            return Err(wrong(
-                "coordinator_addr",
-                "\"\"",
-                "name at least one endpoint of etcd, host:port",
-            ));
-        }
-        let auth = match self.coordinator_auth.reveal() {
-            "" => None,
-            text => {
-                let (user, password) = text
-                    .split_once(':')
-                    .filter(|(user, _)| !user.is_empty())
-                    .ok_or_else(|| wrong("coordinator_auth", "***", "write it as user:password"))?;
-                Some((user.to_owned(), Secret::from(password.to_owned())))
-            }
-        };
-        Ok(EtcdSettings { endpoints, auth })
-    }
-}
-
-fn endpoint(text: &str) -> Result<HostPort, ConfigError> {
-    if text.starts_with("https://") {
-        return Err(wrong(
-            "coordinator_addr",
-            text,
-            "TLS to etcd is not built yet; name an endpoint that is reached by http://",
-        ));
-    }
-    let bare = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    bare.parse()
-        .map_err(|error: crate::model::AddrError| wrong("coordinator_addr", text, error.to_string()))
 }
 
 #[cfg(test)]
@@ -435,7 +388,7 @@ mod tests {
             ("migration_method = \"fast\"", "migration_method"),
             ("coordinator_name = \"zookeeper\"", "coordinator_name"),
             ("coordinator_addr = \"\"", "coordinator_addr"),
-            ("coordinator_addr = \"https://etcd:2379\"", "coordinator_addr"),
+            ("coordinator_addr = \"https://etcd:2379\"", "coordinator_tls_ca"),
             ("coordinator_addr = \"etcd\"", "coordinator_addr"),
             ("coordinator_auth = \"nocolon\"", "coordinator_auth"),
             ("admin_tls_cert = \"a\"", "admin_tls_key"),
@@ -445,15 +398,6 @@ mod tests {
             let error = with(toml).unwrap_err().to_string();
             assert!(error.starts_with(key), "{toml}: {error}");
         }
-    }
-
-    #[test]
-    fn endpoints_are_taken_with_and_without_scheme() {
-        let settings = with("coordinator_addr = \"http://a:1/, b:2,\"\ncoordinator_auth = \"root:a:b\"").unwrap();
-        let endpoints: Vec<_> = settings.etcd.endpoints.iter().map(HostPort::as_str).collect();
-        assert_eq!(endpoints, ["a:1", "b:2"]);
-        let (user, password) = settings.etcd.auth.unwrap();
-        assert_eq!((user.as_str(), password.reveal()), ("root", "a:b"));
     }
 
     #[test]

@@ -21,19 +21,21 @@ pub const POINTS: [&str; 16] = [
 ];
 
 /// Ends the process as a power cut would, or freezes it until it is woken, when the environment says so:
-/// `CODIS_FAULT=kill@promote.locked`, or `stop@…`. Each process does it once.
+/// `CODIS_FAULT=kill@promote.locked`, or `stop@…`, where `…:3` means the third time that it comes there. Each process does
+/// it once.
 #[cfg(debug_assertions)]
 pub(crate) fn point(name: &'static str) {
-    use std::sync::atomic::{AtomicBool, Ordering};
-    static DONE: AtomicBool = AtomicBool::new(false);
+    use std::sync::atomic::{AtomicU32, Ordering};
+    static COUNT: AtomicU32 = AtomicU32::new(0);
     debug_assert!(POINTS.contains(&name), "{name} is in no list");
     let Ok(wanted) = std::env::var("CODIS_FAULT") else {
         return;
     };
-    let Some((what, _)) = wanted.split_once('@').filter(|(_, place)| *place == name) else {
+    let Some((what, place)) = wanted.split_once('@') else {
         return;
     };
-    if DONE.swap(true, Ordering::SeqCst) {
+    let (place, time) = place.split_once(':').unwrap_or((place, "1"));
+    if place != name || (COUNT.fetch_add(1, Ordering::SeqCst) + 1).to_string() != time {
         return;
     }
     tracing::warn!(what, name, "a fault was asked for");

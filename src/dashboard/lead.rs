@@ -1,6 +1,7 @@
 //! Taking the lock, acting while it is held, standing by while it is not.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
@@ -40,17 +41,20 @@ pub(crate) struct Candidate {
     pub(crate) owner: Option<String>,
     /// What its terms work with.
     pub(crate) means: Means,
+    /// Whether the lock is still to be taken away from whoever has it.
+    remove_lock: AtomicBool,
     state: watch::Sender<State>,
 }
 
 impl Candidate {
-    /// One that waits for the store.
-    pub(crate) fn new(topom: Topom, owner: Option<String>, means: Means) -> Self {
+    /// One that waits for the store. With `remove_lock` it first takes the lock away from whoever has it.
+    pub(crate) fn new(topom: Topom, owner: Option<String>, means: Means, remove_lock: bool) -> Self {
         let reason = "starting".to_owned();
         Self {
             topom,
             owner,
             means,
+            remove_lock: AtomicBool::new(remove_lock),
             state: watch::Sender::new(State::Waiting { reason, ready: false }),
         }
     }
@@ -119,6 +123,13 @@ impl Candidate {
             *left = None;
         }
         store.claim(self.owner.as_deref()).await?;
+        if self.remove_lock.load(Ordering::Relaxed) {
+            store.remove_lock().await?;
+            self.remove_lock.store(false, Ordering::Relaxed);
+            tracing::warn!(
+                "the lock was removed, as --remove-lock says; the flag is not needed: the lock of a dashboard that died frees itself"
+            );
+        }
         match store.acquire(&self.topom).await? {
             Acquired::Ours(lock) => Ok(Some(lock)),
             Acquired::Held { by, revision } => {

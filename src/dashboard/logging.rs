@@ -1,9 +1,8 @@
 use std::fmt;
-use std::fs::File;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use tracing::{Event, Subscriber};
+use tracing_appender::rolling::RollingFileAppender;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::{Format, FormatEvent, FormatFields, Full, Writer};
 use tracing_subscriber::fmt::{FmtContext, writer::BoxMakeWriter};
@@ -44,10 +43,10 @@ pub struct Logging {
 
 impl Logging {
     /// Begins to log, to the file or to stderr, every line naming the product. To be called once.
-    pub fn begin(level: LogLevel, file: Option<File>, product: &str) -> Self {
+    pub fn begin(level: LogLevel, file: Option<RollingFileAppender>, product: &str) -> Self {
         let colours = file.is_none() && std::io::IsTerminal::is_terminal(&std::io::stderr());
         let writer = match file {
-            Some(file) => BoxMakeWriter::new(Arc::new(file)),
+            Some(file) => BoxMakeWriter::new(file),
             None => BoxMakeWriter::new(std::io::stderr),
         };
         let (filter, handle) = reload::Layer::new(level.0);

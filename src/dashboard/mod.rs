@@ -1,7 +1,7 @@
 //! codis-dashboard: the one that owns a product's slot map and commands its servers and proxies.
 //!
-//! - [`store`](self): records and the lock in etcd; [`topology`](self): the same in memory; `rules`: what may change and
-//!   how, pure.
+//! - [`store`](self): records and the lock, in etcd or in files; [`topology`](self): the same in memory; `rules`: what may
+//!   change and how, pure.
 //! - `lead`: competing for the lock; `term`: one holding of it, through which every change goes.
 //! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `polls`: the I/O
 //!   that carries them out.
@@ -11,6 +11,7 @@
 mod admission;
 mod api;
 mod config;
+mod coordinator;
 mod error;
 mod fault;
 mod fences;
@@ -40,7 +41,8 @@ mod users;
 mod view;
 
 pub use api::{TlsError, TlsFiles, openapi};
-pub use config::{Config, ConfigError, DEFAULT_TOML, EtcdSettings, Secret, Settings};
+pub use config::{Config, ConfigError, DEFAULT_TOML, Secret, Settings};
+pub use coordinator::{Coordinator, EtcdSettings, EtcdTls};
 #[cfg(debug_assertions)]
 pub use fault::POINTS as FAULT_POINTS;
 pub use logging::{LevelError, LogLevel, Logging};

@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::api;
-use super::config::Settings;
+use super::config::{ConfigError, Settings};
 use super::fences::Durability;
 use super::identity;
 use super::lead::Candidate;
 use super::logging::Logging;
 use super::metrics::Metrics;
 use super::server::{Lookup, Resolver, Servers};
-use super::store::{EtcdStore, MeasuredStore};
+use super::store::{self, MeasuredStore};
 use super::term::Means;
 use crate::client::Http;
 use crate::model::{AddrError, HostPort};
@@ -32,6 +32,8 @@ pub struct Options {
     pub host_admin: Option<HostPort>,
     /// Who must own the product.
     pub owner: Option<String>,
+    /// Whether to take the lock away from whoever has it.
+    pub remove_lock: bool,
     /// How names become addresses.
     pub lookup: Arc<dyn Lookup>,
     /// The process' log.
@@ -41,6 +43,9 @@ pub struct Options {
 /// Why it can't start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// A file that the configuration names can't be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// The port can't be had.
     #[error("listening at admin_addr = {addr}: {reason}")]
     Listen {
@@ -97,6 +102,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         settings,
         host_admin,
         owner,
+        remove_lock,
         lookup,
         logging,
     } = options;
@@ -108,6 +114,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         Some(files) => Some(api::Tls::begin(files).await?),
         None => None,
     };
+    let store = store::open(&settings.coordinator, &settings.product).await?;
     let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let addr = listener.local_addr().map_err(listen)?;
     let advertised = match host_admin {
@@ -124,18 +131,17 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let topom = identity::topom(&settings.product, addr, &advertised);
     tracing::info!(listen = %addr, address = %advertised, token = topom.token, "starting");
     let metrics = Arc::new(Metrics::new());
-    let etcd = EtcdStore::new(settings.etcd.clone(), settings.product.clone());
     let means = Means {
         product: settings.product.clone(),
         product_auth: settings.product_auth.clone(),
         forward_method: settings.forward_method,
         durability: Durability::default(),
-        store: Arc::new(MeasuredStore::new(etcd, Arc::clone(&metrics))),
+        store: Arc::new(MeasuredStore::new(store, Arc::clone(&metrics))),
         servers: Servers::new(settings.product_auth.clone(), Resolver::new(lookup)),
         http: Http::new(PROXY_TIMEOUT)?,
         metrics,
     };
-    let candidate = Arc::new(Candidate::new(topom, owner, means));
+    let candidate = Arc::new(Candidate::new(topom, owner, means, remove_lock));
     let stop = Arc::new(watch::Sender::new(false));
     let api = api::Api::new(Arc::clone(&candidate), settings.shown, logging, Arc::clone(&stop));
     let stopped = stop.subscribe();

@@ -372,7 +372,9 @@ impl Term {
                 part.push(unfinished::end(product, begun));
             }
             let revision = store.commit(self.lock, fence, part).await?;
-            fault::point("commit.part");
+            if several {
+                fault::point("commit.part");
+            }
             begun = if number == 0 { revision } else { begun };
             // What is written besides the changes themselves stands at both ends.
             let extra = usize::from(several && number == 0) + usize::from(several && number == last);

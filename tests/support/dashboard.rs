@@ -97,8 +97,13 @@ impl Api {
 
     /// A `PUT` that may get no answer.
     pub async fn try_put(&self, path: &str, body: &str) -> Option<(u16, String)> {
+        self.try_put_within(path, body, Duration::from_secs(15)).await
+    }
+
+    /// The same, not waited for longer than this.
+    pub async fn try_put_within(&self, path: &str, body: &str, limit: Duration) -> Option<(u16, String)> {
         let request = self.http.put(self.url(path)).body(body.to_owned());
-        let response = request.timeout(Duration::from_secs(15)).send().await.ok()?;
+        let response = request.timeout(limit).send().await.ok()?;
         Some((response.status().as_u16(), response.text().await.ok()?))
     }
 
@@ -164,17 +169,21 @@ impl Dashboard {
 
     /// The same; it ends or freezes at a certain place, see `CODIS_FAULT`.
     pub fn launch_with_fault(etcd: &str, flags: &[&str], fault: &str) -> Self {
+        Self::run_with_fault(&[&[format!("--etcd={etcd}").as_str()], flags].concat(), fault)
+    }
+
+    /// Started where the flags name the coordinator.
+    pub fn run(flags: &[&str]) -> Self {
+        Self::run_with_fault(flags, "")
+    }
+
+    fn run_with_fault(flags: &[&str], fault: &str) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
         let file = folder.path().join("dashboard.toml");
         let toml = format!("product_name = \"{PRODUCT}\"\nadmin_addr = \"127.0.0.1:{port}\"\n");
         std::fs::write(&file, toml).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_codis-dashboard"));
-        command
-            .arg("--config")
-            .arg(&file)
-            .arg(format!("--etcd={etcd}"))
-            .args(flags)
-            .env("CODIS_FAULT", fault);
+        command.arg("--config").arg(&file).args(flags).env("CODIS_FAULT", fault);
         let process = Process::start(&command);
         Self {
             process,
@@ -211,6 +220,7 @@ impl Inside {
             settings: Config::parse(&toml).unwrap().check().unwrap(),
             host_admin: None,
             owner: None,
+            remove_lock: false,
             lookup: Arc::new(LocalNames),
             logging: Logging::default(),
         };

@@ -1,5 +1,6 @@
 //! An etcd of one member.
 
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -44,6 +45,13 @@ impl Etcd {
     pub async fn restart(&mut self) {
         self.process = Process::start(&command(self.port, self.peer_port, &self.folder));
         self.wait_ready().await;
+    }
+
+    /// It loses everything that it holds.
+    pub async fn empty(&mut self) {
+        self.stop();
+        self.folder = TempDir::new().unwrap();
+        self.restart().await;
     }
 
     /// Freezes it, so that calls hang instead of failing; and wakes it.
@@ -130,16 +138,42 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut frozen: watch
     }
 }
 
+/// How one member is started.
+pub(super) struct Member<'a> {
+    pub(super) name: &'a str,
+    /// `http` or `https`, for clients.
+    pub(super) scheme: &'a str,
+    pub(super) port: u16,
+    pub(super) peer_port: u16,
+    pub(super) folder: &'a Path,
+    /// All members.
+    pub(super) cluster: &'a str,
+}
+
+impl Member<'_> {
+    pub(super) fn command(&self) -> Command {
+        let (client, peer) = (
+            format!("{}://127.0.0.1:{}", self.scheme, self.port),
+            format!("http://127.0.0.1:{}", self.peer_port),
+        );
+        let mut command = Command::new(tool("etcd"));
+        command.arg("--data-dir").arg(self.folder);
+        command.args(["--name", self.name, "--log-level", "error", "--unsafe-no-fsync"]);
+        command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
+        command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
+        command.args(["--initial-cluster", self.cluster]);
+        command
+    }
+}
+
 fn command(port: u16, peer_port: u16, folder: &TempDir) -> Command {
-    let (client, peer) = (
-        format!("http://127.0.0.1:{port}"),
-        format!("http://127.0.0.1:{peer_port}"),
-    );
-    let mut command = Command::new(tool("etcd"));
-    command.arg("--data-dir").arg(folder.path());
-    command.args(["--name", "one", "--log-level", "error", "--unsafe-no-fsync"]);
-    command.args(["--listen-client-urls", &client, "--advertise-client-urls", &client]);
-    command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
-    command.args(["--initial-cluster", &format!("one={peer}")]);
-    command
+    let member = Member {
+        name: "one",
+        scheme: "http",
+        port,
+        peer_port,
+        folder: folder.path(),
+        cluster: &format!("one=http://127.0.0.1:{peer_port}"),
+    };
+    member.command()
 }

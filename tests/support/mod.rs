@@ -5,6 +5,9 @@
 pub mod backend;
 pub mod dashboard;
 pub mod etcd;
+pub mod etcd_cluster;
+pub mod etcd_tls;
+mod process;
 pub mod proxy;
 pub mod raw;
 pub mod sentinel;
@@ -14,22 +17,7 @@ pub mod valkey;
 pub mod wire;
 pub mod writer;
 
-use std::future::Future;
-use std::net::TcpListener;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-/// The path of a tool that the tests need, in the folder `$CODIS_TOOLS` or the cache that `make tools` fills.
-pub fn tool(name: &str) -> PathBuf {
-    let folder = std::env::var_os("CODIS_TOOLS").map(PathBuf::from).unwrap_or_else(|| {
-        let home = std::env::var_os("HOME").expect("HOME is set");
-        PathBuf::from(home).join(".cache/codis-operator/bin")
-    });
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is missing: run `make tools`", path.display());
-    path
-}
+pub use process::*;
 
 /// A plain HTTP client.
 pub fn web() -> reqwest::Client {
@@ -37,114 +25,4 @@ pub fn web() -> reqwest::Client {
     let _ = tokio_rustls::rustls::crypto::ring::default_provider().install_default();
     let client = reqwest::Client::builder().tls_certs_only([]).no_proxy();
     client.build().unwrap()
-}
-
-/// A port that nobody listens at.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-/// A child process that ends with this value, and with the test even when that is killed.
-pub struct Process {
-    child: Child,
-    name: String,
-}
-
-impl Process {
-    pub fn start(command: &Command) -> Self {
-        let name = command.get_program().to_string_lossy().into_owned();
-        let mut guarded = Command::new("setpriv");
-        guarded
-            .args(["--pdeathsig", "KILL", "--"])
-            .arg(command.get_program())
-            .args(command.get_args());
-        for (key, value) in command.get_envs() {
-            match value {
-                Some(value) => guarded.env(key, value),
-                None => guarded.env_remove(key),
-            };
-        }
-        let shown = || {
-            if std::env::var_os("CODIS_TEST_LOGS").is_some() {
-                Stdio::inherit()
-            } else {
-                Stdio::null()
-            }
-        };
-        guarded.stdin(Stdio::null()).stdout(shown()).stderr(shown());
-        let child = guarded
-            .spawn()
-            .unwrap_or_else(|error| panic!("starting {name}: {error}"));
-        Self { child, name }
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
-    }
-
-    /// Sends a signal by name: `TERM`, `STOP`, `CONT`, `KILL`.
-    pub fn signal(&self, signal: &str) {
-        let sent = Command::new("kill")
-            .arg(format!("-{signal}"))
-            .arg(self.child.id().to_string())
-            .status()
-            .unwrap();
-        assert!(sent.success(), "sending {signal} to {}", self.name);
-    }
-
-    /// Ends it as a power cut would.
-    pub fn kill(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-
-    /// The time that it used a core.
-    pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        // User and system time, in hundredths of a second.
-        let ticks: u64 = fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>().unwrap())
-            .sum();
-        Duration::from_millis(ticks * 10)
-    }
-
-    /// Its exit code, when it ends within this time.
-    pub async fn exit_code(&mut self, within: Duration) -> Option<i32> {
-        let name = self.name.clone();
-        eventually(&format!("{name} ends"), within, async || {
-            self.child.try_wait().unwrap().map(|status| status.code())
-        })
-        .await
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Asks again and again until there is an answer. Panics when there is none in time.
-pub async fn eventually<T>(what: &str, within: Duration, mut ask: impl AsyncFnMut() -> Option<T>) -> T {
-    let began = Instant::now();
-    loop {
-        if let Some(answer) = ask().await {
-            return answer;
-        }
-        assert!(began.elapsed() < within, "it never happened within {within:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
-/// Whether something holds all the time.
-pub async fn holds_for<F: Future<Output = bool>>(what: &str, time: Duration, mut ask: impl FnMut() -> F) {
-    let began = Instant::now();
-    while began.elapsed() < time {
-        assert!(ask().await, "it did not hold for {time:?}: {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }

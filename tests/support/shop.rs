@@ -47,6 +47,19 @@ impl Shop {
         shop
     }
 
+    /// Nothing but etcd and a dashboard, which ends or freezes at a certain place.
+    pub async fn bare(fault: &str) -> Self {
+        let etcd = Etcd::start().await;
+        let dashboard = Dashboard::launch_with_fault(&etcd.endpoint(), &[AUTH], fault);
+        dashboard.api.wait_active().await;
+        Self {
+            etcd,
+            dashboard,
+            groups: Vec::new(),
+            proxies: Vec::new(),
+        }
+    }
+
     pub fn api(&self) -> &Api {
         &self.dashboard.api
     }
@@ -83,7 +96,13 @@ impl Shop {
 
     /// The same, not necessarily ready.
     pub async fn launch_proxy(&self) -> Proxy {
-        let flag = format!("--dashboard={}", self.api().addr());
+        self.launch_proxy_at(&[self.api()]).await
+    }
+
+    /// The same, registering at the first of these that is active.
+    pub async fn launch_proxy_at(&self, dashboards: &[&Api]) -> Proxy {
+        let addrs: Vec<&str> = dashboards.iter().map(|api| api.addr()).collect();
+        let flag = format!("--dashboard={}", addrs.join(","));
         Proxy::launch(Setup {
             toml: &format!("product_auth = \"{SECRET}\""),
             flags: &[&flag],

@@ -109,6 +109,10 @@ impl Store for FakeStore {
         later(Ok(()))
     }
 
+    fn remove_lock(&self) -> Later<'_, ()> {
+        later(Ok(()))
+    }
+
     fn load(&self) -> Later<'_, Snapshot> {
         let state = self.state();
         later(Ok(Snapshot {

@@ -7,14 +7,14 @@ use crate::dashboard::metrics::Metrics;
 use crate::model::Topom;
 
 /// A store whose calls are measured.
-pub(crate) struct MeasuredStore<S> {
-    store: S,
+pub(crate) struct MeasuredStore {
+    store: Arc<dyn Store>,
     metrics: Arc<Metrics>,
 }
 
-impl<S: Store> MeasuredStore<S> {
+impl MeasuredStore {
     /// Measures the calls to this store.
-    pub(crate) fn new(store: S, metrics: Arc<Metrics>) -> Self {
+    pub(crate) fn new(store: Arc<dyn Store>, metrics: Arc<Metrics>) -> Self {
         Self { store, metrics }
     }
 
@@ -37,7 +37,7 @@ impl<S: Store> MeasuredStore<S> {
     }
 }
 
-impl<S: Store> Store for MeasuredStore<S> {
+impl Store for MeasuredStore {
     fn max_writes(&self) -> usize {
         self.store.max_writes()
     }
@@ -61,6 +61,10 @@ impl<S: Store> Store for MeasuredStore<S> {
 
     fn release(&self, lock: Lock) -> Later<'_, ()> {
         self.timed("release", self.store.release(lock))
+    }
+
+    fn remove_lock(&self) -> Later<'_, ()> {
+        self.timed("remove_lock", self.store.remove_lock())
     }
 
     fn load(&self) -> Later<'_, Snapshot> {

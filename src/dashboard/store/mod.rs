@@ -1,23 +1,47 @@
 //! Where a product's records are kept, and the lock that makes one dashboard the active one.
 //!
-//! [`Store`] is what a coordinator must offer; [`EtcdStore`] does it with etcd's v3 API. Everything that is written
+//! [`Store`] is what a coordinator must offer; [`EtcdStore`] does it with etcd's v3 API, [`FilesystemStore`] with files of
+//! this host. Everything that is written
 //! names the lock it is written under, so that a dashboard which lost it can't change anything any more, however late it
 //! notices; and the fence, so that a change that got no answer can't be made any more once the records were read again.
 
+#[cfg(test)]
+mod behaviour;
 mod etcd;
 #[cfg(test)]
 pub(crate) mod fake;
+mod filesystem;
 mod measured;
 pub(crate) mod unfinished;
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use futures::future::BoxFuture;
 
-use crate::model::Topom;
+use self::etcd::EtcdStore;
+use self::filesystem::FilesystemStore;
+use super::config::ConfigError;
+use super::coordinator::Coordinator;
+use crate::model::{ProductName, Topom};
 
-pub(crate) use etcd::EtcdStore;
 pub(crate) use measured::MeasuredStore;
+
+/// The store that was configured. It connects when it is first used; only the files of TLS are read at once.
+///
+/// # Errors
+/// [`ConfigError::Value`], for a file that can't be read or does not hold what it should.
+pub(crate) async fn open(coordinator: &Coordinator, product: &ProductName) -> Result<Arc<dyn Store>, ConfigError> {
+    Ok(match coordinator {
+        Coordinator::Etcd(settings) => {
+            if let Some(tls) = &settings.tls {
+                etcd::tls::options(tls).await?;
+            }
+            Arc::new(EtcdStore::new(settings.clone(), product.clone()))
+        }
+        Coordinator::Filesystem(root) => Arc::new(FilesystemStore::new(root.clone(), product.clone())),
+    })
+}
 
 /// Why the store did not do what it was asked.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +107,7 @@ impl StoreError {
 pub(crate) struct Lock {
     /// The store's revision at which the lock was made: it names this holding for ever.
     pub(crate) revision: i64,
-    /// The lease behind it.
+    /// The lease behind it, where the store has leases.
     pub(crate) lease: i64,
     /// Until when it is certainly ours, a margin taken off.
     pub(crate) valid_until: Instant,
@@ -158,6 +182,9 @@ pub(crate) trait Store: Send + Sync + 'static {
 
     /// Gives the lock up, if it is still ours.
     fn release(&self, lock: Lock) -> Later<'_, ()>;
+
+    /// Takes the lock away from whoever has it, who notices and changes nothing any more.
+    fn remove_lock(&self) -> Later<'_, ()>;
 
     /// Reads all records.
     fn load(&self) -> Later<'_, Snapshot>;

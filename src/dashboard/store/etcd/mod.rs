@@ -1,3 +1,6 @@
+pub(super) mod tls;
+mod words;
+
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -6,8 +9,9 @@ use etcd_client::{
     Client, Compare, CompareOp, ConnectOptions, Error, GetOptions, PutOptions, Txn, TxnOp, TxnOpResponse, WatchOptions,
 };
 
+use self::words::{is_lease_gone, is_refusal, words};
 use super::{Acquired, Later, Lock, Record, Snapshot, Store, StoreError, Write};
-use crate::dashboard::config::EtcdSettings;
+use crate::dashboard::coordinator::EtcdSettings;
 use crate::model::{ProductName, Topom, store_paths};
 
 /// How long the lock outlives a holder that vanished.
@@ -88,7 +92,18 @@ impl EtcdStore {
         if let Some((user, password)) = &self.settings.auth {
             options = options.with_user(user, password.reveal());
         }
-        let client = Client::connect([self.settings.endpoints[endpoint].as_str()], Some(options)).await?;
+        let scheme = match &self.settings.tls {
+            // The files are read for each connection: whoever renews them in place needs no restart. A connection that the
+            // client makes anew by itself shows the old certificate; once that is refused, the call fails and ends here.
+            Some(tls) => {
+                let files = tls::options(tls).await;
+                options = options.with_tls(files.map_err(|error| Error::InvalidArgs(error.to_string()))?);
+                "https"
+            }
+            None => "http",
+        };
+        let url = format!("{scheme}://{}", self.settings.endpoints[endpoint]);
+        let client = Client::connect([url], Some(options)).await?;
         let mut connection = self.connection();
         if connection.generation == generation {
             connection.client = Some(client.clone());
@@ -239,6 +254,14 @@ impl EtcdStore {
             Some(kv) if kv.create_revision() == lock.revision => Ok(asked_at + LOCK_TTL - MARGIN),
             _ => Err(StoreError::LockLost),
         }
+    }
+
+    async fn delete_lock(&self) -> Result<(), StoreError> {
+        let key = store_paths::lock(&self.product);
+        let doing = format!("removing the lock {key}");
+        self.call(&doing, async move |mut client: Client| client.delete(key, None).await)
+            .await?;
+        Ok(())
     }
 
     async fn release_lock(&self, lock: Lock) -> Result<(), StoreError> {
@@ -404,6 +427,10 @@ impl Store for EtcdStore {
         Box::pin(self.release_lock(lock))
     }
 
+    fn remove_lock(&self) -> Later<'_, ()> {
+        Box::pin(self.delete_lock())
+    }
+
     fn load(&self) -> Later<'_, Snapshot> {
         Box::pin(self.load_all())
     }
@@ -430,7 +457,7 @@ fn held(kv: &etcd_client::KeyValue, revision: i64) -> Acquired {
 }
 
 fn json(topom: &Topom, key: &str) -> Result<String, StoreError> {
-    super::super::topology::to_json(topom).map_err(|reason| StoreError::Corrupt {
+    crate::dashboard::topology::to_json(topom).map_err(|reason| StoreError::Corrupt {
         key: key.to_owned(),
         reason: reason.to_string(),
     })
@@ -445,74 +472,9 @@ fn after_prefix(prefix: &str) -> Vec<u8> {
     end
 }
 
-/// Whether etcd understood the call and will not do it: nothing was changed.
-fn is_refusal(error: &Error) -> bool {
-    use tonic_code::*;
-    match error {
-        Error::GRpcStatus(status) => {
-            matches!(
-                status.code() as i32,
-                INVALID_ARGUMENT
-                    | NOT_FOUND
-                    | PERMISSION_DENIED
-                    | RESOURCE_EXHAUSTED
-                    | FAILED_PRECONDITION
-                    | UNAUTHENTICATED
-            )
-        }
-        Error::LeaseKeepAliveError(_) => true,
-        _ => false,
-    }
-}
-
-/// Whether these are etcd's words, or the client's, for a lease that ended.
-fn is_lease_gone(reason: &str) -> bool {
-    reason.contains("lease not found")
-}
-
-/// gRPC's status codes; the library that names them is not one of ours.
-mod tonic_code {
-    pub(super) const INVALID_ARGUMENT: i32 = 3;
-    pub(super) const NOT_FOUND: i32 = 5;
-    pub(super) const PERMISSION_DENIED: i32 = 7;
-    pub(super) const RESOURCE_EXHAUSTED: i32 = 8;
-    pub(super) const FAILED_PRECONDITION: i32 = 9;
-    pub(super) const UNAUTHENTICATED: i32 = 16;
-}
-
-/// What etcd said, without the wrapping.
-fn words(error: &Error) -> String {
-    match error {
-        Error::GRpcStatus(status) => {
-            let mut text = status.message().to_owned();
-            let mut source = std::error::Error::source(status);
-            while let Some(reason) = source {
-                text = reason.to_string();
-                source = reason.source();
-            }
-            text
-        }
-        other => other.to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_the_end_of_the_lease_is_the_end_of_the_lock() {
-        let told = Error::LeaseKeepAliveError("lease not found".to_owned());
-        assert!(is_lease_gone(&words(&told)));
-        assert!(is_lease_gone("etcdserver: requested lease not found"));
-        for passing in [
-            "etcdserver: permission denied",
-            "etcdserver: invalid auth token",
-            "too many requests",
-        ] {
-            assert!(!is_lease_gone(passing), "{passing}");
-        }
-    }
 
     #[test]
     fn the_prefix_does_not_reach_into_other_products() {

@@ -1,0 +1,284 @@
+//! Dashboards that end, or sleep longer than their lock lasts, at every step of what they do; and etcd that goes away, or
+//! loses everything. Afterwards each slot has one owner, nothing is locked, and what was begun is finished or undone.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod support;
+
+use std::time::Duration;
+
+use codis_operator::dashboard::FAULT_POINTS;
+use codis_operator::model::{ActionState, Slot, Stats};
+use support::dashboard::{Api, Dashboard};
+use support::eventually;
+use support::shop::{SECRET, Shop, wait_group};
+use support::valkey::Valkey;
+use support::writer::Writer;
+
+/// The points whose names begin so, each with both ways to fail there.
+fn faults(prefix: &str) -> Vec<String> {
+    let points = FAULT_POINTS.iter().filter(|point| point.starts_with(prefix));
+    let faults: Vec<String> = points
+        .flat_map(|point| [format!("kill@{point}"), format!("stop@{point}")])
+        .collect();
+    assert!(!faults.is_empty(), "{prefix}");
+    faults
+}
+
+/// Another dashboard takes over from the one that ended or sleeps; that is woken afterwards and changes nothing.
+async fn take_over(shop: &mut Shop, standby: Dashboard, fault: &str) {
+    standby.api.wait_active().await;
+    let former = std::mem::replace(&mut shop.dashboard, standby);
+    if fault.starts_with("stop") {
+        former.process.signal("CONT");
+        eventually("the woken one stands by", Duration::from_secs(10), async || {
+            let (status, answer) = former.api.get("/readyz").await;
+            (status == 200 && answer == "ok\n").then_some(())
+        })
+        .await;
+        assert!(former.api.client.xping().await.is_err(), "{fault}: two are active");
+    }
+}
+
+/// All slots have an owner and no move, no group is in a promotion, and the proxies route so, with nothing locked.
+async fn wait_whole(shop: &Shop, what: &str) -> Stats {
+    let stats = eventually(&format!("{what}: the map is whole"), Duration::from_secs(15), async || {
+        let stats = shop.api().client.stats().await.ok()?;
+        let owned = stats.slots.iter().all(|slot| slot.group_id > 0 && slot.action.state.is_nothing());
+        let calm = stats.group.models.iter().all(|group| {
+            group.promoting.state.is_nothing()
+                && group.servers.iter().all(|s| !matches!(s.action.state, ActionState::Pending | ActionState::Syncing))
+        });
+        (owned && calm).then_some(stats)
+    })
+    .await;
+    for proxy in &shop.proxies {
+        eventually(&format!("{what}: the proxy routes so"), Duration::from_secs(15), async || {
+            let slots: Vec<Slot> = serde_json::from_str(&proxy.get("/proxy/slots").await.1).ok()?;
+            let leads = |slot: &Slot| {
+                let group = stats.group.models.iter().find(|group| i64::from(group.id) == slot.backend_addr_group_id);
+                group.and_then(|group| group.primary()).map(|primary| &primary.server) == slot.backend_addr.as_ref()
+            };
+            let right = slots.iter().zip(&stats.slots).all(|(slot, record)| {
+                !slot.locked && slot.backend_addr_group_id == record.group_id && leads(slot)
+            });
+            right.then_some(())
+        })
+        .await;
+    }
+    stats
+}
+
+/// Exactly the first server of each group says that it leads.
+async fn wait_roles(shop: &Shop, stats: &Stats, what: &str) {
+    for group in &stats.group.models {
+        for (place, record) in group.servers.iter().enumerate() {
+            let server = shop.server(record.server.as_str());
+            let wanted = if place == 0 { "master" } else { "slave" };
+            eventually(&format!("{what}: {} is {wanted}", record.server), Duration::from_secs(10), async || {
+                (server.info("role").await == wanted).then_some(())
+            })
+            .await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn promotions_are_finished_or_undone_whoever_ends_in_them_and_no_acknowledged_write_is_lost() {
+    let mut shop = Shop::start(2, 2, 2).await;
+    let ports = [shop.proxies[0].port, shop.proxies[1].port];
+    let load = Writer::start(&ports, 2);
+    for fault in faults("promote.") {
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        let group = shop.wait_in_sync(1, 1).await;
+        let candidate = group.servers[1].server.clone();
+        let path = format!("/api/topom/v2/group/handover/X/1/{candidate}");
+        let answer = shop.api().try_put_within(&path, "", Duration::from_millis(500)).await;
+        assert!(answer.is_none(), "{fault} was not met: {answer:?}");
+        take_over(&mut shop, standby, &fault).await;
+        let stats = wait_whole(&shop, &fault).await;
+        wait_roles(&shop, &stats, &fault).await;
+        load.wait_for(20).await;
+    }
+    let log = load.stop().await;
+    println!("{} writes, the slowest {:?}, errors {:?}", log.writes, log.slowest, log.errors);
+    for port in ports {
+        assert_eq!(log.lost(port).await, 0);
+    }
+    // A client that waited longer than a proxy holds a request is told so; nothing else.
+    assert!(log.errors.keys().all(|error| error.contains("was locked")), "{:?}", log.errors);
+}
+
+#[tokio::test]
+async fn servers_get_their_roles_whoever_ends_while_giving_them() {
+    for fault in faults("admission.") {
+        let mut shop = Shop::bare(&fault).await;
+        let standby = shop.another_dashboard();
+        shop.groups.push(vec![
+            Valkey::prepared_anywhere(0, SECRET).await,
+            Valkey::prepared_anywhere(1, SECRET).await,
+        ]);
+        let api = shop.api();
+        api.try_put_within("/api/topom/group/create/X/1", "", Duration::from_secs(2)).await;
+        for server in &shop.groups[0] {
+            let path = format!("/api/topom/group/add/X/1/{}", server.addr());
+            assert!(api.try_put(&path, "").await.is_some(), "{fault}");
+        }
+        for server in &shop.groups[0] {
+            let path = format!("/api/topom/group/action/create/X/{}", server.addr());
+            api.try_put_within(&path, "", Duration::from_millis(500)).await;
+        }
+        take_over(&mut shop, standby, &fault).await;
+        // What was not asked for in time is asked for again.
+        for server in &shop.groups[0] {
+            let path = format!("/api/topom/group/action/create/X/{}", server.addr());
+            shop.api().try_put(&path, "").await;
+        }
+        shop.wait_in_sync(1, 1).await;
+        let stats = shop.api().client.stats().await.unwrap();
+        wait_roles(&shop, &stats, &fault).await;
+    }
+}
+
+#[tokio::test]
+async fn proxies_come_online_whoever_ends_while_bringing_them() {
+    let mut shop = Shop::start(1, 1, 0).await;
+    for fault in faults("online.") {
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        let proxy = shop.launch_proxy_at(&[shop.api(), &standby.api]).await;
+        take_over(&mut shop, standby, &fault).await;
+        proxy.wait_ready().await;
+        let mut wire = proxy.wire().await;
+        eventually(&format!("{fault}: it is let in"), Duration::from_secs(10), async || {
+            (wire.call("SET a 1").await == "+OK").then_some(())
+        })
+        .await;
+        shop.proxies.push(proxy);
+        wait_whole(&shop, &fault).await;
+    }
+}
+
+#[tokio::test]
+async fn assignments_and_moves_of_many_slots_are_finished_whoever_ends_in_them() {
+    let mut shop = Shop::start(2, 1, 1).await;
+    let mut target = 2;
+    let mut all = faults("move.");
+    for part in [1, 4, 9] {
+        all.extend([format!("kill@commit.part:{part}"), format!("stop@commit.part:{part}")]);
+    }
+    for fault in all {
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        let path = format!("/api/topom/slots/action/create-range/X/0/1023/{target}");
+        // Only slots that are elsewhere can be moved there.
+        let body: Vec<_> = (0..1024)
+            .map(|id| serde_json::json!({"id": id, "group_id": 3 - target, "action": {}}))
+            .collect();
+        let assigned = shop
+            .api()
+            .try_put_within("/api/topom/slots/assign/X", &serde_json::to_string(&body).unwrap(), Duration::from_secs(2))
+            .await;
+        if fault.contains("move.") {
+            assert_eq!(assigned.map(|(status, _)| status), Some(200), "{fault}");
+            shop.api().try_put_within(&path, "", Duration::from_secs(1)).await;
+        } else {
+            assert!(assigned.is_none(), "{fault} was not met");
+        }
+        take_over(&mut shop, standby, &fault).await;
+        let stats = wait_whole(&shop, &fault).await;
+        let owner = if fault.contains("move.") { target } else { 3 - target };
+        assert!(stats.slots.iter().all(|slot| slot.group_id == owner), "{fault}: not all of them");
+        target = 3 - target;
+    }
+}
+
+#[tokio::test]
+async fn etcd_that_goes_away_in_a_promotion_and_returns_costs_no_write() {
+    let mut shop = Shop::start(1, 2, 1).await;
+    let port = shop.proxies[0].port;
+    let load = Writer::start(&[port], 2);
+    for pause in [0, 4, 8, 15, 25] {
+        let group = shop.wait_in_sync(1, 1).await;
+        let path = format!("/api/topom/v2/group/handover/X/1/{}", group.servers[1].server);
+        let api = Api::new(shop.api().addr().to_owned());
+        let asked = tokio::spawn(async move { api.try_put(&path, "").await });
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        shop.etcd.stop();
+        asked.await.unwrap();
+        shop.etcd.restart().await;
+        shop.api().wait_active().await;
+        let what = format!("etcd killed after {pause} ms");
+        let stats = wait_whole(&shop, &what).await;
+        wait_roles(&shop, &stats, &what).await;
+        load.wait_for(20).await;
+    }
+    let log = load.stop().await;
+    println!("{} writes, the slowest {:?}, errors {:?}", log.writes, log.slowest, log.errors);
+    assert_eq!(log.lost(port).await, 0);
+}
+
+#[tokio::test]
+async fn an_emptied_etcd_is_not_an_empty_product_and_goes_on_from_an_export() {
+    let mut shop = Shop::start(2, 2, 1).await;
+    let mut wire = shop.proxies[0].wire().await;
+    assert_eq!(wire.call("SET a 1").await, "+OK");
+    let (status, exported) = shop.api().get("/api/topom/v2/export/X").await;
+    assert_eq!(status, 200);
+    shop.etcd.empty().await;
+    shop.api().wait_active().await;
+    eventually("nothing is known any more", Duration::from_secs(10), async || {
+        let stats = shop.api().client.stats().await.ok()?;
+        stats.group.models.is_empty().then_some(())
+    })
+    .await;
+    assert_eq!(wire.call("SET a 2").await, "+OK", "the data plane goes on");
+    // A server of a later lock is not commanded by an earlier one.
+    let (api, first) = (shop.api(), shop.groups[0][0].addr());
+    api.done("/api/topom/group/create/X/1").await;
+    let reason = api.refused(&format!("/api/topom/group/add/X/1/{first}"), "").await;
+    assert!(reason.contains("v2/import"), "{reason}");
+    assert!(api.refused("/api/topom/v2/import/X", &exported).await.contains("\"force\": true"));
+    api.done("/api/topom/group/remove/X/1").await;
+    assert_eq!(api.put("/api/topom/v2/import/X", exported).await.0, 200);
+    api.wait_active().await;
+    eventually("the proxy registered anew", Duration::from_secs(10), async || {
+        let addr = shop.proxies[0].admin_addr();
+        api.try_put(&format!("/api/topom/proxy/online/X/{addr}"), "").await.filter(|(status, _)| *status == 200)
+    })
+    .await;
+    let stats = wait_whole(&shop, "imported").await;
+    wait_roles(&shop, &stats, "imported").await;
+    shop.wait_in_sync(1, 1).await;
+    assert_eq!(wire.call("GET a").await, "$2");
+    assert_eq!(wire.call("SET a 3").await, "+OK");
+    // And it can be changed again.
+    let group = wait_group(api, 1, "a replica is in sync", |group| group.group.in_sync.len() == 1).await;
+    api.done(&format!("/api/topom/group/promote/X/1/{}", group.servers[1].server)).await;
+    assert_eq!(wire.call("GET a").await, "$3");
+}
+
+#[tokio::test]
+async fn servers_that_hold_keys_are_not_assigned_afresh_unless_forced() {
+    let shop = Shop::bare("").await;
+    let server = Valkey::prepared_anywhere(0, SECRET).await;
+    let api = shop.api();
+    api.done("/api/topom/group/create/X/1").await;
+    api.done(&format!("/api/topom/group/add/X/1/{}", server.addr())).await;
+    api.done(&format!("/api/topom/group/action/create/X/{}", server.addr())).await;
+    eventually("it leads", Duration::from_secs(5), async || (server.info("role").await == "master").then_some(())).await;
+    server.run::<String>(&["SET", "k", "v"]).await;
+    let slot = r#"[{"id":0,"group_id":1,"action":{}}]"#;
+    let reason = api.refused("/api/topom/slots/assign/X", slot).await;
+    assert!(reason.contains("holds 1 keys") && reason.contains("v2/import"), "{reason}");
+    let ours = |force: bool| format!("{{\"slots\": {slot}, \"force\": {force}}}");
+    assert!(api.refused("/api/topom/v2/slots/assign/X", &ours(false)).await.contains("holds 1 keys"));
+    assert_eq!(api.put("/api/topom/v2/slots/assign/X", ours(true)).await.0, 200);
+    // From now on the map is known, and the others are assigned as always.
+    let (status, _) = api.put("/api/topom/slots/assign/X", slot.replace("\"id\":0", "\"id\":1")).await;
+    assert_eq!(status, 200);
+}
