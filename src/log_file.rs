@@ -28,8 +28,8 @@ pub enum LogFileError {
     },
 }
 
-/// Opens the log of this name: as Codis' the real file has the day (UTC) as a suffix, `NAME.2026-11-24`, and is added to where there is
-/// one. Each line is in the file before the process goes on: none is lost, however it ends.
+/// Opens the log of this name, and makes its folder where need be. As Codis' the real file has the day (UTC) as a suffix,
+/// `NAME.2026-11-24`, and is added to where there is one. Each line is in the file before the process goes on: none is lost, however it ends.
 ///
 /// # Errors
 /// See [`LogFileError`].
