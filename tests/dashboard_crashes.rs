@@ -45,28 +45,47 @@ async fn take_over(shop: &mut Shop, standby: Dashboard, fault: &str) {
 
 /// All slots have an owner and no move, no group is in a promotion, and the proxies route so, with nothing locked.
 async fn wait_whole(shop: &Shop, what: &str) -> Stats {
-    let stats = eventually(&format!("{what}: the map is whole"), Duration::from_secs(15), async || {
-        let stats = shop.api().client.stats().await.ok()?;
-        let owned = stats.slots.iter().all(|slot| slot.group_id > 0 && slot.action.state.is_nothing());
-        let calm = stats.group.models.iter().all(|group| {
-            group.promoting.state.is_nothing()
-                && group.servers.iter().all(|s| !matches!(s.action.state, ActionState::Pending | ActionState::Syncing))
-        });
-        (owned && calm).then_some(stats)
-    })
+    let stats = eventually(
+        &format!("{what}: the map is whole"),
+        Duration::from_secs(15),
+        async || {
+            let stats = shop.api().client.stats().await.ok()?;
+            let owned = stats
+                .slots
+                .iter()
+                .all(|slot| slot.group_id > 0 && slot.action.state.is_nothing());
+            let calm = stats.group.models.iter().all(|group| {
+                group.promoting.state.is_nothing()
+                    && group
+                        .servers
+                        .iter()
+                        .all(|s| !matches!(s.action.state, ActionState::Pending | ActionState::Syncing))
+            });
+            (owned && calm).then_some(stats)
+        },
+    )
     .await;
     for proxy in &shop.proxies {
-        eventually(&format!("{what}: the proxy routes so"), Duration::from_secs(15), async || {
-            let slots: Vec<Slot> = serde_json::from_str(&proxy.get("/proxy/slots").await.1).ok()?;
-            let leads = |slot: &Slot| {
-                let group = stats.group.models.iter().find(|group| i64::from(group.id) == slot.backend_addr_group_id);
-                group.and_then(|group| group.primary()).map(|primary| &primary.server) == slot.backend_addr.as_ref()
-            };
-            let right = slots.iter().zip(&stats.slots).all(|(slot, record)| {
-                !slot.locked && slot.backend_addr_group_id == record.group_id && leads(slot)
-            });
-            right.then_some(())
-        })
+        eventually(
+            &format!("{what}: the proxy routes so"),
+            Duration::from_secs(15),
+            async || {
+                let slots: Vec<Slot> = serde_json::from_str(&proxy.get("/proxy/slots").await.1).ok()?;
+                let leads = |slot: &Slot| {
+                    let group = stats
+                        .group
+                        .models
+                        .iter()
+                        .find(|group| i64::from(group.id) == slot.backend_addr_group_id);
+                    group.and_then(|group| group.primary()).map(|primary| &primary.server) == slot.backend_addr.as_ref()
+                };
+                let right = slots
+                    .iter()
+                    .zip(&stats.slots)
+                    .all(|(slot, record)| !slot.locked && slot.backend_addr_group_id == record.group_id && leads(slot));
+                right.then_some(())
+            },
+        )
         .await;
     }
     stats
@@ -78,9 +97,11 @@ async fn wait_roles(shop: &Shop, stats: &Stats, what: &str) {
         for (place, record) in group.servers.iter().enumerate() {
             let server = shop.server(record.server.as_str());
             let wanted = if place == 0 { "master" } else { "slave" };
-            eventually(&format!("{what}: {} is {wanted}", record.server), Duration::from_secs(10), async || {
-                (server.info("role").await == wanted).then_some(())
-            })
+            eventually(
+                &format!("{what}: {} is {wanted}", record.server),
+                Duration::from_secs(10),
+                async || (server.info("role").await == wanted).then_some(()),
+            )
             .await;
         }
     }
@@ -105,12 +126,19 @@ async fn promotions_are_finished_or_undone_whoever_ends_in_them_and_no_acknowled
         load.wait_for(20).await;
     }
     let log = load.stop().await;
-    println!("{} writes, the slowest {:?}, errors {:?}", log.writes, log.slowest, log.errors);
+    println!(
+        "{} writes, the slowest {:?}, errors {:?}",
+        log.writes, log.slowest, log.errors
+    );
     for port in ports {
         assert_eq!(log.lost(port).await, 0);
     }
     // A client that waited longer than a proxy holds a request is told so; nothing else.
-    assert!(log.errors.keys().all(|error| error.contains("was locked")), "{:?}", log.errors);
+    assert!(
+        log.errors.keys().all(|error| error.contains("was locked")),
+        "{:?}",
+        log.errors
+    );
 }
 
 #[tokio::test]
@@ -123,7 +151,8 @@ async fn servers_get_their_roles_whoever_ends_while_giving_them() {
             Valkey::prepared_anywhere(1, SECRET).await,
         ]);
         let api = shop.api();
-        api.try_put_within("/api/topom/group/create/X/1", "", Duration::from_secs(2)).await;
+        api.try_put_within("/api/topom/group/create/X/1", "", Duration::from_secs(2))
+            .await;
         for server in &shop.groups[0] {
             let path = format!("/api/topom/group/add/X/1/{}", server.addr());
             assert!(api.try_put(&path, "").await.is_some(), "{fault}");
@@ -181,7 +210,11 @@ async fn assignments_and_moves_of_many_slots_are_finished_whoever_ends_in_them()
             .collect();
         let assigned = shop
             .api()
-            .try_put_within("/api/topom/slots/assign/X", &serde_json::to_string(&body).unwrap(), Duration::from_secs(2))
+            .try_put_within(
+                "/api/topom/slots/assign/X",
+                &serde_json::to_string(&body).unwrap(),
+                Duration::from_secs(2),
+            )
             .await;
         if fault.contains("move.") {
             assert_eq!(assigned.map(|(status, _)| status), Some(200), "{fault}");
@@ -192,7 +225,10 @@ async fn assignments_and_moves_of_many_slots_are_finished_whoever_ends_in_them()
         take_over(&mut shop, standby, &fault).await;
         let stats = wait_whole(&shop, &fault).await;
         let owner = if fault.contains("move.") { target } else { 3 - target };
-        assert!(stats.slots.iter().all(|slot| slot.group_id == owner), "{fault}: not all of them");
+        assert!(
+            stats.slots.iter().all(|slot| slot.group_id == owner),
+            "{fault}: not all of them"
+        );
         target = 3 - target;
     }
 }
@@ -218,15 +254,21 @@ async fn etcd_that_goes_away_in_a_promotion_and_returns_costs_no_write() {
         load.wait_for(20).await;
     }
     let log = load.stop().await;
-    println!("{} writes, the slowest {:?}, errors {:?}", log.writes, log.slowest, log.errors);
+    println!(
+        "{} writes, the slowest {:?}, errors {:?}",
+        log.writes, log.slowest, log.errors
+    );
     assert_eq!(log.lost(port).await, 0);
 }
 
 #[tokio::test]
 async fn an_emptied_etcd_is_not_an_empty_product_and_goes_on_from_an_export() {
     let mut shop = Shop::start(2, 2, 1).await;
+    // The lock is a later one than the first that an emptied etcd gives.
+    shop.replace_dashboard("").await;
     let mut wire = shop.proxies[0].wire().await;
     assert_eq!(wire.call("SET a 1").await, "+OK");
+    shop.wait_in_sync(1, 1).await;
     let (status, exported) = shop.api().get("/api/topom/v2/export/X").await;
     assert_eq!(status, 200);
     shop.etcd.empty().await;
@@ -242,13 +284,19 @@ async fn an_emptied_etcd_is_not_an_empty_product_and_goes_on_from_an_export() {
     api.done("/api/topom/group/create/X/1").await;
     let reason = api.refused(&format!("/api/topom/group/add/X/1/{first}"), "").await;
     assert!(reason.contains("v2/import"), "{reason}");
-    assert!(api.refused("/api/topom/v2/import/X", &exported).await.contains("\"force\": true"));
+    assert!(
+        api.refused("/api/topom/v2/import/X", &exported)
+            .await
+            .contains("\"force\": true")
+    );
     api.done("/api/topom/group/remove/X/1").await;
     assert_eq!(api.put("/api/topom/v2/import/X", exported).await.0, 200);
     api.wait_active().await;
     eventually("the proxy registered anew", Duration::from_secs(10), async || {
         let addr = shop.proxies[0].admin_addr();
-        api.try_put(&format!("/api/topom/proxy/online/X/{addr}"), "").await.filter(|(status, _)| *status == 200)
+        api.try_put(&format!("/api/topom/proxy/online/X/{addr}"), "")
+            .await
+            .filter(|(status, _)| *status == 200)
     })
     .await;
     let stats = wait_whole(&shop, "imported").await;
@@ -258,7 +306,8 @@ async fn an_emptied_etcd_is_not_an_empty_product_and_goes_on_from_an_export() {
     assert_eq!(wire.call("SET a 3").await, "+OK");
     // And it can be changed again.
     let group = wait_group(api, 1, "a replica is in sync", |group| group.group.in_sync.len() == 1).await;
-    api.done(&format!("/api/topom/group/promote/X/1/{}", group.servers[1].server)).await;
+    api.done(&format!("/api/topom/group/promote/X/1/{}", group.servers[1].server))
+        .await;
     assert_eq!(wire.call("GET a").await, "$3");
 }
 
@@ -269,16 +318,29 @@ async fn servers_that_hold_keys_are_not_assigned_afresh_unless_forced() {
     let api = shop.api();
     api.done("/api/topom/group/create/X/1").await;
     api.done(&format!("/api/topom/group/add/X/1/{}", server.addr())).await;
-    api.done(&format!("/api/topom/group/action/create/X/{}", server.addr())).await;
-    eventually("it leads", Duration::from_secs(5), async || (server.info("role").await == "master").then_some(())).await;
+    api.done(&format!("/api/topom/group/action/create/X/{}", server.addr()))
+        .await;
+    eventually("it leads", Duration::from_secs(5), async || {
+        (server.info("role").await == "master").then_some(())
+    })
+    .await;
     server.run::<String>(&["SET", "k", "v"]).await;
     let slot = r#"[{"id":0,"group_id":1,"action":{}}]"#;
     let reason = api.refused("/api/topom/slots/assign/X", slot).await;
-    assert!(reason.contains("holds 1 keys") && reason.contains("v2/import"), "{reason}");
+    assert!(
+        reason.contains("holds 1 keys") && reason.contains("v2/import"),
+        "{reason}"
+    );
     let ours = |force: bool| format!("{{\"slots\": {slot}, \"force\": {force}}}");
-    assert!(api.refused("/api/topom/v2/slots/assign/X", &ours(false)).await.contains("holds 1 keys"));
+    assert!(
+        api.refused("/api/topom/v2/slots/assign/X", &ours(false))
+            .await
+            .contains("holds 1 keys")
+    );
     assert_eq!(api.put("/api/topom/v2/slots/assign/X", ours(true)).await.0, 200);
     // From now on the map is known, and the others are assigned as always.
-    let (status, _) = api.put("/api/topom/slots/assign/X", slot.replace("\"id\":0", "\"id\":1")).await;
+    let (status, _) = api
+        .put("/api/topom/slots/assign/X", slot.replace("\"id\":0", "\"id\":1"))
+        .await;
     assert_eq!(status, 200);
 }

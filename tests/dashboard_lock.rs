@@ -400,7 +400,7 @@ async fn flags_that_cannot_be_followed_are_refused_with_the_remedy() {
             "/does/not/exist",
         ),
         (&["--etcd=h:2379", "--etcd-key=/key"], "write https://"),
-        (&["--log=/dev/null/log"], "/dev/null/log"),
+        (&["--log=/does/not/exist/log"], "/does/not/exist/log"),
         (&["--product_name=a/b"], "invalid product name"),
         (&["--config=/does/not/exist"], "/does/not/exist"),
         (&["--log-level=loud"], "loglevel"),

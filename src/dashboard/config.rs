@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::TlsFiles;
 use super::coordinator::Coordinator;
+use super::fences::Durability;
 use crate::model::{ByteSize, GoDuration, ProductName};
 
 /// The file that `--default-config` prints: every key with its default, and what it is for.
@@ -98,6 +99,8 @@ pub struct Config {
     /// The product's secret.
     #[serde(skip_serializing)]
     pub product_auth: Secret,
+    /// When primaries stop by themselves.
+    pub durability: String,
     /// How proxies serve moving slots.
     pub migration_method: String,
     /// Slots moved at once.
@@ -142,6 +145,7 @@ impl Default for Config {
             admin_token: Secret::default(),
             product_name: "codis-demo".to_owned(),
             product_auth: Secret::default(),
+            durability: "preferred".to_owned(),
             migration_method: "semi-async".to_owned(),
             migration_parallel_slots: 100,
             migration_async_maxbulks: 200,
@@ -172,6 +176,8 @@ pub struct Settings {
     pub tls: Option<TlsFiles>,
     /// Where the records are.
     pub coordinator: Coordinator,
+    /// When primaries stop by themselves.
+    pub durability: Durability,
     /// `forward_method` of the slots that proxies are told: 0 sync, 1 semi-async.
     pub forward_method: i64,
     /// The file as it was, for the overview.
@@ -233,6 +239,15 @@ impl Config {
                 ));
             }
         };
+        let durability = match self.durability.to_ascii_lowercase().as_str() {
+            "none" => Durability::None,
+            "preferred" => Durability::Preferred,
+            "required" => Durability::Required,
+            _ => {
+                let reason = "write \"none\", \"preferred\" or \"required\"";
+                return Err(wrong("durability", &self.durability, reason));
+            }
+        };
         let (tls, coordinator) = (self.tls()?, Coordinator::parse(&self)?);
         self.check_token()?;
         Ok(Settings {
@@ -241,6 +256,7 @@ impl Config {
             listen,
             tls,
             coordinator,
+            durability,
             forward_method,
             shown: self,
         })
@@ -386,6 +402,7 @@ mod tests {
             ("product_name = \"a/b\"", "product_name"),
             ("admin_addr = \"nowhere\"", "admin_addr"),
             ("migration_method = \"fast\"", "migration_method"),
+            ("durability = \"maybe\"", "durability"),
             ("coordinator_name = \"zookeeper\"", "coordinator_name"),
             ("coordinator_addr = \"\"", "coordinator_addr"),
             ("coordinator_addr = \"https://etcd:2379\"", "coordinator_tls_ca"),

@@ -45,6 +45,7 @@ pub use config::{Config, ConfigError, DEFAULT_TOML, Secret, Settings};
 pub use coordinator::{Coordinator, EtcdSettings, EtcdTls};
 #[cfg(debug_assertions)]
 pub use fault::POINTS as FAULT_POINTS;
+pub use fences::Durability;
 pub use logging::{LevelError, LogLevel, Logging};
 pub use run::{Options, Running, StartError, start};
 pub use server::{Lookup, SystemLookup};

@@ -8,7 +8,6 @@ use tokio::task::JoinHandle;
 
 use super::api;
 use super::config::{ConfigError, Settings};
-use super::fences::Durability;
 use super::identity;
 use super::lead::Candidate;
 use super::logging::Logging;
@@ -135,7 +134,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         product: settings.product.clone(),
         product_auth: settings.product_auth.clone(),
         forward_method: settings.forward_method,
-        durability: Durability::default(),
+        durability: settings.durability,
         store: Arc::new(MeasuredStore::new(store, Arc::clone(&metrics))),
         servers: Servers::new(settings.product_auth.clone(), Resolver::new(lookup)),
         http: Http::new(PROXY_TIMEOUT)?,
