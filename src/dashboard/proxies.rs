@@ -113,10 +113,13 @@ pub(crate) struct Told {
 }
 
 /// Tells all registered proxies these slots, at the same time, each with its own time-out. With `drop_after` they fail
-/// what is still under way by the former routing instead of waiting for it.
+/// what is still under way by the former routing instead of waiting for it. Those that servers keep out are left out: they
+/// are told everything before they are let in.
 pub(crate) async fn tell_all(term: &Term, slots: &[SlotId], drop_after: Option<Duration>) -> Vec<Told> {
     let topology = term.topology();
-    let pushes = topology.proxies().map(|proxy| async move {
+    let kept_out = topology.servers().all(|(_, server)| server.prepared);
+    let told = topology.proxies().filter(|proxy| !(proxy.shut_off && kept_out));
+    let pushes = told.map(|proxy| async move {
         let result = push(term, proxy, slots.to_vec(), drop_after).await.map(drop);
         let proxy = proxy.clone();
         Told { proxy, result }
