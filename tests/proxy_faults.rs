@@ -224,7 +224,7 @@ async fn clients_that_leave_while_their_slot_is_locked_leave_nothing_behind() {
     let before = open_files();
     let locked = Slot {
         locked: true,
-        ..slot_of("held", &backends[0].addr(), 1)
+        ..slot_of("held", &backends[0].addr(), 2)
     };
     proxy.api().await.fill_slots(&[locked]).await.unwrap();
     for _ in 0..100 {
