@@ -4,7 +4,7 @@
 export KUBECONFIG ?=
 export IMAGE ?=
 
-.PHONY: demo demo-down test unit e2e tools binaries images crds openapi manifests fmt
+.PHONY: demo demo-down test unit e2e bench tools binaries images crds openapi manifests fmt
 
 demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
 	@e2e/demo
@@ -20,6 +20,10 @@ unit: ## Format, lints, unit and integration tests: no Kubernetes
 
 e2e: ## End-to-end tests only
 	@e2e/test e2e
+
+bench: ## Measure what is promised: the tables of docs/performance.md
+	@e2e/tools install packages valkey etcd
+	@cargo test --release --quiet --test dashboard_speed -- --ignored --nocapture --test-threads=1
 
 tools: ## Install what building, testing and the demo need
 	@e2e/tools install
