@@ -296,13 +296,6 @@ async fn an_emptied_etcd_is_not_an_empty_product_and_goes_on_from_an_export() {
     api.done("/api/topom/group/remove/X/1").await;
     assert_eq!(api.put("/api/topom/v2/import/X", exported).await.0, 200);
     api.wait_active().await;
-    eventually("the proxy registered anew", Duration::from_secs(10), async || {
-        let addr = shop.proxies[0].admin_addr();
-        api.try_put(&format!("/api/topom/proxy/online/X/{addr}"), "")
-            .await
-            .filter(|(status, _)| *status == 200)
-    })
-    .await;
     let stats = wait_whole(&shop, "imported").await;
     wait_roles(&shop, &stats, "imported").await;
     shop.wait_in_sync(1, 1).await;

@@ -106,6 +106,12 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     if theirs.is_loading() {
         return Judgement::Unsure(format!("{state}, and {server} is still loading its data set"));
     }
+    let imported = group.bootstrapped && group.primary().is_some_and(|primary| primary.admitted_run_id.is_none());
+    if imported && theirs.is_primary() && !info.is_primary() {
+        return Judgement::KnowsMore(format!(
+            "{state} as far as is recorded, and {server} is a primary; promote that if the records are older than it"
+        ));
+    }
     if info.keys() == 0 && theirs.keys() > 0 {
         return Judgement::KnowsMore(format!("{state}, while {server} has {} keys", theirs.keys()));
     }
@@ -387,6 +393,20 @@ mod tests {
         let (newer, older) = (info("r9", "slave", 5, "h2", 120), info("r8", "slave", 5, "h1", 900));
         assert_eq!(decide(&group, 0, &newer, &[said("b:1", older.clone())]), Decision::Lead);
         refused(decide(&group, 0, &older, &[said("b:1", newer)]), "newer copy");
+    }
+
+    #[test]
+    fn where_the_records_may_be_old_nobody_leads_beside_a_primary() {
+        let mut group = group(true);
+        group.servers[0].admitted_run_id = None;
+        let replica = info("r1", "slave", 5, "h", 100);
+        let other = |role| said("b:1", info("r2", role, 5, "h", 100));
+        refused(decide(&group, 0, &replica, &[other("master")]), "b:1 is a primary");
+        assert_eq!(decide(&group, 0, &replica, &[other("slave")]), Decision::Lead);
+        assert_eq!(
+            decide(&group, 0, &info("r1", "master", 5, "h", 100), &[other("slave")]),
+            Decision::Lead
+        );
     }
 
     #[test]

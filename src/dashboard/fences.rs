@@ -50,29 +50,29 @@ pub(crate) async fn run(term: Arc<Term>) {
             .groups()
             .filter_map(|group| Some((group, in_sync::judge(group, &seen, address, now)?)));
         let worked = join_all(looks.map(|(group, found)| {
-            let known = told.get(&group.id).cloned();
+            let mut known = told.get(&group.id).cloned();
             let term = &term;
-            async move { (group.id, keep(term, group, &found, known).await) }
+            async move {
+                if let Err(error) = keep(term, group, &found, &mut known).await {
+                    tracing::debug!(group = %group.id, %error, "who is in sync is recorded later");
+                }
+                (group.id, known)
+            }
         }))
         .await;
-        for (id, result) in worked {
-            match result {
-                Ok(now) => drop(told.insert(id, now)),
-                Err(error) => {
-                    told.remove(&id);
-                    tracing::debug!(group = %id, %error, "who is in sync is recorded later");
-                }
-            }
-        }
+        told = worked
+            .into_iter()
+            .filter_map(|(id, known)| Some((id, known?)))
+            .collect();
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Brings record and fence in line with what was found: the fence goes up before the record says so, and comes down after
-/// the record says that it may.
-async fn keep(term: &Term, group: &Group, found: &Findings, told: Option<Told>) -> Result<Told, Error> {
+/// Brings record and fence in line with what was found. The fence goes up before the record says that somebody is in sync,
+/// and comes down only after the record says that nobody is. `told` is what is known to have been told.
+async fn keep(term: &Term, group: &Group, found: &Findings, told: &mut Option<Told>) -> Result<(), Error> {
     let Some(record) = group.primary() else {
-        return Err(Error::TimedOut("the group has no primary".to_owned()));
+        return Ok(());
     };
     let (id, primary) = (group.id, &record.server);
     let wanted = match term.means.durability {
@@ -80,23 +80,41 @@ async fn keep(term: &Term, group: &Group, found: &Findings, told: Option<Told>) 
         Durability::Preferred => !found.in_sync.is_empty(),
         Durability::Required => group.fenced || !found.in_sync.is_empty(),
     };
-    let known = told.filter(|told| told.run_id == found.run_id && told.wanted == wanted);
-    let fenced = match &known {
-        Some(told) => told.fenced,
-        None if wanted => set_fence(term, primary, &found.run_id, true).await?,
-        None => false,
+    let same = told.take_if(|told| told.run_id != found.run_id).is_none();
+    let known = told
+        .as_ref()
+        .filter(|told| same && told.wanted == wanted && told.fenced == group.fenced);
+    let note = async |fenced: bool| {
+        term.change(|topology| replication::note(topology, id, primary, found, fenced))
+            .await
     };
-    term.change(|topology| replication::note(topology, id, primary, found, fenced))
-        .await?;
-    // What a user set at a server of his own is left as it is.
-    if known.is_none() && !wanted && (group.fenced || record.prepared) {
-        set_fence(term, primary, &found.run_id, false).await?;
-    }
-    Ok(Told {
+    let now = |fenced: bool| Told {
         run_id: found.run_id.clone(),
         wanted,
         fenced,
-    })
+    };
+    match known.map(|told| told.fenced) {
+        Some(fenced) => {
+            note(fenced).await?;
+        }
+        None if wanted => {
+            let fenced = set_fence(term, primary, &found.run_id, true).await?;
+            *told = Some(now(fenced));
+            note(fenced).await?;
+        }
+        // What a user set at a server of his own is left as it is.
+        None if group.fenced || record.prepared || told.as_ref().is_some_and(|told| told.fenced) => {
+            note(group.fenced).await?;
+            set_fence(term, primary, &found.run_id, false).await?;
+            note(false).await?;
+            *told = Some(now(false));
+        }
+        None => {
+            note(false).await?;
+            *told = Some(now(false));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the fence is as it should be. Servers that know no such setting have none.

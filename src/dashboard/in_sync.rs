@@ -18,6 +18,8 @@ const SILENT: i64 = 2;
 pub(crate) struct Findings {
     /// The primary's process.
     pub(crate) run_id: String,
+    /// The stretch of the group's history that was recorded as the newest.
+    pub(crate) lineage: i64,
     /// The history that it writes.
     pub(crate) history: String,
     /// How far it is in that.
@@ -55,6 +57,7 @@ pub(crate) fn judge(
     let in_sync = group.servers.iter().skip(1).filter(stays);
     Some(Findings {
         run_id: primary.run_id().to_owned(),
+        lineage: group.lineage_epoch(),
         history: primary.history().to_owned(),
         offset: primary.offset(),
         in_sync: in_sync.map(|replica| replica.server.clone()).collect(),
@@ -198,6 +201,7 @@ mod tests {
             index: 1,
             state: PromoteState::Preparing,
             forced: false,
+            planned: false,
         };
         assert_eq!(found(&prepared, &polls, now), None);
     }

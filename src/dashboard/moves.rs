@@ -13,29 +13,50 @@ use super::proxies;
 use super::rules::promotion::Acknowledged;
 use super::rules::slot_moves;
 use super::term::Term;
-use crate::model::{GroupId, SlotActionState, SlotId, SlotMapping};
+use crate::model::{Proxy, SlotActionState, SlotId, SlotMapping};
 
 /// How often it is looked whether something can be moved.
 const LOOK: Duration = Duration::from_secs(1);
 /// How long proxies may take to lock the slots before the batch is given up.
 const LOCK_PATIENCE: Duration = Duration::from_millis(1500);
 
+/// How soon they are told again.
+const PAUSE: Duration = Duration::from_millis(50);
+
 /// Works until the term ends.
 pub(crate) async fn run(term: Arc<Term>) {
     term.wait_swept().await;
     loop {
-        if !term.slot_actions.is_disabled() {
-            match batch(&term).await {
-                Ok(status) => term.slot_actions.report(status),
-                Err(error) => {
-                    tracing::warn!(%error, "slots can't be moved yet");
-                    term.slot_actions.report(format!("[ERROR] {error}"));
-                }
+        let done = if term.slot_actions.is_disabled() {
+            park(&term).await
+        } else {
+            batch(&term).await
+        };
+        match done {
+            Ok(status) => term.slot_actions.report(status),
+            Err(error) => {
+                tracing::warn!(%error, "slots can't be moved yet");
+                term.slot_actions.report(format!("[ERROR] {error}"));
             }
-            tokio::time::sleep(term.slot_actions.interval()).await;
         }
+        tokio::time::sleep(term.slot_actions.interval()).await;
         let _ = tokio::time::timeout(LOOK, term.slot_actions.woken()).await;
     }
+}
+
+/// Has slots wait again whose move was begun and not finished, so that nothing stays locked while moves are disabled.
+async fn park(term: &Term) -> Result<String, Error> {
+    let begun = |slot: &SlotMapping| slot.action.state == SlotActionState::Preparing;
+    let left: Vec<SlotId> = slot_moves::waiting(&term.topology())
+        .into_iter()
+        .filter(begun)
+        .map(|slot| slot.id)
+        .collect();
+    if !left.is_empty() {
+        term.change(|topology| slot_moves::undo(topology, &left)).await?;
+        proxies::tell_all(term, &left, None).await;
+    }
+    Ok(String::new())
 }
 
 /// Moves what can be moved. What is to be told of the rest, if anything.
@@ -50,6 +71,17 @@ async fn batch(term: &Term) -> Result<String, Error> {
         .filter(|slot| slot.action.state == SlotActionState::Preparing)
         .map(|slot| slot.id)
         .collect();
+    // Locking slots for a proxy that won't acknowledge would only hold up their clients.
+    let topology = term.topology();
+    let silent = |proxy: &&Proxy| !proxy.shut_off && !term.links.of(&proxy.token).is_complete();
+    if let Some(proxy) = topology.proxies().find(silent)
+        && left.is_empty()
+    {
+        let (token, addr) = (&proxy.token, &proxy.admin_addr);
+        return Ok(format!(
+            "[ERROR] proxy-[{token}] at {addr} does not acknowledge the slot map"
+        ));
+    }
     let (empty, kept) = split(term, &waiting).await;
     let chosen: Vec<SlotId> = empty
         .into_iter()
@@ -102,7 +134,7 @@ async fn move_all(term: &Term, waiting: &[SlotMapping], chosen: &[SlotId]) -> Re
                 fault::point("move.finished");
                 return Ok(changes.len());
             }
-            Err(Error::Refused(_)) if Instant::now() < deadline => {}
+            Err(Error::Refused(_)) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
             Err(Error::Refused(refusal)) => {
                 let reasons: Vec<String> = told
                     .into_iter()
@@ -122,17 +154,18 @@ async fn move_all(term: &Term, waiting: &[SlotMapping], chosen: &[SlotId]) -> Re
 
 /// Those of the slots that hold no keys; and why another one has to wait.
 async fn split(term: &Term, slots: &[SlotMapping]) -> (Vec<SlotId>, Option<String>) {
-    let mut by_owner: BTreeMap<i64, Vec<SlotId>> = BTreeMap::new();
+    let mut by_groups: BTreeMap<(i64, i64), Vec<SlotId>> = BTreeMap::new();
     for slot in slots {
-        by_owner.entry(slot.group_id).or_default().push(slot.id);
+        let groups = (slot.group_id, slot.action.target_id);
+        by_groups.entry(groups).or_default().push(slot.id);
     }
     let (mut empty, mut reason) = (Vec::new(), None);
-    for (owner, mut slots) in by_owner {
-        match full_slots(term, owner).await {
+    for ((owner, target), mut slots) in by_groups {
+        match full_slots(term, owner, target).await {
             Ok(full) => {
                 if let Some(id) = slots.iter().find(|id| full.contains(id)) {
                     reason = Some(format!(
-                        "Slot[{:04}]: it holds keys, and moving keys is not built yet",
+                        "Slot[{:04}]: group-[{owner}] or group-[{target}] holds keys of it, and moving keys is not built yet",
                         id.get()
                     ));
                 }
@@ -149,13 +182,21 @@ async fn split(term: &Term, slots: &[SlotMapping]) -> (Vec<SlotId>, Option<Strin
     (empty, reason)
 }
 
-/// The slots of which the primary of a group holds keys. Nobody holds keys of slots without owner.
-async fn full_slots(term: &Term, owner: i64) -> Result<BTreeSet<SlotId>, Error> {
-    let Ok(id) = GroupId::new(owner) else {
-        return Ok(BTreeSet::new());
-    };
+/// The slots of which the owner holds keys, or the target holds what was left there once. Nobody holds keys of slots without
+/// owner.
+async fn full_slots(term: &Term, owner: i64, target: i64) -> Result<BTreeSet<SlotId>, Error> {
+    let mut full = BTreeSet::new();
+    if owner != 0 {
+        for number in [owner, target] {
+            full.extend(keys_of(term, number).await?);
+        }
+    }
+    Ok(full)
+}
+
+async fn keys_of(term: &Term, group: i64) -> Result<BTreeSet<SlotId>, Error> {
     let topology = term.topology();
-    let Some(primary) = topology.group(id).and_then(|group| group.primary()) else {
+    let Some(primary) = topology.group_numbered(group).and_then(|group| group.primary()) else {
         return Ok(BTreeSet::new());
     };
     let mut server = term.connect(&primary.server).await?;

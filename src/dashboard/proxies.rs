@@ -85,7 +85,6 @@ async fn admit(term: &Term, proxy: &Proxy) -> Result<(), Error> {
 pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Result<(), Error> {
     let proxy = registered(term, token)?;
     term.check()?;
-    let mut lost = false;
     if let Err(error) = client(term, &proxy.admin_addr, &proxy).shutdown().await {
         tracing::warn!(proxy = %token, %error, force, "the proxy did not shut down");
         if !force {
@@ -94,13 +93,9 @@ pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Resu
                 words(&error)
             )));
         }
-        lost = true;
     }
-    term.change(|topology| rules::proxies::remove(topology, token, lost))
-        .await?;
-    if lost {
-        users::tighten(term).await;
-    }
+    term.change(|topology| rules::proxies::remove(topology, token)).await?;
+    users::tighten(term).await;
     Ok(())
 }
 

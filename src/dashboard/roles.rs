@@ -16,7 +16,7 @@ use super::rules::actions::{self, Outcome};
 use super::server::{Info, ReplicationSource, Server, ServerError};
 use super::term::Term;
 use super::{fault, users};
-use crate::model::{GroupId, HostPort};
+use crate::model::{Group, GroupId, HostPort};
 
 /// How soon an action that had to wait is tried again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -150,6 +150,18 @@ async fn give_role(term: &Term, id: GroupId, addr: &HostPort) -> Result<(), Trou
             None => return Err(Trouble::Postponed(format!("its primary {primary} can't be asked"))),
         },
     };
+    // Nobody is promoted meanwhile: a late command would undo that.
+    let turn = term.promotions.of(&id);
+    let _turn = turn.lock().await;
+    let same = |now: &Group| {
+        now.servers
+            .iter()
+            .map(|s| &s.server)
+            .eq(group.servers.iter().map(|s| &s.server))
+    };
+    if !term.topology().group(id).is_some_and(same) {
+        return Err(Trouble::Postponed("its group was changed".to_owned()));
+    }
     term.change(|topology| actions::begin(topology, id, addr, index, info.run_id()))
         .await?;
     let outcome = match command(term, addr, &mut server, &info, role.as_ref()).await {

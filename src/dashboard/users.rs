@@ -43,8 +43,11 @@ async fn tell(term: &Term, name: &HostPort, run_id: Option<&str>) -> Result<(), 
     let mut server = term.connect(name).await?;
     if Some(server.info().await?.run_id()) == run_id {
         let_in(term, name, &mut server).await?;
+        return Ok(());
     }
-    Ok(())
+    Err(Error::TimedOut(
+        "it was restarted, and is told when it gets its role".to_owned(),
+    ))
 }
 
 /// Has a server let in the proxies that may come now, and no others. Which these were. One at a time for each server, so

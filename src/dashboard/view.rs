@@ -91,6 +91,7 @@ mod tests {
                     index: 1,
                     state,
                     forced: false,
+                    planned: false,
                 };
             }
             Change::PutGroup(group)

@@ -170,6 +170,9 @@ pub struct Promoting {
     /// Our own: whether the candidate is taken whatever speaks against it.
     #[serde(default, skip_serializing_if = "is_false")]
     pub forced: bool,
+    /// Our own: whether it is given up rather than done without the primary's help.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub planned: bool,
 }
 
 /// A stretch of a group's history under one primary. A copy of the data belongs to the newest one whose id it has, and is
@@ -232,13 +235,18 @@ impl Group {
         }
     }
 
+    /// The number of the newest stretch of history; 0: none is known.
+    pub fn lineage_epoch(&self) -> i64 {
+        self.lineage.last().map_or(0, |newest| newest.epoch)
+    }
+
     /// Begins a stretch of history. Nothing changes when it is the one under way.
     pub fn begin_lineage(&mut self, id: &str, offset: i64) {
         let newest = self.lineage.last();
         if id.is_empty() || newest.is_some_and(|newest| newest.id == id) {
             return;
         }
-        let epoch = newest.map_or(0, |newest| newest.epoch) + 1;
+        let epoch = self.lineage_epoch() + 1;
         self.lineage.push(Lineage {
             epoch,
             id: id.to_owned(),

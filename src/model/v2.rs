@@ -101,7 +101,7 @@ pub struct Export {
     pub slots: Vec<SlotMapping>,
     /// All groups.
     pub group: Vec<Group>,
-    /// All proxies. They register anew after an import.
+    /// All proxies.
     #[serde(default)]
     pub proxy: Vec<Proxy>,
     /// Whether what is there is to be replaced.

@@ -5,7 +5,7 @@
 
 use crate::dashboard::rules::Refusal;
 use crate::dashboard::server::Info;
-use crate::model::{Group, HostPort};
+use crate::model::{Group, HostPort, PromoteState, Promoting};
 
 /// A server of the group, and what it said when it was asked just now.
 #[derive(Debug, Clone)]
@@ -27,12 +27,11 @@ pub(crate) enum Way {
     Recorded,
 }
 
-/// Judges the server at `index` of the group; `asked` are all servers of the group in their order. With `planned` only a
-/// hand-over will do.
+/// Judges the server at `index` of the group; `asked` are all servers of the group in their order.
 ///
 /// # Errors
 /// Why it may not lead.
-pub(crate) fn judge(group: &Group, index: usize, asked: &[Asked], planned: bool) -> Result<Way, Refusal> {
+pub(crate) fn judge(group: &Group, index: usize, asked: &[Asked]) -> Result<Way, Refusal> {
     let (Some(candidate), Some(primary)) = (asked.get(index), asked.first()) else {
         return Err(Refusal(format!("group-[{}] has no server at {index}", group.id)));
     };
@@ -43,20 +42,20 @@ pub(crate) fn judge(group: &Group, index: usize, asked: &[Asked], planned: bool)
         Ok(info) => info,
         Err(reason) => return refuse(format!("it does not answer: {reason}")),
     };
-    if info.is_primary() {
-        let continues = match (info.former_history(), group.lineage.last()) {
-            (Some((former, _)), Some(newest)) => former == newest.id,
-            _ => false,
-        };
-        return if continues || group.promoting.forced {
-            Ok(Way::Recorded)
-        } else {
-            refuse("it is a primary itself, and its history is not the group's".to_owned())
-        };
-    }
     let leads = |info: &&Info| info.is_primary() && !info.is_loading();
     let former = primary.answer.as_ref().ok().filter(leads);
-    let forced = group.promoting.forced;
+    let Promoting {
+        forced, planned, state, ..
+    } = group.promoting;
+    if info.is_primary() {
+        return match continues(group, info, former) {
+            // Only then it is certain that nobody wrote anywhere since.
+            Ok(()) if state == PromoteState::Prepared => Ok(Way::Recorded),
+            _ if forced => Ok(Way::FailOver),
+            Ok(()) => refuse("it is a primary itself; ask for a sync-action first, or force it".to_owned()),
+            Err(reason) => refuse(reason),
+        };
+    }
     match former {
         Some(former) if forced || (info.is_linked() && info.history() == former.history()) => Ok(Way::HandOver),
         Some(_) => refuse(format!(
@@ -72,16 +71,41 @@ pub(crate) fn judge(group: &Group, index: usize, asked: &[Asked], planned: bool)
             }
         ))),
         None if forced => Ok(Way::FailOver),
-        None => fail_over(group, info, name, asked).map(|()| Way::FailOver),
+        None => fail_over(group, index, info, asked).map(|()| Way::FailOver),
+    }
+}
+
+/// Whether a candidate that leads already took over all that its primary had.
+fn continues(group: &Group, info: &Info, former: Option<&Info>) -> Result<(), String> {
+    let (Some((history, end)), Some(newest)) = (info.former_history(), group.lineage.last()) else {
+        return Err("it is a primary itself, and its history is not the group's".to_owned());
+    };
+    if history != newest.id {
+        return Err("it is a primary itself, and its history is not the group's".to_owned());
+    }
+    match former {
+        Some(former) if former.history() == history && former.offset() >= end => {
+            Err("it is a primary itself, and lacks what its primary wrote since".to_owned())
+        }
+        _ => Ok(()),
     }
 }
 
 /// Whether the candidate has the newest copy that can be had.
-fn fail_over(group: &Group, info: &Info, name: &HostPort, asked: &[Asked]) -> Result<(), Refusal> {
+fn fail_over(group: &Group, index: usize, info: &Info, asked: &[Asked]) -> Result<(), Refusal> {
+    let record = &group.servers[index];
+    let name = &record.server;
     let refuse = |reason: String| Err(Refusal(format!("server-[{name}] can't be promoted: {reason}")));
     if !group.in_sync.contains(name) {
         return refuse(
             "it is not in sync with the primary, as far as is recorded; take one that is, or force it and lose what it lacks"
+                .to_owned(),
+        );
+    }
+    let admitted = record.admitted_run_id.as_deref();
+    if admitted.is_some_and(|run_id| run_id != info.run_id()) {
+        return refuse(
+            "it was restarted since it was in sync, and may have an older copy; force it if it is the one to take"
                 .to_owned(),
         );
     }
@@ -111,7 +135,7 @@ fn fail_over(group: &Group, info: &Info, name: &HostPort, asked: &[Asked]) -> Re
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{GroupId, GroupServer, PromoteState, Promoting};
+    use crate::model::{GroupId, GroupServer};
 
     fn addr(text: &str) -> HostPort {
         text.parse().unwrap()
@@ -127,7 +151,18 @@ mod tests {
             index: 1,
             state: PromoteState::Preparing,
             forced: false,
+            planned: false,
         };
+        group
+    }
+
+    fn planned(mut group: Group) -> Group {
+        group.promoting.planned = true;
+        group
+    }
+
+    fn prepared(mut group: Group) -> Group {
+        group.promoting.state = PromoteState::Prepared;
         group
     }
 
@@ -156,7 +191,7 @@ mod tests {
 
     #[track_caller]
     fn refused(group: &Group, asked: &[Asked], words: &str) {
-        let reason = judge(group, 1, asked, false).unwrap_err().to_string();
+        let reason = judge(group, 1, asked).unwrap_err().to_string();
         assert!(reason.contains(words), "{reason}");
         let forced = Group {
             promoting: Promoting {
@@ -165,13 +200,13 @@ mod tests {
             },
             ..group.clone()
         };
-        assert!(judge(&forced, 1, asked, false).is_ok(), "{words}");
+        assert!(judge(&forced, 1, asked).is_ok(), "{words}");
     }
 
     #[test]
     fn a_healthy_primary_hands_over_to_a_replica_of_its() {
         let asked = [primary(), replica("b:1", "h", 90), silent("c:1")];
-        assert_eq!(judge(&group(&[]), 1, &asked, true), Ok(Way::HandOver));
+        assert_eq!(judge(&planned(group(&[])), 1, &asked), Ok(Way::HandOver));
         refused(
             &group(&["b:1"]),
             &[primary(), replica("b:1", "old", 90)],
@@ -184,9 +219,9 @@ mod tests {
     #[test]
     fn a_silent_primary_is_replaced_by_one_that_was_in_sync() {
         let asked = [silent("a:1"), replica("b:1", "h", 90), replica("c:1", "h", 90)];
-        assert_eq!(judge(&group(&["b:1"]), 1, &asked, false), Ok(Way::FailOver));
+        assert_eq!(judge(&group(&["b:1"]), 1, &asked), Ok(Way::FailOver));
         assert!(
-            judge(&group(&["b:1"]), 1, &asked, true).is_err(),
+            judge(&planned(group(&["b:1"])), 1, &asked).is_err(),
             "that is no hand-over"
         );
         refused(&group(&["c:1"]), &asked, "not in sync");
@@ -195,7 +230,7 @@ mod tests {
     #[test]
     fn a_primary_restarted_without_its_role_is_replaced_as_a_silent_one() {
         let asked = [said("a:1", "role:slave\nmaster_replid:x\n"), replica("b:1", "h", 90)];
-        assert_eq!(judge(&group(&["b:1"]), 1, &asked, false), Ok(Way::FailOver));
+        assert_eq!(judge(&group(&["b:1"]), 1, &asked), Ok(Way::FailOver));
     }
 
     #[test]
@@ -219,30 +254,43 @@ mod tests {
         let asked = [silent("a:1"), replica("b:1", "h", 90), replica("c:1", "h", 91)];
         refused(&group, &asked, "c:1] has a newer copy");
         let asked = [silent("a:1"), replica("b:1", "h", 90), replica("c:1", "old", 910)];
-        assert_eq!(judge(&group, 1, &asked, false), Ok(Way::FailOver));
+        assert_eq!(judge(&group, 1, &asked), Ok(Way::FailOver));
     }
 
     #[test]
     fn nobody_is_promoted_who_does_not_answer_even_when_forced() {
         let mut group = group(&["b:1"]);
         group.promoting.forced = true;
-        assert!(judge(&group, 1, &[primary(), silent("b:1")], false).is_err());
-        assert!(judge(&group, 1, &[primary(), said("b:1", "loading:1\n")], false).is_err());
+        assert!(judge(&group, 1, &[primary(), silent("b:1")]).is_err());
+        assert!(judge(&group, 1, &[primary(), said("b:1", "loading:1\n")]).is_err());
     }
 
     #[test]
-    fn a_candidate_that_leads_already_is_recorded() {
-        let leads = |former: &str| {
-            let text = format!("role:master\nmaster_replid:n\nmaster_replid2:{former}\nsecond_repl_offset:101\n");
+    fn replica_restarted_since_it_was_in_sync_is_not_promoted() {
+        let mut group = group(&["b:1"]);
+        group.servers[1].admitted_run_id = Some("before".to_owned());
+        let restarted = said("b:1", "role:slave\nrun_id:now\nmaster_replid:h\nslave_repl_offset:90\n");
+        refused(&group, &[silent("a:1"), restarted], "restarted since it was in sync");
+    }
+
+    #[test]
+    fn a_candidate_that_leads_already_is_recorded_only_when_nobody_wrote_since() {
+        let leads = |former: &str, end: i64| {
+            let text = format!("role:master\nmaster_replid:n\nmaster_replid2:{former}\nsecond_repl_offset:{end}\n");
             said("b:1", &text)
         };
-        assert_eq!(
-            judge(&group(&[]), 1, &[primary(), leads("h")], false),
-            Ok(Way::Recorded)
-        );
+        let all = prepared(group(&[]));
+        assert_eq!(judge(&all, 1, &[primary(), leads("h", 101)]), Ok(Way::Recorded));
+        assert_eq!(judge(&all, 1, &[silent("a:1"), leads("h", 101)]), Ok(Way::Recorded));
         refused(
-            &group(&["b:1"]),
-            &[silent("a:1"), leads("old")],
+            &all,
+            &[primary(), leads("h", 100)],
+            "lacks what its primary wrote since",
+        );
+        refused(&group(&["b:1"]), &[primary(), leads("h", 101)], "is a primary itself");
+        refused(
+            &prepared(group(&["b:1"])),
+            &[silent("a:1"), leads("old", 101)],
             "history is not the group's",
         );
     }

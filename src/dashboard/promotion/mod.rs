@@ -32,14 +32,14 @@ const ASK: Duration = Duration::from_millis(500);
 const ASK_AGAIN: Duration = Duration::from_millis(100);
 /// How often a server that did not answer a command is asked again.
 const TRIES: u32 = 2;
+/// How soon proxies that did not lock the slots are told again.
+const PAUSE: Duration = Duration::from_millis(30);
 /// How soon what was left undone is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How a promotion is to be done.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) struct Manner {
-    /// Only if the primary can hand over: no acknowledged write is lost, no client sees an error.
-    pub(crate) planned: bool,
     /// Proxies that don't lock the slots in time are shut off at all servers.
     pub(crate) shut_off: bool,
 }
@@ -71,10 +71,10 @@ pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<
     let mut times = Times::new(began);
     if !rules::begin(&topology, wish)?.is_empty() {
         let mut group = all_rules::existing(&topology, wish.group)?.clone();
-        group.promoting.forced = wish.forced;
+        (group.promoting.forced, group.promoting.planned) = (wish.forced, wish.planned);
         let index = group.servers.iter().position(|s| s.server == wish.server).unwrap_or(0);
         let asked = examine(term, &group, ASK).await.asked();
-        times.way = Some(judge(&group, index, &asked, manner.planned)?);
+        times.way = Some(judge(&group, index, &asked)?);
     }
     term.change(|topology| rules::begin(topology, wish)).await?;
     advance(term, wish.group, manner, &mut times).await?;
@@ -153,7 +153,7 @@ async fn advance(term: &Term, id: GroupId, manner: Manner, times: &mut Times) ->
         let step = match group.promoting.state {
             PromoteState::Nothing => return Ok(()),
             PromoteState::Preparing => lock(term, group, manner, times).await,
-            PromoteState::Prepared => lead(term, group, manner, times).await,
+            PromoteState::Prepared => lead(term, group, times).await,
             PromoteState::Finished => {
                 unlock(term, id, times).await?;
                 continue;
@@ -183,9 +183,10 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
     let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
     let way = match times.way {
         Some(way) => way,
-        None => judge(group, index, &examine(term, group, ASK).await.asked(), manner.planned)?,
+        None => judge(group, index, &examine(term, group, ASK).await.asked())?,
     };
     times.way = Some(way);
+    sentinels::unwatch(term, id).await;
     let drop_after = (way != Way::HandOver).then_some(DROP_AFTER);
     loop {
         let slots = all_rules::slots::of_group(&term.topology(), id);
@@ -217,8 +218,12 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
             .filter(|told| rules::has_vote(&told.proxy, group))
             .filter_map(|told| Some((told.proxy, told.result.err()?)))
             .collect();
-        if manner.shut_off && !missing.is_empty() {
-            for (proxy, _) in &missing {
+        let to_shut_off: Vec<_> = missing
+            .iter()
+            .filter(|(proxy, _)| manner.shut_off && !proxy.shut_off)
+            .collect();
+        if !to_shut_off.is_empty() {
+            for (proxy, _) in to_shut_off {
                 users::shut_off(term, &proxy.token).await?;
             }
         } else if Instant::now() >= deadline {
@@ -227,12 +232,14 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
                 true => refusal.into(),
                 false => Error::Proxy(reasons.join("; ")),
             });
+        } else {
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }
 
 /// Makes the candidate the primary. Nobody writes to the group meanwhile.
-async fn lead(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> Result<(), Error> {
+async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error> {
     fault::point("promote.prepared");
     let id = group.id;
     let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
@@ -243,12 +250,18 @@ async fn lead(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
         ASK
     };
     let mut examined = examine(term, group, patience).await;
-    let way = judge(group, index, &examined.asked(), manner.planned)?;
+    let asked = examined.asked();
+    let way = judge(group, index, &asked)?;
     times.handed_over = way == Way::HandOver;
-    sentinels::unwatch(term, id).await;
     let forced = group.promoting.forced;
     let leader = match way {
         Way::HandOver => {
+            if let Some(Ok(former)) = asked.first().map(|asked| &asked.answer) {
+                // So that whoever comes next knows whose data the candidate has.
+                let (history, offset) = (former.history(), former.offset());
+                term.change(|topology| rules::going_on_from(topology, id, history, offset))
+                    .await?;
+            }
             let handed = examined.hand_over(term, index, forced).await;
             if handed.is_err() {
                 examined.resume_writes().await;
@@ -256,12 +269,18 @@ async fn lead(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
             handed?
         }
         Way::FailOver => {
-            if group.servers[0].leaky && !forced {
+            // A process that was started anew lets nobody in.
+            let record = &group.servers[0];
+            let same = match asked.first().map(|asked| &asked.answer) {
+                Some(Ok(info)) => record.admitted_run_id.as_deref() == Some(info.run_id()),
+                _ => true,
+            };
+            if record.leaky && same && !forced {
                 servers::wait_until_stopped(term, group, index).await?;
             }
             examined.fail_over(term, index).await?
         }
-        Way::Recorded => examined.leader(index).await?,
+        Way::Recorded => examined.leader(term, index).await?,
     };
     fault::point("promote.commanded");
     let recorded = term.change(|topology| rules::finished(topology, id, &leader)).await;

@@ -6,6 +6,7 @@ use futures::future::join_all;
 
 use super::judge::Asked;
 use crate::dashboard::error::Error;
+use crate::dashboard::fences::Durability;
 use crate::dashboard::rules::Refusal;
 use crate::dashboard::rules::promotion::Leader;
 use crate::dashboard::server::{Info, Server, ServerError};
@@ -117,9 +118,9 @@ impl Examined {
     }
 
     /// What a candidate that leads already says of itself.
-    pub(super) async fn leader(&mut self, index: usize) -> Result<Leader, Error> {
+    pub(super) async fn leader(&mut self, term: &Term, index: usize) -> Result<Leader, Error> {
         let (_, server) = self.server(index)?;
-        describe(server).await
+        describe(term, server).await
     }
 
     /// Nothing came of it: writes go on where they went.
@@ -156,7 +157,8 @@ impl Examined {
 async fn make_leader(term: &Term, name: &HostPort, server: &mut Server) -> Result<Leader, Error> {
     users::let_in(term, name, server).await?;
     // It may have been a primary before, and would refuse writes until it has a replica.
-    match term.while_active(server.set_fence(false)).await? {
+    let wanted = term.means.durability == Durability::Required;
+    match term.while_active(server.set_fence(wanted)).await? {
         Ok(()) | Err(ServerError::Refused { .. }) => {}
         Err(error) => return Err(error.into()),
     }
@@ -165,10 +167,10 @@ async fn make_leader(term: &Term, name: &HostPort, server: &mut Server) -> Resul
         // As in Codis: clients that came to read have to notice.
         term.while_active(server.disconnect_clients()).await??;
     }
-    describe(server).await
+    describe(term, server).await
 }
 
-async fn describe(server: &mut Server) -> Result<Leader, Error> {
+async fn describe(term: &Term, server: &mut Server) -> Result<Leader, Error> {
     let info = server.info().await?;
     if !info.is_primary() {
         return Err(Error::TimedOut(
@@ -180,6 +182,7 @@ async fn describe(server: &mut Server) -> Result<Leader, Error> {
         prepared: server.is_prepared(),
         history: info.history().to_owned(),
         offset: info.offset(),
+        fenced: term.means.durability == Durability::Required,
     })
 }
 

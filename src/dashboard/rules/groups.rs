@@ -215,6 +215,7 @@ mod tests {
             index: 1,
             state: PromoteState::Preparing,
             forced: false,
+            planned: false,
         };
         let t = after(&topology(), &[Change::PutGroup(group)]);
         assert_eq!(

@@ -2,7 +2,9 @@ use std::collections::BTreeSet;
 
 use super::{Ruling, refuse};
 use crate::dashboard::topology::{Change, Epochs, Topology};
-use crate::model::{Export, GroupId, SLOT_COUNT, SlotId};
+use crate::model::{
+    ActionState, Export, Group, GroupId, Promoting, SLOT_COUNT, ServerAction, SlotActionState, SlotId, SlotMapping,
+};
 
 /// Everything that is stored.
 pub(crate) fn export(topology: &Topology) -> Export {
@@ -17,7 +19,8 @@ pub(crate) fn export(topology: &Topology) -> Export {
 }
 
 /// Takes over what was exported, from this store or another one. Epochs go on behind `known`, the largest that anybody was
-/// found to have. Proxies register anew by themselves.
+/// found to have. What was exported may be old by now: so nobody counts as in sync or admitted, every server is to be given
+/// its role anew, by what it holds, and may let in proxies that nobody knows of.
 ///
 /// # Errors
 /// When there are groups or proxies already and that is not forced, and when what was exported makes no sense.
@@ -51,14 +54,56 @@ pub(crate) fn import(topology: &Topology, exported: &Export, known: i64) -> Ruli
             }
         }
     }
+    let begun = |slot: &&SlotMapping| !matches!(slot.action.state, SlotActionState::Nothing | SlotActionState::Pending);
+    if let Some(slot) = exported.slots.iter().find(begun) {
+        return refuse(format!(
+            "slots: slot-[{}] is in the middle of a move ({}), which nobody can go on with",
+            slot.id, slot.action.state
+        ));
+    }
     let base = known.max(exported.epoch).max(topology.epochs().base);
     let former = topology.groups().filter(|group| !groups.contains(&group.id));
     let mut changes = vec![Change::PutEpochs(Epochs { base })];
     changes.extend(former.map(|group| Change::RemoveGroup(group.id)));
-    changes.extend(exported.group.iter().cloned().map(Change::PutGroup));
+    let gone = topology
+        .proxies()
+        .filter(|proxy| exported.proxy.iter().all(|kept| kept.token != proxy.token));
+    changes.extend(gone.map(|proxy| Change::RemoveProxy(proxy.token.clone())));
+    changes.extend(
+        exported
+            .proxy
+            .iter()
+            .map(|proxy| Change::PutProxy(Box::new(proxy.clone()))),
+    );
+    let mut number = 0;
+    changes.extend(
+        exported
+            .group
+            .iter()
+            .map(|group| Change::PutGroup(to_be_admitted(group, &mut number))),
+    );
     let differ = exported.slots.iter().filter(|slot| topology.slot(slot.id) != *slot);
     changes.extend(differ.copied().map(Change::PutSlot));
     Ok(changes)
+}
+
+fn to_be_admitted(group: &Group, number: &mut i64) -> Group {
+    let mut group = Group {
+        promoting: Promoting::default(),
+        in_sync: Vec::new(),
+        fenced: false,
+        ..group.clone()
+    };
+    for server in &mut group.servers {
+        *number += 1;
+        server.action = ServerAction {
+            index: *number,
+            state: ActionState::Pending,
+        };
+        server.admitted_run_id = None;
+        server.leaky = server.prepared;
+    }
+    group
 }
 
 #[cfg(test)]
@@ -66,7 +111,6 @@ mod tests {
     use super::super::fixture::*;
     use super::super::slots::assign;
     use super::*;
-    use crate::model::SlotMapping;
 
     fn full() -> Topology {
         let t = topology();
@@ -85,7 +129,14 @@ mod tests {
         let exported = export(&before);
         let mut emptied = Topology::empty(1);
         emptied.apply(&import(&emptied, &exported, 5000).unwrap(), 2);
-        assert!(emptied.slots().eq(before.slots()) && emptied.groups().eq(before.groups()));
+        assert!(emptied.slots().eq(before.slots()));
+        let order = |t: &Topology| -> Vec<_> { t.servers().map(|(g, s)| (g.id, s.server.clone())).collect() };
+        assert_eq!(order(&emptied), order(&before));
+        assert!(
+            emptied
+                .servers()
+                .all(|(_, server)| server.action.state == ActionState::Pending)
+        );
         assert!(SlotId::all().all(|id| emptied.epoch(id) > 5000 && emptied.epoch(id) > before.epoch(id)));
     }
 
@@ -112,6 +163,7 @@ mod tests {
             refused(import(&empty, &export, 0))
         };
         assert!(judge(|e| e.slots.truncate(7)).contains("all 1024"));
+        assert!(judge(|e| e.slots[7].action.state = SlotActionState::Migrating).contains("slot-[7] is in the middle"));
         assert!(judge(|e| e.slots[7].group_id = 77).contains("slot-[7] is of group-[77]"));
         assert!(judge(|e| e.group.push(e.group[0].clone())).contains("twice"));
         assert!(judge(|e| e.group[1].servers = e.group[0].servers.clone()).contains("server-[a:1] is there twice"));

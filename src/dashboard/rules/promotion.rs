@@ -1,7 +1,8 @@
-use super::{Refusal, Ruling, actions, existing, refuse, sentinels};
+use super::{Refusal, Ruling, actions, existing, refuse, sentinels, slot_moves};
 use crate::dashboard::topology::{Change, Topology};
 use crate::model::{
     ActionState, Group, GroupId, HostPort, PromoteState, Promoting, Proxy, ProxyToken, ServerAction, SlotActionState,
+    SlotId, SlotMapping,
 };
 
 /// Who is to lead, and on what condition.
@@ -15,6 +16,8 @@ pub(crate) struct Wish {
     pub(crate) epoch: Option<i64>,
     /// Whether the candidate is taken whatever speaks against it.
     pub(crate) forced: bool,
+    /// Only if the primary can hand over: no acknowledged write is lost, no client sees an error.
+    pub(crate) planned: bool,
 }
 
 /// The process of a proxy that acknowledged the lock.
@@ -34,11 +37,20 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
     let place = i64::try_from(index).unwrap_or(i64::MAX);
     let under_way = group.promoting;
     if !under_way.state.is_nothing() {
-        return if under_way.index == place {
-            Ok(Vec::new())
-        } else {
-            refuse(format!("group-[{id}] is promoting index = {}", under_way.index))
-        };
+        if under_way.index != place {
+            return refuse(format!("group-[{id}] is promoting index = {}", under_way.index));
+        }
+        if wish.forced && !under_way.forced && under_way.state != PromoteState::Finished {
+            let promoting = Promoting {
+                forced: true,
+                ..under_way
+            };
+            return Ok(vec![Change::PutGroup(Group {
+                promoting,
+                ..group.clone()
+            })]);
+        }
+        return Ok(Vec::new());
     }
     if let Some(epoch) = wish.epoch
         && epoch != topology.group_epoch(id)
@@ -49,28 +61,57 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
     if index == 0 {
         return refuse(format!("group-[{id}] can't promote master"));
     }
-    let moving = topology.slots().filter(|slot| {
-        let concerned = [slot.group_id, slot.action.target_id].contains(&i64::from(id));
-        concerned && !matches!(slot.action.state, SlotActionState::Nothing | SlotActionState::Pending)
-    });
-    match moving.count() {
+    let concerned = |slot: &&SlotMapping| [slot.group_id, slot.action.target_id].contains(&i64::from(id));
+    let states = topology.slots().filter(concerned).map(|slot| slot.action.state);
+    let begun = |state: &SlotActionState| {
+        matches!(
+            state,
+            SlotActionState::Prepared | SlotActionState::Migrating | SlotActionState::Finished
+        )
+    };
+    match states.filter(begun).count() {
         0 => {}
         count => return refuse(format!("slots-migration is running = {count}")),
     }
-    Ok(vec![Change::PutGroup(Group {
+    // Moves that have only locked their slots wait until the promotion is over.
+    let locked: Vec<SlotId> = topology
+        .slots()
+        .filter(concerned)
+        .filter(|slot| slot.action.state == SlotActionState::Preparing)
+        .map(|slot| slot.id)
+        .collect();
+    let mut changes = slot_moves::undo(topology, &locked)?;
+    changes.push(Change::PutGroup(Group {
         promoting: Promoting {
             index: place,
             state: PromoteState::Preparing,
             forced: wish.forced,
+            planned: wish.planned,
         },
         ..group.clone()
-    })])
+    }));
+    Ok(changes)
 }
 
-/// Whether a proxy has to acknowledge what is done to the group. One that is shut off has not, where the servers keep it
-/// out.
+/// Whether a proxy has to acknowledge what is done to the group. One that is shut off has not, where the primary, to which
+/// its map leads, keeps it out.
 pub(crate) fn has_vote(proxy: &Proxy, group: &Group) -> bool {
-    !proxy.shut_off || group.servers.iter().any(|server| !server.prepared)
+    !proxy.shut_off || group.primary().is_some_and(|primary| !primary.prepared)
+}
+
+/// Notes the history that the primary writes, which the candidate goes on with.
+///
+/// # Errors
+/// When the promotion is not at this point.
+pub(crate) fn going_on_from(topology: &Topology, id: GroupId, history: &str, offset: i64) -> Ruling {
+    let mut group = in_state(topology, id, PromoteState::Prepared)?.clone();
+    let former = group.lineage.len();
+    group.begin_lineage(history, offset);
+    Ok(if group.lineage.len() == former {
+        Vec::new()
+    } else {
+        vec![Change::PutGroup(group)]
+    })
 }
 
 /// Notes that every proxy that is registered holds the group's slots locked: nobody writes to the group any more.
@@ -105,6 +146,8 @@ pub(crate) struct Leader {
     pub(crate) history: String,
     /// The offset at which that began.
     pub(crate) offset: i64,
+    /// Whether it takes no writes without a replica from the beginning.
+    pub(crate) fenced: bool,
 }
 
 /// Notes that the candidate leads: it becomes the first of the group and its former primary the last, as in Codis. All
@@ -135,7 +178,7 @@ pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Rul
     }
     group.servers.insert(0, candidate);
     group.in_sync.clear();
-    (group.fenced, group.bootstrapped) = (false, true);
+    (group.fenced, group.bootstrapped) = (leader.fenced, true);
     group.begin_lineage(&leader.history, leader.offset);
     let known = sentinels::mark(topology);
     Ok(known
@@ -208,7 +251,7 @@ mod tests {
     use super::super::fixture::*;
     use super::super::proxies::{self, Registration};
     use super::*;
-    use crate::model::{SlotAction, SlotId, SlotMapping};
+    use crate::model::SlotAction;
 
     fn wish(group: i64, server: &str) -> Wish {
         Wish {
@@ -216,6 +259,7 @@ mod tests {
             server: addr(server),
             epoch: None,
             forced: false,
+            planned: false,
         }
     }
 
@@ -225,6 +269,7 @@ mod tests {
             prepared: true,
             history: "n".to_owned(),
             offset: 9,
+            fenced: false,
         }
     }
 
@@ -239,6 +284,11 @@ mod tests {
         let t = after(&t, &begin(&t, &wish(1, "b:1")).unwrap());
         assert_eq!((promoting(&t).index, promoting(&t).state), (1, PromoteState::Preparing));
         assert_eq!(begin(&t, &wish(1, "b:1")).unwrap(), []);
+        let forced = Wish {
+            forced: true,
+            ..wish(1, "b:1")
+        };
+        assert!(promoting(&after(&t, &begin(&t, &forced).unwrap())).forced);
         assert_eq!(refused(begin(&t, &wish(1, "d:1"))), "group-[1] is promoting index = 1");
         let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
         let t = after(&t, &finished(&t, gid(1), &leader()).unwrap());
@@ -313,7 +363,7 @@ mod tests {
         assert!(refused(prepared(&joined, gid(1), &acks(&[("x", "i")]))).contains("proxy-[y]"));
         // Where servers keep it out, nobody waits for one that is shut off.
         let mut group = joined.group(gid(1)).unwrap().clone();
-        group.servers.iter_mut().for_each(|server| server.prepared = true);
+        group.servers[0].prepared = true;
         let kept_out = after(&joined, &[Change::PutGroup(group)]);
         assert!(
             prepared(&kept_out, gid(1), &acks(&[])).is_ok(),

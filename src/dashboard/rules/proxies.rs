@@ -63,15 +63,15 @@ pub(crate) fn register(topology: &Topology, model: &Proxy, how: Registration) ->
     })
 }
 
-/// Forgets a proxy. One that did not end itself (`lost`) may still be at work, wherever servers don't hear that it must
-/// not be let in any more.
+/// Forgets a proxy. It may still be at work, if only with what it had begun, wherever servers don't hear that it must not be
+/// let in any more.
 ///
 /// # Errors
 /// When it is unknown.
-pub(crate) fn remove(topology: &Topology, token: &ProxyToken, lost: bool) -> Ruling {
+pub(crate) fn remove(topology: &Topology, token: &ProxyToken) -> Ruling {
     let proxy = known(topology, token)?;
     let mut changes = vec![Change::RemoveProxy(token.clone())];
-    if lost && !proxy.incarnation.is_empty() {
+    if !proxy.incarnation.is_empty() {
         changes.extend(leaky(topology));
     }
     Ok(changes)
@@ -243,16 +243,9 @@ mod tests {
     }
 
     #[test]
-    fn a_proxy_that_was_forgotten_without_ending_may_still_be_let_in_somewhere() {
+    fn a_proxy_that_was_forgotten_may_still_be_let_in_somewhere() {
         let (t, a) = with_proxy_let_in();
-        assert_eq!(
-            leaks(&after(&t, &remove(&t, &a.token, false).unwrap())),
-            [false, false, false]
-        );
-        assert_eq!(
-            leaks(&after(&t, &remove(&t, &a.token, true).unwrap())),
-            [true, false, false]
-        );
+        assert_eq!(leaks(&after(&t, &remove(&t, &a.token).unwrap())), [true, false, false]);
     }
 
     #[test]
@@ -291,7 +284,7 @@ mod tests {
             refused(register(&t, &proxy("a", ""), Registration::New)),
             "proxy-[a] already exists"
         );
-        assert_eq!(refused(remove(&t, &"b".into(), false)), "proxy-[b] doesn't exist");
-        assert_eq!(after(&t, &remove(&t, &"a".into(), false).unwrap()).proxies().count(), 0);
+        assert_eq!(refused(remove(&t, &"b".into())), "proxy-[b] doesn't exist");
+        assert_eq!(after(&t, &remove(&t, &"a".into()).unwrap()).proxies().count(), 0);
     }
 }

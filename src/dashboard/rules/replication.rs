@@ -10,8 +10,12 @@ use crate::model::{Group, GroupId, HostPort};
 pub(crate) fn note(topology: &Topology, id: GroupId, primary: &HostPort, found: &Findings, fenced: bool) -> Ruling {
     let group = existing(topology, id)?;
     not_promoting(group)?;
-    if group.primary().map(|primary| &primary.server) != Some(primary) {
-        return Err(Refusal(format!("group-[{id}] has another primary by now")));
+    let goes_on =
+        group.lineage_epoch() == found.lineage || group.lineage.last().is_some_and(|newest| newest.id == found.history);
+    if group.primary().map(|primary| &primary.server) != Some(primary) || !goes_on {
+        return Err(Refusal(format!(
+            "group-[{id}] has another primary by now, or had meanwhile"
+        )));
     }
     let mut changed = Group {
         in_sync: found.in_sync.clone(),
@@ -40,6 +44,7 @@ mod tests {
     fn found(in_sync: &[&str]) -> Findings {
         Findings {
             run_id: "r".to_owned(),
+            lineage: 0,
             history: "h".to_owned(),
             offset: 7,
             in_sync: in_sync.iter().map(|server| addr(server)).collect(),
@@ -53,6 +58,11 @@ mod tests {
         let group = t.group(gid(1)).unwrap();
         assert!(group.fenced && group.in_sync == [addr("b:1")] && group.lineage[0].id == "h");
         assert_eq!(note(&t, gid(1), &addr("a:1"), &found(&["b:1"]), true).unwrap(), []);
+        let before = Findings {
+            history: "older".to_owned(),
+            ..found(&["b:1"])
+        };
+        assert!(refused(note(&t, gid(1), &addr("a:1"), &before, true)).contains("meanwhile"));
     }
 
     #[test]

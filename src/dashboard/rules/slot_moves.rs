@@ -140,10 +140,14 @@ mod tests {
             server: addr("b:1"),
             epoch: None,
             forced: false,
+            planned: false,
         };
         let promoting = after(&t, &promotion::begin(&t, &wish).unwrap());
         assert!(waiting(&promoting).is_empty() && begin(&promoting, &[sid(0)]).unwrap().is_empty());
+        // One that has only locked its slot waits again.
         let moving = after(&t, &begin(&t, &[sid(0)]).unwrap());
-        assert!(promotion::begin(&moving, &wish).is_err());
+        let promoting = after(&moving, &promotion::begin(&moving, &wish).unwrap());
+        assert_eq!(promoting.slot(sid(0)).action.state, SlotActionState::Pending);
+        assert_eq!(finish(&promoting, &[sid(0)], &[]).unwrap(), []);
     }
 }

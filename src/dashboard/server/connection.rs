@@ -334,7 +334,7 @@ impl Server {
         for kind in proxies {
             let user = ServerUser::new(kind.clone(), &pod);
             if !known.contains(&user) {
-                self.set_user(&user).await?;
+                self.set_user(&user, &[]).await?;
             }
         }
         Ok(())
@@ -346,13 +346,14 @@ impl Server {
         Ok(names.iter().filter_map(|name| ServerUser::parse(name, pod)).collect())
     }
 
-    /// Creates a user, or makes it what it is to be.
-    async fn set_user(&mut self, user: &ServerUser) -> Result<(), ServerError> {
+    /// Creates a user, or makes it what it is to be; `more`: rules that come last.
+    async fn set_user(&mut self, user: &ServerUser, more: &[&str]) -> Result<(), ServerError> {
         let mut command = cmd("ACL");
         command
             .arg("SETUSER")
             .arg(user.name())
-            .arg(user.rules(self.product_auth.reveal()));
+            .arg(user.rules(self.product_auth.reveal()))
+            .arg(more);
         let words = "it does not know the rules of our users; Valkey or Redis 7 or newer is needed";
         self.query_secret("ACL SETUSER", &command, words).await
     }
@@ -476,8 +477,10 @@ impl Server {
                 former.push(user);
             }
         }
-        self.set_user(&topom).await?;
+        // Only who may log in counts as done: should this be dropped half way, it is done again.
+        self.set_user(&topom, &["off"]).await?;
         self.delete_users(&former).await?;
+        self.set_user(&topom, &[]).await?;
         self.log_in_as(&topom).await
     }
 

@@ -18,11 +18,14 @@ use tracing::info;
 use self::answer::{Answer, ok, refused};
 use super::logging::LogLevel;
 use super::slots::read_push;
-use super::state::{Proxy, StatsParts};
+use super::state::{Phase, Proxy, StatsParts};
 use crate::model::Sentinel;
 
 /// Largest body. All slots with long names and many replicas are far below.
 const MAX_BODY: usize = 8 << 20;
+
+/// How long a shutdown waits for what is under way before it is answered. Dashboards wait longer for the answer.
+const DRAIN_PATIENCE: std::time::Duration = std::time::Duration::from_millis(700);
 
 type Shared = State<Arc<Proxy>>;
 
@@ -173,6 +176,10 @@ async fn log_level(State(proxy): Shared, Path(path): Path<Value>) -> Answer {
 async fn shutdown(State(proxy): Shared) -> Response {
     info!("shutdown was asked for through the admin API");
     proxy.begin_drain().await;
+    // Whoever asked has the servers keep this process out next: what is under way comes first, within reason.
+    let mut phases = proxy.phases();
+    let drained = phases.wait_for(|phase| *phase == Phase::Drained);
+    let _ = tokio::time::timeout(DRAIN_PATIENCE, drained).await;
     ok()
 }
 

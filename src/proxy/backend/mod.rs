@@ -303,6 +303,11 @@ impl Backend {
         }
         let now = worker.refresh_now();
         let mut pipeline = self.pipeline.borrow_mut();
+        // This process may have slept: what comes too late is no success any more, whatever it says.
+        let limit = worker.settings.backend_recv_timeout;
+        if pipeline.silent_for(now).is_some_and(|silent| silent > limit) {
+            return Err(format!("no reply within {limit:?}"));
+        }
         let result = pipeline.receive(now, &buffer[..read], |ticket, reply| deliver(worker, ticket, reply));
         let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.out.len() < MAX_WAITING_BYTES / 2;
         drop(pipeline);

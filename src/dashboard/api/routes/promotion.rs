@@ -68,9 +68,9 @@ async fn run(call: Call, options: Options, planned: bool) -> Result<Json<Promoti
         server: call.addr()?,
         epoch: options.epoch,
         forced: options.force,
+        planned,
     };
     let manner = Manner {
-        planned,
         shut_off: options.shut_off,
     };
     let term = call.term;

@@ -3,6 +3,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 
+use super::slots::refuse_over_keys;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::body::read;
 use crate::dashboard::api::call::{Call, change, to_the_end};
@@ -113,6 +114,7 @@ async fn spread(call: Call, wanted: Wanted) -> Result<Json<BTreeMap<SlotId, Grou
     if !wanted.confirm {
         return Ok(Json(rules::rebalance::plan(&term.topology(), &wanted)?));
     }
+    refuse_over_keys(&term).await?;
     to_the_end(async move {
         let made = term
             .change(|topology| rules::rebalance::confirm(topology, &wanted))
@@ -128,6 +130,7 @@ where
     F: Fn(&Topology) -> Ruling + Send + Sync + 'static,
 {
     let term = Arc::clone(&call.term);
+    refuse_over_keys(&term).await?;
     let done = change(call.term, rule).await;
     term.slot_actions.wake();
     done

@@ -13,7 +13,7 @@ use crate::dashboard::rules::{self, Refusal, Ruling};
 use crate::dashboard::term::Term;
 use crate::dashboard::topology::{Change, Topology};
 use crate::dashboard::{proxies, view};
-use crate::model::{Group, Slot, SlotId, SlotMapping};
+use crate::model::{Slot, SlotId, SlotMapping};
 
 /// The slot map.
 pub(super) fn routes() -> Table {
@@ -56,7 +56,7 @@ async fn slots(call: Call) -> Json<Vec<Slot>> {
 
 async fn assign(call: Call, body: Body) -> Result<Done, Error> {
     let wanted = rules::slots::parse(&read(body).await?)?;
-    refuse_over_keys(&call.term, &wanted).await?;
+    refuse_over_keys(&call.term).await?;
     map_slots(call, wanted, rules::slots::assign).await
 }
 
@@ -82,32 +82,39 @@ async fn assign_with_options(call: Call, body: Body) -> Result<Done, Error> {
         .map_err(|error| Refusal(format!("the body is not {{\"slots\": […], \"force\": …}}: {error}")))?;
     let wanted = rules::slots::parse_elements(given.slots)?;
     if !given.force {
-        refuse_over_keys(&call.term, &wanted).await?;
+        refuse_over_keys(&call.term).await?;
     }
     map_slots(call, wanted, rules::slots::assign).await
 }
 
 /// An empty store never means an empty cluster: where no slot has an owner and servers hold keys, the map was lost, and an
 /// assignment afresh would hide what they hold.
-async fn refuse_over_keys(term: &Term, wanted: &[SlotMapping]) -> Result<(), Error> {
+///
+/// # Errors
+/// Which server holds keys, or may hold some: one that held its role and can't be asked.
+pub(super) async fn refuse_over_keys(term: &Term) -> Result<(), Error> {
     let topology = term.topology();
     if topology.slots().any(|slot| slot.group_id != 0) {
         return Ok(());
     }
-    let concerned = |group: &Group| wanted.iter().any(|slot| slot.group_id == i64::from(group.id));
-    let servers = topology.servers().filter(|(group, _)| concerned(group));
-    let asked = servers.map(|(_, record)| async { (&record.server, term.ask(&record.server).await) });
-    for (server, answer) in join_all(asked).await {
-        // One that does not answer does not hold anything up: it gets its role only after it was asked.
-        let keys = answer.map_or(0, |(info, _)| info.keys());
-        if keys > 0 {
-            return Err(Refusal(format!(
-                "no slot has an owner, but server-[{server}] holds {keys} keys: if the slot map was lost, import it (PUT \
-                 /api/topom/v2/import); if these keys are to be served by a new map, assign with force (PUT \
-                 /api/topom/v2/slots/assign)"
-            ))
-            .into());
-        }
+    let asked = topology
+        .servers()
+        .map(|(_, record)| async move { (record, term.ask(&record.server).await) });
+    for (record, answer) in join_all(asked).await {
+        let server = &record.server;
+        let found = match answer {
+            Ok((info, _)) if info.is_loading() => "is loading its data set".to_owned(),
+            Ok((info, _)) if info.keys() > 0 => format!("holds {} keys", info.keys()),
+            Err(error) if record.admitted_run_id.is_some() => format!("can't be asked for its keys ({error})"),
+            // One that never held its role holds nothing of this product.
+            Ok(_) | Err(_) => continue,
+        };
+        return Err(Refusal(format!(
+            "no slot has an owner, but server-[{server}] {found}: if the slot map was lost, import it (PUT \
+             /api/topom/v2/import); if its keys are to be served by a new map, assign with force (PUT \
+             /api/topom/v2/slots/assign)"
+        ))
+        .into());
     }
     Ok(())
 }
