@@ -23,7 +23,7 @@ e2e: ## End-to-end tests only
 
 bench: ## Measure what is promised: the tables of docs/performance.md
 	@e2e/tools install packages valkey etcd
-	@cargo test --release --quiet --test dashboard_speed -- --ignored --nocapture --test-threads=1
+	@cargo test --quiet --test dashboard_speed -- --ignored --nocapture --test-threads=1
 
 tools: ## Install what building, testing and the demo need
 	@e2e/tools install

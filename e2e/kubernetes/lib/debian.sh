@@ -57,7 +57,7 @@ fetch_rootfs() {
 
 # install_rootfs valkey|etcd: its programs in the bin folder, run through their own C library so that they work on any release.
 install_rootfs() {
-    local name=$1 dir programs program want
+    local name=$1 dir programs program want version
     dir=$(rootfs "$name")/root
     case $name in
         valkey) programs=(valkey-server valkey-cli valkey-benchmark) want=$VALKEY_VERSION ;;
@@ -66,8 +66,10 @@ install_rootfs() {
     for program in "${programs[@]}"; do
         foreign_program "$dir" "$program"
     done
-    "${programs[0]}" --version | grep -qE "[ =v]$want\." ||
-        die "Debian $DEBIAN_RELEASE no longer holds $name $want but: $("${programs[0]}" --version | head -1); set its version in e2e/versions.env"
+    # Not in a pipe: a reader that has seen enough would end the program, and that would count as a failure.
+    version=$("${programs[0]}" --version)
+    grep -qE "[ =v]$want\." <<< "$version" ||
+        die "Debian $DEBIAN_RELEASE no longer holds $name $want but: ${version%%$'\n'*}; set its version in e2e/versions.env"
 }
 
 foreign_program() {
