@@ -21,6 +21,8 @@ mod lead;
 mod links;
 mod logging;
 mod metrics;
+#[cfg(test)]
+mod model_tests;
 mod moves;
 mod observations;
 mod polls;

@@ -289,7 +289,12 @@ async fn ask_proxy(term: &Term, record: &Proxy) -> Result<(Proxy, ProxyStatsBody
 }
 
 /// Why a registered proxy has to be told everything again, if it has to.
-fn needs_online(record: &Proxy, model: &Proxy, stats: &ProxyStatsBody, complete: bool) -> Option<&'static str> {
+pub(super) fn needs_online(
+    record: &Proxy,
+    model: &Proxy,
+    stats: &ProxyStatsBody,
+    complete: bool,
+) -> Option<&'static str> {
     if stats.closed {
         None
     } else if (&model.incarnation, &model.start_time) != (&record.incarnation, &record.start_time) {

@@ -20,6 +20,9 @@ mod start;
 mod state;
 mod worker;
 
+#[cfg(test)]
+pub(crate) use slots::SlotMap;
+
 pub use config::{Config, ConfigError, DEFAULT_CONFIG, ProtoType};
 pub use host::open_files_limit;
 pub use listen::ListenError;

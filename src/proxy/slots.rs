@@ -4,7 +4,7 @@ use crate::model::{HostPort, SLOT_COUNT, Slot, SlotId};
 
 /// Why a push is refused. Nothing of it was taken then.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum PushError {
+pub(crate) enum PushError {
     /// As Codis.
     #[error("use of invalid slot id")]
     BadSlot,
@@ -54,7 +54,7 @@ pub(super) enum PushError {
 
 /// The slot map as it was pushed.
 #[derive(Debug)]
-pub(super) struct SlotMap {
+pub(crate) struct SlotMap {
     slots: Vec<Slot>,
     filled: Vec<bool>,
     saw_epoch: bool,
@@ -72,12 +72,12 @@ impl Default for SlotMap {
 
 impl SlotMap {
     /// All slots.
-    pub(super) fn slots(&self) -> &[Slot] {
+    pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
     }
 
     /// How many slots were never pushed.
-    pub(super) fn missing(&self) -> usize {
+    pub(crate) fn missing(&self) -> usize {
         self.filled.iter().filter(|filled| !**filled).count()
     }
 
@@ -85,7 +85,7 @@ impl SlotMap {
     ///
     /// # Errors
     /// See [`PushError`].
-    pub(super) fn push(&mut self, pushed: &[Slot]) -> Result<(), PushError> {
+    pub(crate) fn push(&mut self, pushed: &[Slot]) -> Result<(), PushError> {
         let mut given = vec![false; SLOT_COUNT];
         for slot in pushed {
             if std::mem::replace(&mut given[slot.id.index()], true) {

@@ -1,6 +1,6 @@
 //! A store in memory that loses answers as it is told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -23,30 +23,67 @@ pub(crate) enum Answer {
 #[derive(Default)]
 pub(crate) struct FakeStore {
     state: Mutex<State>,
+    /// 0: what etcd takes, about.
+    max_writes: usize,
 }
 
 #[derive(Default)]
 struct State {
-    next: Answer,
+    next: VecDeque<Answer>,
     revision: i64,
+    lock: i64,
     fence: i64,
     records: BTreeMap<String, Record>,
     late: Vec<(i64, Vec<Write>)>,
 }
 
 impl FakeStore {
+    /// One that takes so many writes at once.
+    pub(crate) fn with_max_writes(max_writes: usize) -> Self {
+        Self {
+            max_writes,
+            ..Self::default()
+        }
+    }
+
     /// The lock.
     pub(crate) fn lock(&self) -> Lock {
         Lock {
-            revision: 0,
+            revision: self.state().lock,
             lease: 1,
             valid_until: Instant::now() + Duration::from_secs(60),
         }
     }
 
+    /// Takes the lock away from whoever has it.
+    pub(crate) fn take_lock(&self) -> Lock {
+        let mut state = self.state();
+        state.revision += 1;
+        (state.lock, state.fence) = (state.revision, state.revision);
+        drop(state);
+        self.lock()
+    }
+
     /// Says what becomes of the next change.
     pub(crate) fn next(&self, answer: Answer) {
-        self.state().next = answer;
+        self.nth(0, answer);
+    }
+
+    /// Says what becomes of the change after so many others.
+    pub(crate) fn nth(&self, before: usize, answer: Answer) {
+        let mut state = self.state();
+        state.next = vec![Answer::Normal; before].into();
+        state.next.push_back(answer);
+    }
+
+    /// Somebody removes a record by hand.
+    pub(crate) fn forget(&self, key: &str) {
+        self.state().records.remove(key);
+    }
+
+    /// The revision of the last change.
+    pub(crate) fn revision(&self) -> i64 {
+        self.state().revision
     }
 
     /// The changes that are late arrive now.
@@ -86,7 +123,10 @@ fn later<'a, T: Send + 'a>(result: Result<T, StoreError>) -> Later<'a, T> {
 
 impl Store for FakeStore {
     fn max_writes(&self) -> usize {
-        100
+        match self.max_writes {
+            0 => 100,
+            max => max,
+        }
     }
 
     fn claim<'a>(&'a self, _: Option<&'a str>) -> Later<'a, ()> {
@@ -121,21 +161,27 @@ impl Store for FakeStore {
         }))
     }
 
-    fn fence(&self, _: Lock) -> Later<'_, i64> {
+    fn fence(&self, lock: Lock) -> Later<'_, i64> {
         let mut state = self.state();
+        if lock.revision != state.lock {
+            return later(Err(StoreError::LockLost));
+        }
         state.revision += 1;
         state.fence = state.revision;
         later(Ok(state.fence))
     }
 
-    fn commit<'a>(&'a self, _: Lock, fence: i64, writes: &'a [Write]) -> Later<'a, i64> {
+    fn commit<'a>(&'a self, lock: Lock, fence: i64, writes: &'a [Write]) -> Later<'a, i64> {
         let mut state = self.state();
+        if lock.revision != state.lock {
+            return later(Err(StoreError::LockLost));
+        }
         let lost = Err(StoreError::Unreachable {
             doing: "writing".to_owned(),
             store: "the store of this test".to_owned(),
             reason: "the answer is lost".to_owned(),
         });
-        later(match std::mem::take(&mut state.next) {
+        later(match state.next.pop_front().unwrap_or_default() {
             Answer::Normal => state.make(fence, writes),
             Answer::MadeButLost => state.make(fence, writes).and(lost),
             Answer::Late => {

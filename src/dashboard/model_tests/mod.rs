@@ -1,0 +1,140 @@
+//! Histories of any API calls, restarts and failures, against a model: real records, rules, terms of dashboards and slot
+//! maps of proxies, a store that loses answers, and everything else as far as it matters to who writes where. After every
+//! step each slot has one owner and is written to one server, whatever was lost, late, frozen or restarted; and when
+//! nothing fails any more, everything gets done.
+//!
+//! `steps`: what may happen; `work`: what dashboards do in several pieces; `world`, `outside`, `known`: what it happens
+//! to, and what must hold; `history`: from the beginning to the end.
+
+mod history;
+mod known;
+mod outside;
+mod steps;
+mod work;
+mod world;
+
+use std::sync::OnceLock;
+
+use proptest::collection::vec;
+use proptest::test_runner::{Config, TestError, TestRng, TestRunner};
+use tokio::runtime::Runtime;
+
+use self::history::play;
+use self::steps::{Step, step};
+use self::world::Broken;
+
+/// How many histories are played.
+const HISTORIES: u32 = 1500;
+/// How long the longest is.
+const STEPS: usize = 60;
+
+/// Plays histories until one goes wrong: the shortest one like it, and what went wrong.
+fn find(broken: Broken, histories: u32, rng: Option<TestRng>) -> Result<(), (String, Vec<Step>)> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    let runtime = RUNTIME.get_or_init(|| Runtime::new().unwrap());
+    // Changes of a term are bounded in time, though nothing takes any here.
+    let _inside = runtime.enter();
+    let config = Config {
+        cases: histories,
+        // The shortest one matters where a fault is not expected.
+        max_shrink_iters: if rng.is_some() { 0 } else { 3000 },
+        failure_persistence: None,
+        ..Config::default()
+    };
+    let mut runner = match rng {
+        Some(rng) => TestRunner::new_with_rng(config, rng),
+        None => TestRunner::new(config),
+    };
+    let played = runner.run(&vec(step(), 1..STEPS), |steps| {
+        play(broken, &steps).map_err(proptest::test_runner::TestCaseError::fail)
+    });
+    match played {
+        Ok(()) => Ok(()),
+        Err(TestError::Fail(reason, steps)) => Err((reason.to_string(), steps)),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[test]
+fn no_history_leaves_a_slot_with_two_owners_or_none_or_a_group_in_a_promotion() {
+    if let Err((reason, steps)) = find(Broken::default(), HISTORIES, None) {
+        panic!("{reason}, after {steps:#?}");
+    }
+}
+
+/// That a rule is left out is noticed, in these words.
+#[track_caller]
+fn noticed(broken: Broken, words: &[&str]) {
+    let rng = TestRng::deterministic_rng(proptest::test_runner::RngAlgorithm::ChaCha);
+    let (reason, steps) = find(broken, 4 * HISTORIES, Some(rng)).expect_err("nothing was noticed");
+    assert!(
+        words.iter().any(|word| reason.contains(word)),
+        "{reason}, after {steps:#?}"
+    );
+}
+
+#[test]
+fn a_lock_that_not_everybody_acknowledged_is_noticed() {
+    let broken = Broken {
+        voters: true,
+        ..Broken::default()
+    };
+    noticed(broken, &["writes to the former primary", "is written to"]);
+}
+
+#[test]
+fn a_proxy_that_takes_every_push_is_noticed() {
+    let broken = Broken {
+        map: true,
+        ..Broken::default()
+    };
+    noticed(
+        broken,
+        &["went back", "writes to the former primary", "is written to", "holds"],
+    );
+}
+
+#[test]
+fn a_proxy_that_is_let_in_with_an_old_map_is_noticed() {
+    let broken = Broken {
+        let_in: true,
+        ..Broken::default()
+    };
+    noticed(broken, &["writes to the former primary", "is written to"]);
+}
+
+#[test]
+fn a_promotion_that_nobody_goes_on_with_is_noticed() {
+    let broken = Broken {
+        resume: true,
+        ..Broken::default()
+    };
+    noticed(broken, &["is stuck in its promotion"]);
+}
+
+#[test]
+fn a_server_that_did_not_hear_of_a_shut_off_is_noticed() {
+    let broken = Broken {
+        leaks: true,
+        ..Broken::default()
+    };
+    noticed(broken, &["writes to the former primary"]);
+}
+
+#[test]
+fn a_change_that_nobody_finishes_is_noticed() {
+    let broken = Broken {
+        unfinished: true,
+        ..Broken::default()
+    };
+    noticed(broken, &["neither what was before a change nor what it was to be"]);
+}
+
+#[test]
+fn slots_that_are_not_locked_are_noticed() {
+    let broken = Broken {
+        lock: true,
+        ..Broken::default()
+    };
+    noticed(broken, &["writes to the former primary", "is written to"]);
+}
