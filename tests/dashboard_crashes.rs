@@ -3,7 +3,8 @@
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
-    reason = "a failed expectation is a failed test"
+    clippy::print_stdout,
+    reason = "a failed expectation is a failed test; figures are part of the result"
 )]
 
 mod support;

@@ -34,8 +34,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(6);
 
 /// All servers of a group, asked just now, in the order of the group.
 pub(super) struct Examined {
-    servers: Vec<(HostPort, Result<(Server, Info), String>)>,
+    servers: Vec<(HostPort, Answer)>,
 }
+
+/// A connection to a server, and what it said; or why there is none.
+type Answer = Result<(Server, Info), String>;
 
 /// Asks all servers of a group at the same time; `patience` is for the primary.
 pub(super) async fn examine(term: &Term, group: &Group, patience: Duration) -> Examined {
@@ -74,7 +77,7 @@ impl Examined {
     /// The candidate gets all that its primary has, then leads, and the former primary follows it.
     pub(super) async fn hand_over(&mut self, term: &Term, index: usize, forced: bool) -> Result<Leader, Error> {
         let [former, candidate] = self.two(index)?;
-        users::let_in(term, &former.0, former.1).await?;
+        users::let_in(term, former.0, former.1).await?;
         // Proxies hold the writes back already; this stops everybody else. An old server does not know it.
         match term.while_active(former.1.pause_writes(PAUSE)).await? {
             Ok(()) | Err(ServerError::Refused { .. }) => {}

@@ -168,13 +168,11 @@ pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Rul
     candidate.action = ServerAction::default();
     let former = group.servers.remove(0);
     group.servers.push(former);
-    let mut number = actions::next_index(topology);
-    for server in &mut group.servers {
+    for (index, server) in (actions::next_index(topology)..).zip(&mut group.servers) {
         server.action = ServerAction {
-            index: number,
+            index,
             state: ActionState::Pending,
         };
-        number += 1;
     }
     group.servers.insert(0, candidate);
     group.in_sync.clear();

@@ -1,6 +1,7 @@
 //! Connections of the dashboard to the servers: names resolved off the hot path, logins as ACL users made for one server,
 //! every call bounded in time.
 
+mod commands;
 mod connection;
 mod info;
 mod resolve;
