@@ -178,7 +178,7 @@ impl ServerPoll {
         match tokio::time::timeout(BUDGET, users::let_in(term, &self.name, server)).await {
             Ok(Ok(proxies)) => {
                 if record.leaky {
-                    users::note_tight(term, std::slice::from_ref(&self.name), &proxies).await;
+                    users::note_tight(term, std::slice::from_ref(&self.name)).await;
                 }
                 self.told = Some((run_id.clone(), proxies));
             }

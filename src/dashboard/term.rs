@@ -15,6 +15,7 @@ use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Stand
 use super::slot_action::SlotActionControl;
 use super::store::{Lock, Store, StoreError, unfinished};
 use super::topology::{Change, Topology};
+use super::users::Told;
 use crate::client::Http;
 use crate::model::{GroupId, HostPort, ProductName};
 
@@ -71,6 +72,8 @@ pub(crate) struct Term {
     pub(crate) promotions: Turns<GroupId>,
     /// Each server is told by one at a time which proxies to let in.
     pub(crate) users: Turns<HostPort>,
+    /// Which proxies each server was told to let in.
+    pub(crate) told: Told,
     /// The way to servers, as the user of this lock.
     servers: Servers,
     lock: Lock,
@@ -119,6 +122,7 @@ impl Term {
         Ok(Self {
             promotions: Turns::default(),
             users: Turns::default(),
+            told: Told::default(),
             servers,
             observations: Observations::default(),
             links: Links::default(),

@@ -1,5 +1,7 @@
 //! Which proxies the servers let in: shutting one off, and letting one in again.
 
+use std::collections::HashMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -12,6 +14,38 @@ use crate::model::{HostPort, ProxyToken, ServerUserKind};
 
 /// How long a server may take to hear which proxies it lets in. Its poller tells it later otherwise.
 const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Which proxies each server may let in, as far as it was told in this term.
+#[derive(Default)]
+pub(crate) struct Told(Mutex<HashMap<HostPort, Vec<ServerUserKind>>>);
+
+impl Told {
+    /// It is being told to let these in; until it says so, those of before may still come.
+    fn begin(&self, server: &HostPort, proxies: &[ServerUserKind]) {
+        let mut told = self.guard();
+        let known = told.entry(server.clone()).or_default();
+        let new: Vec<_> = proxies.iter().filter(|proxy| !known.contains(proxy)).cloned().collect();
+        known.extend(new);
+    }
+
+    /// It lets these in, and no others.
+    fn done(&self, server: &HostPort, proxies: &[ServerUserKind]) {
+        self.guard().insert(server.clone(), proxies.to_vec());
+    }
+
+    /// What is known of these servers.
+    fn of(&self, servers: &[HostPort]) -> Vec<(HostPort, Vec<ServerUserKind>)> {
+        let told = self.guard();
+        let known = servers.iter().filter_map(|server| told.get_key_value(server));
+        known
+            .map(|(server, proxies)| (server.clone(), proxies.clone()))
+            .collect()
+    }
+
+    fn guard(&self) -> MutexGuard<'_, HashMap<HostPort, Vec<ServerUserKind>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Has all servers that hold their roles let in the proxies that may come, and no others. Those that were told now.
 pub(crate) async fn tell_servers(term: &Term) -> Vec<HostPort> {
@@ -59,7 +93,9 @@ pub(crate) async fn let_in(term: &Term, name: &HostPort, server: &mut Server) ->
     let turn = term.users.of(name);
     let _turn = turn.lock().await;
     let proxies = term.topology().admitted_proxies();
+    term.told.begin(name, &proxies);
     term.while_active(server.let_in(&proxies)).await??;
+    term.told.done(name, &proxies);
     Ok(proxies)
 }
 
@@ -78,14 +114,14 @@ pub(crate) async fn shut_off(term: &Term, token: &ProxyToken) -> Result<(), Erro
 
 /// Tells the servers, and records which of those that may let a former proxy in do so no more.
 pub(crate) async fn tighten(term: &Term) {
-    let proxies = term.topology().admitted_proxies();
     let told = tell_servers(term).await;
-    note_tight(term, &told, &proxies).await;
+    note_tight(term, &told).await;
 }
 
-/// Records that these servers let in these proxies and no others.
-pub(crate) async fn note_tight(term: &Term, servers: &[HostPort], proxies: &[ServerUserKind]) {
-    let noted = term.change(|topology| Ok(rules::proxies::tight(topology, servers, proxies)));
+/// Records which of these servers, all of which were told, let in nobody who was shut off. What counts is what they know
+/// when it is recorded: somebody may have been let in and shut off since they were told.
+pub(crate) async fn note_tight(term: &Term, servers: &[HostPort]) {
+    let noted = term.change(|topology| Ok(rules::proxies::tight(topology, &term.told.of(servers))));
     if let Err(error) = noted.await {
         tracing::debug!(%error, "that servers were told is recorded later");
     }

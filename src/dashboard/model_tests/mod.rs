@@ -28,12 +28,15 @@ const HISTORIES: u32 = 1500;
 /// How long the longest is.
 const STEPS: usize = 60;
 
+/// Changes of a term are bounded in time, though nothing takes any here.
+fn runtime() -> &'static Runtime {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    RUNTIME.get_or_init(|| Runtime::new().unwrap())
+}
+
 /// Plays histories until one goes wrong: the shortest one like it, and what went wrong.
 fn find(broken: Broken, histories: u32, rng: Option<TestRng>) -> Result<(), (String, Vec<Step>)> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    let runtime = RUNTIME.get_or_init(|| Runtime::new().unwrap());
-    // Changes of a term are bounded in time, though nothing takes any here.
-    let _inside = runtime.enter();
+    let _inside = runtime().enter();
     let config = Config {
         cases: histories,
         // The shortest one matters where a fault is not expected.
@@ -113,15 +116,6 @@ fn a_promotion_that_nobody_goes_on_with_is_noticed() {
 }
 
 #[test]
-fn a_server_that_did_not_hear_of_a_shut_off_is_noticed() {
-    let broken = Broken {
-        leaks: true,
-        ..Broken::default()
-    };
-    noticed(broken, &["writes to the former primary"]);
-}
-
-#[test]
 fn a_change_that_nobody_finishes_is_noticed() {
     let broken = Broken {
         unfinished: true,
@@ -137,4 +131,63 @@ fn slots_that_are_not_locked_are_noticed() {
         ..Broken::default()
     };
     noticed(broken, &["writes to the former primary", "is written to"]);
+}
+
+/// One piece of work of the active dashboard at this operation, in which all goes well.
+fn work(op: u8) -> Step {
+    Step::Work {
+        asleep: false,
+        op,
+        fates: steps::GOOD,
+        insist: true,
+    }
+}
+
+/// The second server of group 1 is to lead.
+const PROMOTE: Step = Step::Promote {
+    group: 1,
+    place: 1,
+    forced: false,
+    shut_off: false,
+};
+
+/// With the rule left out this history goes wrong, as it would not otherwise.
+#[track_caller]
+fn noticed_in(broken: Broken, steps: &[Step]) {
+    let _inside = runtime().enter();
+    let reason = play(broken, steps).unwrap_err();
+    assert!(reason.contains("writes to the former primary"), "{reason}");
+    assert_eq!(play(Broken::default(), steps), Ok(()));
+}
+
+#[test]
+fn a_primary_that_hangs_and_did_not_hear_of_a_shut_off_is_noticed() {
+    let broken = Broken {
+        leaks: true,
+        ..Broken::default()
+    };
+    let begun = [Step::ServerHangs(0), Step::ShutOff(2), PROMOTE];
+    noticed_in(broken, &[&begun[..], &[work(1), work(1), work(1), work(1)]].concat());
+}
+
+/// A proxy is shut off, let in again while servers are being told, and shut off anew when the primary hangs: the primary
+/// lets it in, whatever was recorded of the first time.
+#[test]
+fn a_server_that_was_told_of_an_earlier_shut_off_only_is_noticed() {
+    let broken = Broken {
+        notes: true,
+        ..Broken::default()
+    };
+    let let_in_again = [
+        Step::ShutOff(2),
+        work(0),
+        Step::PollProxy(2),
+        work(1),
+        work(1),
+        work(1),
+        work(0),
+    ];
+    let shut_off_anew = [Step::ServerHangs(0), Step::ShutOff(2), work(0)];
+    let promoted = [PROMOTE, work(2), work(2), work(2), work(2)];
+    noticed_in(broken, &[&let_in_again[..], &shut_off_anew, &promoted].concat());
 }

@@ -493,11 +493,25 @@ impl World {
                 told: self.tell_servers(d),
             },
             Tighten::Note { proxies, told } => {
-                self.change(d, |topology| Ok(proxies::tight(topology, &told, &proxies)))?;
+                self.note_tight(d, &told, &proxies)?;
                 return Ok(Next::Done);
             }
         };
         Ok(Next::On(Op::Tighten(next)))
+    }
+
+    /// Records which of these servers let in nobody who was shut off.
+    fn note_tight(&mut self, d: usize, servers: &[HostPort], before: &[ServerUserKind]) -> Result<(), Error> {
+        let known = &self.dashboards[d].let_in;
+        let lets_in = |name: &HostPort| match self.broken.notes {
+            true => Some(before.to_vec()),
+            false => known.get(name).cloned(),
+        };
+        let told: Vec<_> = servers
+            .iter()
+            .filter_map(|name| Some((name.clone(), lets_in(name)?)))
+            .collect();
+        self.change(d, |topology| Ok(proxies::tight(topology, &told))).map(drop)
     }
 
     /// What the poller of a server does after each poll.
@@ -519,8 +533,7 @@ impl World {
         }
         let Some(proxies) = self.let_in(d, name) else { return };
         if record.leaky {
-            let servers = std::slice::from_ref(name);
-            let _ = self.change(d, |topology| Ok(proxies::tight(topology, servers, &proxies)));
+            let _ = self.note_tight(d, std::slice::from_ref(name), &proxies);
         }
         self.dashboards[d].told.insert(name.clone(), (run_id, proxies));
     }

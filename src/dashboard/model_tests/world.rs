@@ -44,6 +44,8 @@ pub(super) struct Broken {
     pub(super) leaks: bool,
     /// Nobody finishes a change of many records.
     pub(super) unfinished: bool,
+    /// That servers were told is recorded by what was known before they were.
+    pub(super) notes: bool,
     /// Slots move without being locked first.
     pub(super) lock: bool,
 }
@@ -56,6 +58,8 @@ pub(super) struct Dashboard {
     pub(super) ops: Vec<Op>,
     /// Which proxies its pollers told servers to let in.
     pub(super) told: HashMap<HostPort, (String, Vec<ServerUserKind>)>,
+    /// Which proxies each server lets in, as it was told last.
+    pub(super) let_in: HashMap<HostPort, Vec<ServerUserKind>>,
 }
 
 /// Everything.
@@ -151,6 +155,7 @@ impl World {
             unsure: false,
             ops: Vec::new(),
             told: HashMap::new(),
+            let_in: HashMap::new(),
         });
     }
 
@@ -239,6 +244,7 @@ impl World {
         let proxies = self.topology(d).admitted_proxies();
         let server = self.server(d, name)?;
         server.users.clone_from(&proxies);
+        self.dashboards[d].let_in.insert(name.clone(), proxies.clone());
         Some(proxies)
     }
 

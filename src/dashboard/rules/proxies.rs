@@ -1,6 +1,6 @@
 use super::{Refusal, Ruling, refuse};
 use crate::dashboard::topology::{Change, Topology};
-use crate::model::{GroupServer, HostPort, ProductName, Proxy, ProxyToken, ServerUserKind, SlotId};
+use crate::model::{ActionState, GroupServer, HostPort, ProductName, Proxy, ProxyToken, ServerUserKind, SlotId};
 
 /// What registering a proxy may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -123,19 +123,20 @@ pub(crate) fn let_in(topology: &Topology, proxy: &Proxy, acknowledged: &[i64]) -
     }))])
 }
 
-/// Notes that these servers were told to let in `proxies` and no others. Nothing is noted when one of these was shut off
-/// since.
-pub(crate) fn tight(topology: &Topology, servers: &[HostPort], proxies: &[ServerUserKind]) -> Vec<Change> {
+/// Notes that servers let in these proxies at most. Nothing is noted of one that lets in somebody who was shut off since.
+pub(crate) fn tight(topology: &Topology, told: &[(HostPort, Vec<ServerUserKind>)]) -> Vec<Change> {
     let now = topology.admitted_proxies();
-    if proxies.iter().any(|proxy| !now.contains(proxy)) {
-        return Vec::new();
-    }
-    mark(topology, false, |server| servers.contains(&server.server))
+    let right = |(_, proxies): &&(HostPort, Vec<ServerUserKind>)| proxies.iter().all(|proxy| now.contains(proxy));
+    let right: Vec<&HostPort> = told.iter().filter(right).map(|(server, _)| server).collect();
+    mark(topology, false, |server| right.contains(&&server.server))
 }
 
-/// Every server that the operator prepared may let in a proxy that it must not, until it was told.
+/// Every server that the operator prepared may let in a proxy that it must not, until it was told. So may one that is being
+/// given its role: whether it was prepared is recorded afterwards.
 fn leaky(topology: &Topology) -> Vec<Change> {
-    mark(topology, true, |server| server.prepared)
+    mark(topology, true, |server| {
+        server.prepared || server.action.state == ActionState::Syncing
+    })
 }
 
 fn mark(topology: &Topology, leaky: bool, concerned: impl Fn(&GroupServer) -> bool) -> Vec<Change> {
@@ -159,6 +160,7 @@ fn known<'a>(topology: &'a Topology, token: &ProxyToken) -> Result<&'a Proxy, Re
 
 #[cfg(test)]
 mod tests {
+    use super::super::actions;
     use super::super::fixture::*;
     use super::*;
 
@@ -231,15 +233,24 @@ mod tests {
         assert_eq!(leaks(&t), [true, false, false]);
         assert_eq!(shut_off(&t, &a.token).unwrap(), []);
         assert_eq!(
-            tight(&t, &[addr("a:1")], &[a.server_user()]),
+            tight(&t, &[(addr("a:1"), vec![a.server_user()])]),
             [],
             "told before it was shut off"
         );
-        let t = after(&t, &tight(&t, &[addr("a:1")], &[]));
+        let t = after(&t, &tight(&t, &[(addr("a:1"), vec![])]));
         assert_eq!(leaks(&t), [false, false, false]);
         let codis = proxy("b", "");
         let t = after(&t, &register(&t, &codis, Registration::New).unwrap());
         assert!(refused(shut_off(&t, &codis.token)).contains("can't be shut off"));
+    }
+
+    #[test]
+    fn a_server_that_is_being_given_its_role_may_let_in_a_proxy_that_was_shut_off() {
+        let (t, a) = with_proxy_let_in();
+        let t = after(&t, &actions::create(&t, &addr("c:1")).unwrap());
+        let t = after(&t, &actions::begin(&t, gid(2), &addr("c:1"), 0, "r1").unwrap());
+        let t = after(&t, &shut_off(&t, &a.token).unwrap());
+        assert_eq!(leaks(&t), [true, false, true]);
     }
 
     #[test]
