@@ -13,6 +13,7 @@ use super::proxies;
 use super::rules::promotion::Acknowledged;
 use super::rules::slot_moves;
 use super::term::Term;
+use super::topology::Change;
 use crate::model::{Proxy, SlotActionState, SlotId, SlotMapping};
 
 /// How often it is looked whether something can be moved.
@@ -120,16 +121,12 @@ async fn move_all(term: &Term, waiting: &[SlotMapping], chosen: &[SlotId]) -> Re
             .filter(|slot| chosen.contains(&slot.id))
             .copied()
             .collect();
-        let (empty, _) = split(term, &concerned).await;
-        let full: Vec<SlotId> = chosen.iter().filter(|id| !empty.contains(id)).copied().collect();
-        if !full.is_empty() {
-            // Keys came between the two looks.
-            term.change(|topology| slot_moves::undo(topology, &full)).await?;
-        }
-        match term
-            .change(|topology| slot_moves::finish(topology, &empty, &acknowledged))
-            .await
-        {
+        // Only from then on does a slot that is seen to be empty stay so.
+        let finished = match slot_moves::locked(&term.topology(), chosen, &acknowledged) {
+            Ok(()) => finish(term, &concerned, chosen, &acknowledged).await,
+            Err(refusal) => Err(refusal.into()),
+        };
+        match finished {
             Ok(changes) => {
                 fault::point("move.finished");
                 return Ok(changes.len());
@@ -150,6 +147,23 @@ async fn move_all(term: &Term, waiting: &[SlotMapping], chosen: &[SlotId]) -> Re
             Err(error) => return Err(error),
         }
     }
+}
+
+/// Gives those of the slots to their targets that hold no keys. The others wait again.
+async fn finish(
+    term: &Term,
+    concerned: &[SlotMapping],
+    chosen: &[SlotId],
+    acknowledged: &[Acknowledged],
+) -> Result<Vec<Change>, Error> {
+    let (empty, _) = split(term, concerned).await;
+    let full: Vec<SlotId> = chosen.iter().filter(|id| !empty.contains(id)).copied().collect();
+    if !full.is_empty() {
+        // Keys came between the two looks.
+        term.change(|topology| slot_moves::undo(topology, &full)).await?;
+    }
+    term.change(|topology| slot_moves::finish(topology, &empty, acknowledged))
+        .await
 }
 
 /// Those of the slots that hold no keys; and why another one has to wait.

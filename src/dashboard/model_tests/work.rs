@@ -9,6 +9,7 @@ use crate::dashboard::rules::actions::{self, Outcome};
 use crate::dashboard::rules::promotion::{self, Acknowledged, Leader, Wish};
 use crate::dashboard::rules::proxies::{self, Registration};
 use crate::dashboard::rules::{groups, slot_moves, slots};
+use crate::dashboard::topology::Change;
 use crate::model::{
     Group, GroupId, HostPort, PromoteState, Proxy, ProxyToken, ServerUserKind, SlotActionState, SlotId,
 };
@@ -57,6 +58,10 @@ enum Move {
     Begin,
     Lock,
     Locked(Vec<Acknowledged>),
+    Looked {
+        acknowledged: Vec<Acknowledged>,
+        empty: Vec<SlotId>,
+    },
     Undo,
     TellLast,
 }
@@ -377,10 +382,25 @@ impl World {
                 if self.broken.voters {
                     acknowledged = self.everybody(d);
                 }
-                let (full, empty): (Vec<_>, Vec<_>) = chosen.iter().copied().partition(|id| self.full.contains(id));
+                let locked = slot_moves::locked(&self.topology(d), chosen, &acknowledged);
+                match locked {
+                    Err(_) if !self.broken.looks && insist => Move::Lock,
+                    Err(_) if !self.broken.looks => Move::Undo,
+                    _ => {
+                        let empty: Vec<_> = chosen.iter().filter(|id| !self.full.contains(id)).copied().collect();
+                        self.seen_empty.extend(empty.iter().map(|id| (*id, false)));
+                        Move::Looked { acknowledged, empty }
+                    }
+                }
+            }
+            Move::Looked { acknowledged, empty } => {
+                let full: Vec<_> = chosen.iter().filter(|id| !empty.contains(id)).copied().collect();
                 let undone = self.change(d, |topology| slot_moves::undo(topology, &full));
                 match undone.and_then(|_| self.change(d, |t| slot_moves::finish(t, &empty, &acknowledged))) {
-                    Ok(_) => Move::TellLast,
+                    Ok(changes) => {
+                        self.note_moved(&changes);
+                        Move::TellLast
+                    }
                     Err(Error::Refused(_)) if insist => Move::Lock,
                     Err(_) => Move::Undo,
                 }
@@ -395,6 +415,21 @@ impl World {
             }
         };
         Ok(Next::On(Op::Moves(op)))
+    }
+
+    /// A slot that was given away must have stayed as empty as it was seen to be.
+    fn note_moved(&mut self, changes: &[Change]) {
+        let moved = changes.iter().filter_map(|change| match change {
+            Change::PutSlot(slot) => Some(slot.id),
+            _ => None,
+        });
+        for id in moved {
+            if self.seen_empty.remove(&id) == Some(true) {
+                self.wrong = Some(format!(
+                    "slot {id} moved, and was written to after it was seen to be empty"
+                ));
+            }
+        }
     }
 
     fn online(&mut self, d: usize, mut op: Online, fates: &Fates) -> Piece {

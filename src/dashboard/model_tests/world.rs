@@ -46,6 +46,8 @@ pub(super) struct Broken {
     pub(super) unfinished: bool,
     /// That servers were told is recorded by what was known before they were.
     pub(super) notes: bool,
+    /// It is looked whether a slot is empty before everybody holds it locked.
+    pub(super) looks: bool,
     /// Slots move without being locked first.
     pub(super) lock: bool,
 }
@@ -75,6 +77,10 @@ pub(super) struct World {
     pub(super) full: BTreeSet<SlotId>,
     pub(super) exported: Option<Export>,
     pub(super) known: Known,
+    /// The slots that were seen to be empty last, and whether somebody could write to them since.
+    pub(super) seen_empty: BTreeMap<SlotId, bool>,
+    /// What went wrong, if it was noticed before the step ended.
+    pub(super) wrong: Option<String>,
     seen_revision: i64,
 }
 
@@ -122,6 +128,8 @@ impl World {
             full: BTreeSet::new(),
             exported: None,
             known: Known::new(),
+            seen_empty: BTreeMap::new(),
+            wrong: None,
             seen_revision: -1,
         };
         world.take_over();
@@ -250,6 +258,9 @@ impl World {
 
     /// What must hold after every step.
     pub(super) fn check(&mut self) -> Result<(), String> {
+        if let Some(wrong) = self.wrong.take() {
+            return Err(wrong);
+        }
         let active = self.active();
         if !self.dashboards[active].unsure && self.dashboards[active].term.check().is_ok() {
             let topology = self.topology(active);
@@ -293,7 +304,7 @@ impl World {
         });
     }
 
-    fn check_writers(&self) -> Result<(), String> {
+    fn check_writers(&mut self) -> Result<(), String> {
         if let Some(host) = self.hosts.iter().find(|host| host.process.went_back) {
             return Err(format!("proxy {} went back to an older epoch", host.token));
         }
@@ -311,6 +322,9 @@ impl World {
                 let let_in = registered.is_some_and(|record| !record.shut_off);
                 let written = server.is_some_and(|server| server.prepared && server.takes_writes_of(&user))
                     || (registered.is_some() && server.is_some_and(|server| !server.prepared));
+                if written && let Some(seen) = self.seen_empty.get_mut(&id) {
+                    *seen = true;
+                }
                 if (let_in || written) && self.known.former[&id].contains(target) {
                     return Err(format!(
                         "slot {id}: proxy {} ({}) writes to the former primary {target}",

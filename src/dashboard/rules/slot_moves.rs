@@ -33,24 +33,25 @@ pub(crate) fn begin(topology: &Topology, slots: &[SlotId]) -> Ruling {
     Ok(begun.collect())
 }
 
-/// Gives these slots, which every proxy holds locked and which hold no keys, to their targets.
+/// Sees to it that nobody writes to these slots: from then on what they hold stays as it is.
 ///
 /// # Errors
-/// When there is a proxy that did not acknowledge the lock, also one that joined meanwhile.
-pub(crate) fn finish(topology: &Topology, slots: &[SlotId], acknowledged: &[Acknowledged]) -> Ruling {
-    let begun: Vec<&SlotMapping> = slots
-        .iter()
-        .map(|id| topology.slot(*id))
-        .filter(|slot| slot.action.state == SlotActionState::Preparing)
-        .collect();
+/// When there is a proxy that did not acknowledge the lock, also one that joined meanwhile; and when a primary may still let
+/// in one that was shut off.
+pub(crate) fn locked(topology: &Topology, slots: &[SlotId], acknowledged: &[Acknowledged]) -> Result<(), Refusal> {
+    let begun = begun(topology, slots);
+    let of =
+        |group: &Group, number: fn(&SlotMapping) -> i64| begun.iter().any(|slot| number(slot) == i64::from(group.id));
+    let sources = topology.groups().filter(|group| of(group, |slot| slot.group_id));
+    if let Some(source) = sources.filter_map(Group::primary).find(|primary| primary.leaky) {
+        return refuse(format!(
+            "server-[{}] may still let in a proxy that was shut off, and that does not know that slots are to move",
+            source.server
+        ));
+    }
     let concerned: Vec<&Group> = topology
         .groups()
-        .filter(|group| {
-            let id = i64::from(group.id);
-            begun
-                .iter()
-                .any(|slot| [slot.group_id, slot.action.target_id].contains(&id))
-        })
+        .filter(|group| of(group, |slot| slot.group_id) || of(group, |slot| slot.action.target_id))
         .collect();
     let has = |proxy: &Proxy| {
         let mut known = acknowledged.iter();
@@ -63,7 +64,16 @@ pub(crate) fn finish(topology: &Topology, slots: &[SlotId], acknowledged: &[Ackn
             proxy.token, proxy.admin_addr
         ));
     }
-    let moved = begun.into_iter().map(|slot| {
+    Ok(())
+}
+
+/// Gives these slots to their targets. They were [`locked`], and then seen to hold no keys.
+///
+/// # Errors
+/// As [`locked`].
+pub(crate) fn finish(topology: &Topology, slots: &[SlotId], acknowledged: &[Acknowledged]) -> Ruling {
+    locked(topology, slots, acknowledged)?;
+    let moved = begun(topology, slots).into_iter().map(|slot| {
         Change::PutSlot(SlotMapping {
             id: slot.id,
             group_id: slot.action.target_id,
@@ -83,6 +93,14 @@ pub(crate) fn undo(topology: &Topology, slots: &[SlotId]) -> Result<Vec<Change>,
         .filter(|slot| slot.action.state == SlotActionState::Preparing)
         .map(|slot| with_state(slot, SlotActionState::Pending));
     Ok(undone.collect())
+}
+
+fn begun<'a>(topology: &'a Topology, slots: &[SlotId]) -> Vec<&'a SlotMapping> {
+    slots
+        .iter()
+        .map(|id| topology.slot(*id))
+        .filter(|slot| slot.action.state == SlotActionState::Preparing)
+        .collect()
 }
 
 fn with_state(slot: &SlotMapping, state: SlotActionState) -> Change {
@@ -130,6 +148,21 @@ mod tests {
         let undone = after(&t, &undo(&t, &[sid(2), sid(3)]).unwrap());
         assert_eq!(ids(&waiting(&undone)), [0, 1, 2, 3]);
         assert_eq!(undone.slot(sid(2)).group_id, 1);
+    }
+
+    #[test]
+    fn slots_stay_where_they_are_while_their_primary_may_let_in_a_proxy_that_was_shut_off() {
+        let t = asked();
+        let t = after(&t, &begin(&t, &[sid(2)]).unwrap());
+        let with_leak = |number| {
+            let mut group = t.group(gid(number)).unwrap().clone();
+            group.servers[0].leaky = true;
+            after(&t, &[Change::PutGroup(group)])
+        };
+        let refusal = refused(finish(&with_leak(1), &[sid(2)], &[]));
+        assert!(refusal.starts_with("server-[a:1] may still let in"), "{refusal}");
+        assert!(locked(&with_leak(1), &[sid(2)], &[]).is_err());
+        assert!(finish(&with_leak(2), &[sid(2)], &[]).is_ok());
     }
 
     #[test]
