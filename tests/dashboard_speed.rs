@@ -128,6 +128,7 @@ async fn take_overs_take_as_long_as_promised() {
         for _ in 0..FEW {
             let standby = shop.another_dashboard();
             support::eventually("the other one stands by", Duration::from_secs(10), async || {
+                standby.api.client.model().await.ok()?;
                 (standby.api.get("/readyz").await.0 == 200).then_some(())
             })
             .await;
