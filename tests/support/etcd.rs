@@ -11,7 +11,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use super::{Process, eventually, free_port, tool};
+use super::{Process, START, eventually, free_port, tool};
 
 pub struct Etcd {
     process: Process,
@@ -84,7 +84,7 @@ impl Etcd {
     }
 
     async fn wait_ready(&self) {
-        eventually("etcd answers", Duration::from_secs(20), async || {
+        eventually("etcd answers", START, async || {
             let mut client = Client::connect([self.endpoint()], None).await.ok()?;
             tokio::time::timeout(Duration::from_secs(1), client.get("x", None))
                 .await

@@ -6,7 +6,7 @@ use etcd_client::Client;
 use tempfile::TempDir;
 
 use super::etcd::Member;
-use super::{Process, eventually, free_port};
+use super::{Process, START, eventually, free_port};
 
 pub struct Cluster {
     members: Vec<Process>,
@@ -40,7 +40,7 @@ impl Cluster {
             _folder: folder,
         };
         for endpoint in cluster.endpoints().split(',') {
-            eventually("a member answers", Duration::from_secs(20), async || {
+            eventually("a member answers", START, async || {
                 let mut client = Client::connect([endpoint], None).await.ok()?;
                 let answer = tokio::time::timeout(Duration::from_secs(1), client.get("x", None));
                 answer.await.ok()?.ok()

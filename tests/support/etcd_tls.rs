@@ -8,7 +8,7 @@ use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, 
 use tempfile::TempDir;
 
 use super::etcd::Member;
-use super::{Process, eventually, free_port};
+use super::{Process, START, eventually, free_port};
 
 /// A certificate authority.
 pub struct Ca {
@@ -131,7 +131,7 @@ impl TlsEtcd {
     }
 
     async fn wait_ready(&self, login: Option<(&str, &str)>) {
-        eventually("etcd answers over TLS", Duration::from_secs(20), async || {
+        eventually("etcd answers over TLS", START, async || {
             let mut client = self.client(login).await?;
             let answer = tokio::time::timeout(Duration::from_secs(1), client.get("x", None));
             answer.await.ok()?.ok()

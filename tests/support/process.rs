@@ -4,6 +4,7 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The path of a tool that the tests need, in the folder `$CODIS_TOOLS` or the cache that `make tools` fills.
@@ -17,9 +18,27 @@ pub fn tool(name: &str) -> PathBuf {
     path
 }
 
-/// A port that nobody listens at.
+/// How long a server may take from its start to its first answer: on a machine that builds or tests besides, its disk
+/// may be busy for long.
+pub const START: Duration = Duration::from_secs(60);
+
+/// A port that nobody listens at, and that no other caller of this process was told.
+///
+/// It is none of those that the kernel gives to outgoing connections (from 32768 on): such a one is often taken by the
+/// time that a process which is just being started listens at it.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    const PORTS: std::ops::Range<u32> = 10_000..30_000;
+    static CALLS: AtomicU32 = AtomicU32::new(0);
+    // Processes begin far apart, so that two which run side by side do not try the same ones.
+    let first = std::process::id().wrapping_mul(7_919);
+    let ports = (0..PORTS.len()).map(|_| {
+        let call = CALLS.fetch_add(1, Ordering::Relaxed);
+        (PORTS.start + first.wrapping_add(call) % (PORTS.end - PORTS.start)) as u16
+    });
+    ports
+        .into_iter()
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a free port")
 }
 
 /// A child process that ends with this value, and with the test even when that is killed.
