@@ -22,8 +22,9 @@ e2e: ## End-to-end tests only
 	@e2e/test e2e
 
 bench: ## Measure what is promised: the tables of docs/performance.md
-	@e2e/tools install packages valkey etcd
+	@e2e/tools install packages valkey etcd nutcracker
 	@cargo test --quiet --test dashboard_speed -- --ignored --nocapture --test-threads=1
+	@cargo test --quiet --release --test proxy_speed -- --ignored --nocapture --test-threads=1
 
 tools: ## Install what building, testing and the demo need
 	@e2e/tools install

@@ -201,6 +201,23 @@ impl<'a> Codis<'a> {
             .collect()
     }
 
+    /// The versions, as soon as Kubernetes' own controllers have nothing to add to them: they write what they saw of a
+    /// pod's readiness a moment after everybody else sees it.
+    pub async fn settled_versions(&self) -> BTreeMap<String, String> {
+        let mut last = self.versions().await;
+        eventually(Duration::from_secs(60), "nothing is written any more", async || {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            let before = std::mem::replace(&mut last, self.versions().await);
+            if before == last {
+                Ok(())
+            } else {
+                Err(format!("{last:?}"))
+            }
+        })
+        .await;
+        last
+    }
+
     /// `name → (uid, restarts)` of its pods.
     pub async fn pods(&self) -> BTreeMap<String, String> {
         let selector = format!("app.kubernetes.io/instance={}", self.name);

@@ -14,7 +14,10 @@ async fn unchanged_cluster_writes_nothing() {
     let cluster = Cluster::get().await;
     operator::install(&cluster).await;
     let codis = Codis::ready(&cluster, "still", SMALL).await;
-    let (before, status) = (codis.versions().await, codis.object().await.unwrap()["status"].clone());
+    let (before, status) = (
+        codis.settled_versions().await,
+        codis.object().await.unwrap()["status"].clone(),
+    );
     assert!(before.len() >= 10, "{before:?}");
     for round in 0..10 {
         // An annotation on the object is reason enough to reconcile it, and changes nothing that it says.
@@ -49,7 +52,7 @@ async fn operator_restarts_and_changes_nothing() {
     operator::install(&cluster).await;
     let codis = Codis::ready(&cluster, "steady", SMALL).await;
     assert_eq!(codis.cli(&["SET", "k", "v"]).await.unwrap(), "OK");
-    let (versions, pods) = (codis.versions().await, codis.pods().await);
+    let (versions, pods) = (codis.settled_versions().await, codis.pods().await);
     for pod in operator::pods(&cluster).await {
         let name = pod.name_any();
         cluster

@@ -109,6 +109,13 @@ impl Process {
         Duration::from_millis(ticks * 10)
     }
 
+    /// The memory that it has in the machine.
+    pub fn resident_bytes(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+    }
+
     /// Its exit code, when it ends within this time.
     pub async fn exit_code(&mut self, within: Duration) -> Option<i32> {
         let name = self.name.clone();

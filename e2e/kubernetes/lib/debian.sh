@@ -23,6 +23,8 @@ rootfs_packages() {
     case $1 in
         valkey) echo base-files,libc6,dash,coreutils,sed,grep,hostname,valkey-server,valkey-tools ;;
         etcd) echo base-files,libc6,dash,coreutils,etcd-server,etcd-client ;;
+        # A proxy to compare ours with.
+        nutcracker) echo base-files,libc6,nutcracker ;;
         # The base of our own image: the C library, and what a TLS client and a shell-less process need.
         base) echo base-files,libc6,libgcc-s1,ca-certificates ;;
     esac
@@ -55,13 +57,14 @@ fetch_rootfs() {
     rm -rf "$dir"/root/usr/share/{doc,man,info,locale,lintian,bash-completion} "$dir"/root/var/lib/{apt,dpkg} "$dir"/root/dev/*
 }
 
-# install_rootfs valkey|etcd: its programs in the bin folder, run through their own C library so that they work on any release.
+# install_rootfs valkey|etcd|nutcracker: its programs in the bin folder, run through their own C library so that they work on any release.
 install_rootfs() {
     local name=$1 dir programs program want version
     dir=$(rootfs "$name")/root
     case $name in
         valkey) programs=(valkey-server valkey-cli valkey-benchmark) want=$VALKEY_VERSION ;;
         etcd) programs=(etcd etcdctl) want=$ETCD_VERSION ;;
+        nutcracker) foreign_program "$dir" nutcracker; return ;;
     esac
     for program in "${programs[@]}"; do
         foreign_program "$dir" "$program"
@@ -73,12 +76,13 @@ install_rootfs() {
 }
 
 foreign_program() {
-    local dir=$1 program=$2 loader
+    local dir=$1 program=$2 loader path
+    path=$(find "$dir"/usr/{bin,sbin} -name "$program" | head -1)
     loader=$(find "$dir/usr/lib" "$dir/usr/lib64" -maxdepth 2 -name 'ld-linux*.so.*' 2> /dev/null | head -1)
     mkdir -p "$BIN"
     cat > "$BIN/.$program.$$" << SCRIPT
 #!/bin/sh
-exec $(printf %q "$loader") --library-path $(printf %q "$(dirname "$(find "$dir/usr/lib" -name libc.so.6 | head -1)")") --argv0 $program $(printf %q "$dir/usr/bin/$program") "\$@"
+exec $(printf %q "$loader") --library-path $(printf %q "$(dirname "$(find "$dir/usr/lib" -name libc.so.6 | head -1)")") --argv0 $program $(printf %q "$path") "\$@"
 SCRIPT
     chmod +x "$BIN/.$program.$$"
     mv "$BIN/.$program.$$" "$BIN/$program"

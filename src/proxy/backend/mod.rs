@@ -138,6 +138,7 @@ impl Backend {
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
         self.pipeline.borrow_mut().push(worker.now(), ticket, write);
+        worker.turn.sent();
         if !self.dirty.replace(true) {
             worker.turn.add_backend(self);
         }
@@ -324,6 +325,7 @@ impl Backend {
         let tickets = self.pipeline.borrow_mut().abandon();
         let lost = tickets.len();
         for ticket in tickets {
+            worker.turn.answered();
             if let Some(client) = ticket.client.clone() {
                 client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed);
             }
@@ -340,6 +342,7 @@ impl Backend {
 }
 
 fn deliver(worker: &Rc<Worker>, ticket: Ticket, reply: &[u8]) {
+    worker.turn.answered();
     let Some(client) = ticket.client.clone() else { return };
     let outcome = match reply.first() {
         Some(b'-' | b'!') => {

@@ -1,4 +1,4 @@
-//! proxy.toml: Codis' keys, and `shutdown_timeout` of ours.
+//! proxy.toml: Codis' keys, and some of ours.
 
 use std::time::Duration;
 
@@ -66,6 +66,7 @@ pub struct Config {
     pub proxy_max_clients: u32,
     pub proxy_max_offheap_size: ByteSize,
     pub proxy_heap_placeholder: ByteSize,
+    pub proxy_nap: GoDuration,
     pub backend_ping_period: GoDuration,
     pub backend_recv_bufsize: ByteSize,
     pub backend_send_bufsize: ByteSize,
@@ -146,6 +147,7 @@ impl Default for Config {
             proxy_max_clients: 1000,
             proxy_max_offheap_size: ByteSize(1 << 30),
             proxy_heap_placeholder: ByteSize(256 << 20),
+            proxy_nap: GoDuration(Duration::from_micros(50)),
             backend_ping_period: seconds(5),
             backend_recv_bufsize: ByteSize(128 << 10),
             backend_send_bufsize: ByteSize(128 << 10),
@@ -217,6 +219,12 @@ impl Config {
         if let Some((key, _)) = at_least_one.iter().find(|(_, number)| *number == 0) {
             return fail(key, "must be 1 or more");
         }
+        if self.proxy_nap.0 > Duration::from_millis(1) {
+            return fail(
+                "proxy_nap",
+                "must be 1ms or less, or every reply would be late; 0 switches it off",
+            );
+        }
         if self.backend_recv_timeout.0 < Duration::from_millis(100) {
             return fail(
                 "backend_recv_timeout",
@@ -268,6 +276,7 @@ mod tests {
         for (text, key) in [
             ("nonsense = 1", "nonsense"),
             ("proxy_addr = \"x\"", "proxy_addr"),
+            ("proxy_nap = \"2ms\"", "proxy_nap"),
             ("proxy_max_clients = 0", "proxy_max_clients"),
             ("proxy_max_clients = -1", "proxy_max_clients"),
             ("backend_recv_timeout = \"1ms\"", "backend_recv_timeout"),

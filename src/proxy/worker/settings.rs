@@ -23,6 +23,8 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) session_send_timeout: Option<Duration>,
     pub(in crate::proxy) session_keepalive: Option<Duration>,
     pub(in crate::proxy) session_break_on_failure: bool,
+    /// How long a turn waits for more to do; zero: never.
+    pub(in crate::proxy) nap: Duration,
     pub(in crate::proxy) started: Instant,
     pub(in crate::proxy) workers: usize,
     pub(in crate::proxy) sessions: SessionCount,
@@ -85,6 +87,7 @@ impl Settings {
             session_send_timeout: unless_zero(config.session_send_timeout.0),
             session_keepalive: unless_zero(config.session_keepalive_period.0),
             session_break_on_failure: config.session_break_on_failure,
+            nap: config.proxy_nap.0,
             started: Instant::now(),
             workers,
             sessions: SessionCount::default(),
