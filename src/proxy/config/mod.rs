@@ -1,4 +1,4 @@
-//! proxy.toml: Codis' keys, and `shutdown_timeout` of ours.
+//! proxy.toml: Codis' keys, and `shutdown_timeout`, `session_allow_keys` and `session_allow_flush` of ours.
 
 use std::time::Duration;
 
@@ -84,6 +84,8 @@ pub struct Config {
     pub session_max_pipeline: u32,
     pub session_keepalive_period: GoDuration,
     pub session_break_on_failure: bool,
+    pub session_allow_keys: bool,
+    pub session_allow_flush: bool,
     pub shutdown_timeout: GoDuration,
     pub metrics_report_server: String,
     pub metrics_report_period: GoDuration,
@@ -164,6 +166,8 @@ impl Default for Config {
             session_max_pipeline: 10000,
             session_keepalive_period: seconds(75),
             session_break_on_failure: false,
+            session_allow_keys: false,
+            session_allow_flush: false,
             shutdown_timeout: seconds(20),
             metrics_report_server: String::new(),
             metrics_report_period: seconds(1),
