@@ -74,6 +74,10 @@ async fn keys_of_one_command_have_to_lie_in_one_slot() {
         "PFMERGE a b",
         "LMPOP 2 a b LEFT",
         "COPY a b",
+        "MSETNX a 1 b 2",
+        "BITOP OR a a b",
+        "RENAME a b",
+        "RENAMENX a b",
     ] {
         assert_eq!(wire.call(refused).await, cross, "{refused}");
     }
@@ -103,33 +107,23 @@ async fn keys_of_one_command_have_to_lie_in_one_slot() {
         ("SORT {t}l BY nosort", "*[$2 $1]"),
         ("LMPOP 2 {t}x {t}l LEFT", "*[${t}l *[$2]]"),
         ("MEMORY USAGE {t}nosuch", "$-"),
+        ("MSETNX {t}i 1 {t}j 2", ":1"),
+        ("MSETNX {t}i 1 {t}k 2", ":0"),
+        ("OBJECT ENCODING {t}i", "$int"),
+        ("BITOP OR {t}k {t}i {t}j", ":1"),
+        ("RENAME {t}k {t}n", "+OK"),
+        ("RENAMENX {t}n {t}i", ":0"),
+        ("RESTORE {t}i 0 x", "-BUSYKEY Target key name already exists."),
+        ("PEXPIRE {t}i 100000 NX", ":1"),
+        ("PERSIST {t}i", ":1"),
     ] {
         assert_eq!(wire.call(allowed).await, reply, "{allowed}");
     }
     assert!(wire.call("SORT {t}l BY w_*").await.contains("pattern of SORT"));
     assert_eq!(
-        wire.call("EVAL s 0 a").await,
-        "-ERR handle request, command 'EVAL' without keys is not allowed"
-    );
-    assert_eq!(
         wire.call("EVAL s x a").await,
         "-ERR value is not an integer or out of range"
     );
-    assert_eq!(
-        wire.call("XREAD BLOCK 0 STREAMS {t}s 0").await,
-        "-ERR handle request, command 'XREAD' with BLOCK is not allowed"
-    );
-    for blocking in [
-        "XREADGROUP GROUP g c BLOCK 0 STREAMS {t}s >",
-        "XREADGROUP BLOCK 0 GROUP g c STREAMS {t}s >",
-        "XREADGROUP NOACK block 0 GROUP streams streams STREAMS {t}s >",
-    ] {
-        assert_eq!(
-            wire.call(blocking).await,
-            "-ERR handle request, command 'XREADGROUP' with BLOCK is not allowed",
-            "{blocking}"
-        );
-    }
     assert_eq!(
         wire.call("COPY {t}a {t}b DB 1").await,
         "-ERR handle request, command 'COPY' with DB is not allowed"
@@ -146,46 +140,26 @@ async fn commands_that_no_client_may_use_are_refused() {
         "BGSAVE",
         "CONFIG GET x",
         "CLUSTER INFO",
-        "DBSIZE",
         "DEBUG SLEEP 0",
-        "EXEC",
         "FLUSHALL",
         "FLUSHDB",
         "KEYS *",
         "LASTSAVE",
         "LATENCY RESET",
         "MONITOR",
-        "MULTI",
         "PSYNC ? -1",
-        "PUBLISH a b",
-        "RANDOMKEY",
         "READONLY",
         "REPLCONF a b",
         "SAVE",
-        "SCAN 0",
-        "SCRIPT LOAD x",
         "SHUTDOWN",
         "SLAVEOF NO ONE",
         "REPLICAOF NO ONE",
         "SLOWLOG GET",
-        "SUBSCRIBE a",
         "SYNC",
         "WAIT 0 0",
-        "WATCH a",
-        "UNWATCH",
-        "BLPOP a 0",
-        "BRPOPLPUSH a b 0",
         "MIGRATE h 1 a 0 1",
         "MOVE a 1",
-        "MSETNX a 1",
-        "BITOP NOT a b",
-        "OBJECT ENCODING a",
-        "RENAME a b",
-        "RENAMENX a b",
-        "RESTORE a 0 x",
         "RESTORE-ASKING a 0 x",
-        "SPUBLISH a b",
-        "SSUBSCRIBE a",
         "ACL WHOAMI",
         "FUNCTION LIST",
         "MODULE LIST",
@@ -197,6 +171,7 @@ async fn commands_that_no_client_may_use_are_refused() {
         "SLOTSMGRTTAGSLOT-ASYNC a",
         "SLOTSDEL 1",
         "MEMORY DOCTOR",
+        "PUBSUB NUMPAT",
         "XGROUP HELP",
         "CLIENT KILL x",
         "COMMAND GETKEYS get a",
@@ -208,8 +183,8 @@ async fn commands_that_no_client_may_use_are_refused() {
         );
     }
     assert_eq!(
-        wire.call("keys *").await,
-        "-ERR handle request, command 'KEYS' is not allowed"
+        wire.call("monitor").await,
+        "-ERR handle request, command 'MONITOR' is not allowed"
     );
     assert!(wire.call("POST / HTTP/1.1").await.contains("'POST' is not allowed"));
     assert!(wire.is_closed().await);

@@ -122,6 +122,10 @@ impl ServerUser {
                 "+keys",
                 "+restore",
                 "+role",
+                "+flushall",
+                "+flushdb",
+                // A command that waits is taken back before its slot moves.
+                "+client|unblock",
             ],
         };
         let head = ["reset".to_owned(), "on".to_owned(), format!("#{hash}")];

@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 
 use super::backend::Backend;
+use super::private::Waiting;
 use super::resp::Protocol;
 use super::session::Client;
 use super::worker::Worker;
@@ -36,6 +37,17 @@ pub(super) enum Route {
 struct SlotRoute {
     server: Option<Rc<Server>>,
     locked: bool,
+    group: i64,
+}
+
+/// A server that slots are routed to, whether they are locked or not.
+#[derive(Debug)]
+pub(super) struct Primary {
+    /// Its group.
+    pub(super) group: i64,
+    pub(super) server: Rc<Server>,
+    /// Its slots.
+    pub(super) slots: Vec<SlotId>,
 }
 
 /// The routes of all slots.
@@ -48,6 +60,10 @@ pub(super) struct Router {
     servers: RefCell<HashMap<HostPort, Rc<Server>>>,
     /// All connections to servers, those included that end when what is under way was answered.
     backends: RefCell<Vec<Rc<Backend>>>,
+    /// How often each slot was given another server.
+    moves: Vec<Cell<u32>>,
+    /// What is under way on clients' own connections.
+    pub(super) waiting: Waiting,
     /// Clients whose next request waits for a slot.
     parked: RefCell<Vec<Rc<Client>>>,
     fills: RefCell<Vec<Fill>>,
@@ -72,6 +88,8 @@ impl Default for Router {
             emptying: vec![Cell::new(false); SLOT_COUNT],
             servers: RefCell::default(),
             backends: RefCell::default(),
+            moves: vec![Cell::new(0); SLOT_COUNT],
+            waiting: Waiting::default(),
             parked: RefCell::default(),
             fills: RefCell::default(),
         }
@@ -98,6 +116,11 @@ impl Server {
         }
     }
 
+    /// Where it is.
+    pub(super) fn addr(&self) -> &HostPort {
+        &self.addr
+    }
+
     fn backends(&self) -> impl Iterator<Item = &Rc<Backend>> {
         std::iter::once(&self.resp2).chain(self.resp3.get())
     }
@@ -112,6 +135,34 @@ impl Router {
             return Route::Held;
         }
         route.server.clone().map_or(Route::Offline, Route::Open)
+    }
+
+    /// The server that `slot` is routed to, whether it is locked or not.
+    pub(super) fn primary(&self, slot: SlotId) -> Option<Rc<Server>> {
+        self.routes.borrow()[slot.index()].server.clone()
+    }
+
+    /// All servers that slots are routed to, by group.
+    pub(super) fn primaries(&self) -> Vec<Primary> {
+        let mut primaries: Vec<Primary> = Vec::new();
+        for (slot, route) in SlotId::all().zip(self.routes.borrow().iter()) {
+            let Some(server) = &route.server else { continue };
+            match primaries.iter_mut().find(|primary| Rc::ptr_eq(&primary.server, server)) {
+                Some(primary) => primary.slots.push(slot),
+                None => primaries.push(Primary {
+                    group: route.group,
+                    server: server.clone(),
+                    slots: vec![slot],
+                }),
+            }
+        }
+        primaries.sort_by_cached_key(|primary| (primary.group, primary.server.addr().to_string()));
+        primaries
+    }
+
+    /// Grows whenever `slot` is given another server.
+    pub(super) fn moves(&self, slot: SlotId) -> u32 {
+        self.moves[slot.index()].get()
     }
 
     /// A request for `slot` was given to its server's connection.
@@ -155,6 +206,8 @@ impl Router {
                 }
                 let moved = route.server.as_ref().map(|server| &server.addr) != slot.backend_addr.as_ref();
                 if moved {
+                    let moves = &self.moves[slot.id.index()];
+                    moves.set(moves.get().wrapping_add(1));
                     route.server = slot.backend_addr.as_ref().map(|addr| {
                         servers
                             .entry(addr.clone())
@@ -163,6 +216,10 @@ impl Router {
                     });
                 }
                 route.locked = slot.locked;
+                route.group = slot.backend_addr_group_id;
+                if moved || slot.locked {
+                    self.waiting.want_back(worker, slot.id);
+                }
                 if (moved || slot.locked) && self.under_way[slot.id.index()].get() > 0 {
                     self.emptying[slot.id.index()].set(true);
                 }
@@ -175,6 +232,7 @@ impl Router {
                 routed
             });
         }
+        worker.pubsub.reroute(worker);
         let waits_for = slots.iter().map(|slot| slot.id).collect();
         self.fills.borrow_mut().push(Fill {
             waits_for,
@@ -192,6 +250,7 @@ impl Router {
                 continue;
             }
             fill.drop_at = None;
+            self.waiting.cut(&fill.waits_for);
             for backend in self.backends.borrow().iter() {
                 if backend.is_retired() || fill.former.contains(backend.addr()) {
                     backend.give_up("a change of the slot map does not wait for its replies");
@@ -216,6 +275,7 @@ impl Router {
         for client in self.parked.borrow_mut().drain(..) {
             client.wake();
         }
+        self.waiting.routes_changed();
     }
 
     /// Takes a connection into the care of [`Router::tick`], until it is closed.

@@ -18,19 +18,23 @@ const MAX_ADDRESSES: usize = 4;
 
 /// Why a server can't be used now. Each is worth another try.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ConnectError {
+pub(in crate::proxy) enum ConnectError {
+    /// Its address is not known.
     #[error("the name {0} can't be resolved: {1}")]
     Lookup(String, io::Error),
+    /// It took too long.
     #[error("no answer to {0} within {STEP_TIMEOUT:?}")]
     Slow(&'static str),
+    /// The network.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// It does not let the proxy in.
     #[error(transparent)]
     Login(#[from] LoginError),
 }
 
 /// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses.
-pub(super) async fn connect(
+pub(in crate::proxy) async fn connect(
     addr: &HostPort,
     protocol: Protocol,
     settings: &Settings,
@@ -72,12 +76,13 @@ pub(super) async fn connect(
 
 /// Pauses between tries: none, then 50 ms doubling to 1 s, each shortened at random so that proxies do not come all at once.
 #[derive(Debug, Default)]
-pub(super) struct Backoff {
+pub(in crate::proxy) struct Backoff {
     tries: u32,
 }
 
 impl Backoff {
-    pub(super) fn next_pause(&mut self) -> Duration {
+    /// The next one.
+    pub(in crate::proxy) fn next_pause(&mut self) -> Duration {
         let tries = self.tries;
         self.tries = tries.saturating_add(1);
         if tries == 0 {

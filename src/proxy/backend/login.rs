@@ -22,11 +22,14 @@ pub(in crate::proxy) struct Login {
 
 /// Why a server did not let the proxy in.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LoginError {
+pub(in crate::proxy) enum LoginError {
+    /// The server's code.
     #[error("the login was refused: {0}")]
     Refused(String),
+    /// The network.
     #[error("the login failed: {0}")]
     Io(#[from] io::Error),
+    /// It answered what is no reply.
     #[error("the login failed: {0}")]
     Reply(#[from] ReplyError),
 }

@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-use self::connect::Backoff;
+pub(super) use self::connect::{Backoff, ConnectError, connect};
 pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::Pipeline;
 pub(super) use self::pipeline::{Part, Ticket};
-use super::resp::Protocol;
+use super::resp::{Protocol, put_request};
+use super::scripts::{Loaded, ScriptName};
 use super::session::Client;
 use super::worker::{Bell, Outcome, Worker};
 use crate::model::HostPort;
@@ -27,7 +28,7 @@ const HOLD: Duration = Duration::from_secs(2);
 /// How many bytes wait for a server before its clients are no longer read.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 /// A connection that lived so long did not fail at once, so the next may be tried without a pause.
-const PROVEN: Duration = Duration::from_secs(1);
+pub(super) const PROVEN: Duration = Duration::from_secs(1);
 
 /// The reply to requests that a lost connection left without one, and to those that found none. The text is Codis'.
 const CONNECTION_LOST: &[u8] = b"-ERR handle response, backend conn reset\r\n";
@@ -51,6 +52,8 @@ pub(super) struct Backend {
     max_pipeline: usize,
     pipeline: RefCell<Pipeline>,
     socket: RefCell<Option<Rc<TcpStream>>>,
+    /// Scripts that the server was given on it.
+    loaded: RefCell<Loaded>,
     /// Since when it is open, or not.
     since: Cell<Instant>,
     dirty: Cell<bool>,
@@ -79,6 +82,7 @@ impl Backend {
             max_pipeline: worker.settings.backend_max_pipeline,
             pipeline: RefCell::default(),
             socket: RefCell::default(),
+            loaded: RefCell::default(),
             since: Cell::new(Instant::now()),
             dirty: Cell::new(false),
             wants_write: Cell::new(false),
@@ -141,6 +145,41 @@ impl Backend {
         worker.turn.sent();
         if !self.dirty.replace(true) {
             worker.turn.add_backend(self);
+        }
+    }
+
+    /// Sends several requests, of which only the last one's reply is waited for. Ask [`Backend::admit`] first.
+    pub(super) fn send_together(
+        self: &Rc<Self>,
+        worker: &Worker,
+        unheard: usize,
+        ticket: Ticket,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let mut pipeline = self.pipeline.borrow_mut();
+        for _ in 0..unheard {
+            pipeline.push(worker.now(), Ticket::ping(worker.now()), |_| {});
+        }
+        drop(pipeline);
+        self.send(worker, ticket, write);
+    }
+
+    /// Gives the server a script that it is about to be asked for by its name, where it may not know it.
+    pub(super) fn give_script(self: &Rc<Self>, worker: &Worker, name: ScriptName) {
+        let missing = self.loaded.borrow_mut().missing(&worker.settings.scripts, name);
+        if let Some(text) = missing {
+            self.send(worker, Ticket::ping(worker.now()), |out| {
+                put_request(out, [b"SCRIPT".as_slice(), b"LOAD", &text].into_iter());
+            });
+        }
+    }
+
+    /// Sends a request whose reply nobody waits for, if it can be sent now.
+    pub(super) fn tell(self: &Rc<Self>, worker: &Worker, request: &[&[u8]]) {
+        if self.admit(worker.now()) == Admit::Yes {
+            self.send(worker, Ticket::ping(worker.now()), |out| {
+                put_request(out, request.iter().copied());
+            });
         }
     }
 
@@ -213,7 +252,7 @@ impl Backend {
         let mut backoff = Backoff::default();
         let mut last_error = String::new();
         while !self.retired.get() {
-            match connect::connect(&self.addr, self.protocol, &worker.settings).await {
+            match connect(&self.addr, self.protocol, &worker.settings).await {
                 Ok(socket) => {
                     info!(server = %self.addr, protocol = self.protocol.version(), "connected");
                     last_error.clear();
@@ -252,6 +291,7 @@ impl Backend {
         let socket = Rc::new(socket);
         let now = worker.refresh_now();
         self.pipeline.borrow_mut().restart(now);
+        self.loaded.take();
         self.doomed.borrow_mut().take();
         self.wants_write.set(false);
         self.since.set(now);

@@ -1,27 +1,41 @@
-use super::{Command, Found, table};
+use super::{Command, Found, Optional, Plan, table};
 use crate::proxy::resp::{Protocol, put_array, put_bulk, put_integer, put_null, put_simple};
 
 /// The answer to `COMMAND`: all commands that are not refused.
-pub(crate) fn put_all(out: &mut Vec<u8>) {
-    let served = || table().all().iter().filter(|command| command.is_served());
+pub(crate) fn put_all(out: &mut Vec<u8>, optional: Optional) {
+    let served = || served(table().all(), optional);
     put_array(out, served().count());
     for command in served() {
-        put_info(out, command);
+        put_info(out, command, optional);
     }
 }
 
+/// How many commands are not refused.
+pub(crate) fn count(optional: Optional) -> usize {
+    served(table().all(), optional).count()
+}
+
+fn served(commands: &[Command], optional: Optional) -> impl Iterator<Item = &Command> {
+    commands.iter().filter(move |command| command.is_served(optional))
+}
+
 /// The answer to `COMMAND INFO name …`: nothing for those that are unknown or refused.
-pub(crate) fn put_infos<'a>(out: &mut Vec<u8>, protocol: Protocol, names: impl ExactSizeIterator<Item = &'a [u8]>) {
+pub(crate) fn put_infos<'a>(
+    out: &mut Vec<u8>,
+    protocol: Protocol,
+    optional: Optional,
+    names: impl ExactSizeIterator<Item = &'a [u8]>,
+) {
     put_array(out, names.len());
     for name in names {
         match table().find(name) {
-            Found::Known(command) if command.is_served() => put_info(out, command),
+            Found::Known(command) if command.is_served(optional) => put_info(out, command, optional),
             _ => put_null(out, protocol),
         }
     }
 }
 
-fn put_info(out: &mut Vec<u8>, command: &Command) {
+fn put_info(out: &mut Vec<u8>, command: &Command, optional: Optional) {
     put_array(out, 10);
     put_bulk(out, command.name.as_bytes());
     put_integer(out, command.arity.into());
@@ -36,8 +50,11 @@ fn put_info(out: &mut Vec<u8>, command: &Command) {
     for _ in 0..3 {
         put_array(out, 0);
     }
-    put_array(out, command.subcommands.len());
-    for subcommand in &command.subcommands {
-        put_info(out, subcommand);
+    // Those of a command that the proxy answers have no plan of their own.
+    let listed = |sub: &&Command| command.plan != Plan::Container || sub.is_served(optional);
+    let subcommands = || command.subcommands.iter().filter(listed);
+    put_array(out, subcommands().count());
+    for subcommand in subcommands() {
+        put_info(out, subcommand, optional);
     }
 }

@@ -3,12 +3,16 @@
 
 mod keys;
 mod listing;
+mod patience;
 mod policy;
+mod scan;
 mod streams;
 mod table;
 
 pub(crate) use keys::KeySpec;
-pub(crate) use listing::{put_all, put_infos};
-pub(crate) use policy::{Local, Plan, Split};
+pub(crate) use listing::{count, put_all, put_infos};
+pub(crate) use patience::Patience;
+pub(crate) use policy::{Everywhere, Local, Optional, Plan, Split, Subscribe, TimeoutAt, Transact};
+pub(crate) use scan::{ScanCursor, ScanPlace};
 pub(crate) use streams::StreamRead;
 pub(crate) use table::{Command, CommandId, Found, table};

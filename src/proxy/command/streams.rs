@@ -6,10 +6,13 @@ use crate::proxy::resp::Request;
 /// that they are read one by one, as servers do: the key specification alone would be misled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum StreamRead {
-    /// To read what is there, of the streams that these arguments name.
-    Now(Range<usize>),
-    /// To wait.
-    Blocking,
+    /// To read the streams that these arguments name.
+    Streams {
+        /// The names' places.
+        keys: Range<usize>,
+        /// The place of the milliseconds to wait, where it may wait.
+        block: Option<usize>,
+    },
     /// Nothing that a server would understand.
     Malformed,
 }
@@ -17,19 +20,23 @@ pub(crate) enum StreamRead {
 impl StreamRead {
     /// Reads a request.
     pub(crate) fn of(request: &Request<'_>) -> Self {
-        let mut place = 1;
+        let (mut place, mut block) = (1, None);
         while let Some(option) = request.get(place) {
             let is = |name: &[u8]| option.eq_ignore_ascii_case(name);
             place += if is(b"STREAMS") {
                 let first = place + 1;
                 let rest = request.len() - first;
                 return if rest > 0 && rest.is_multiple_of(2) {
-                    Self::Now(first..first + rest / 2)
+                    Self::Streams {
+                        keys: first..first + rest / 2,
+                        block,
+                    }
                 } else {
                     Self::Malformed
                 };
             } else if is(b"BLOCK") {
-                return Self::Blocking;
+                block = Some(place + 1);
+                2
             } else if is(b"COUNT") {
                 2
             } else if is(b"GROUP") {
@@ -60,22 +67,18 @@ mod tests {
 
     #[test]
     fn options_are_read_in_any_order() {
-        for (line, places) in [
-            ("xread streams a 0", 2..3),
-            ("xread count 2 STREAMS a b 0 0", 4..6),
-            ("xread streams block streams 0 0", 2..4),
-            ("xreadgroup group streams block streams a b > >", 5..7),
-            ("xreadgroup noack count 1 group g streams streams a >", 8..9),
+        for (line, keys, block) in [
+            ("xread streams a 0", 2..3, None),
+            ("xread count 2 STREAMS a b 0 0", 4..6, None),
+            ("xread streams block streams 0 0", 2..4, None),
+            ("xreadgroup group streams block streams a b > >", 5..7, None),
+            ("xreadgroup noack count 1 group g streams streams a >", 8..9, None),
+            ("xread block 0 streams a 0", 4..5, Some(2)),
+            ("xread count 1 BLOCK 0 streams a 0", 6..7, Some(4)),
+            ("xreadgroup block 0 group g c streams a >", 7..8, Some(2)),
+            ("xreadgroup group streams streams block 0 streams a >", 7..8, Some(5)),
         ] {
-            assert_eq!(read(line), StreamRead::Now(places), "{line}");
-        }
-        for line in [
-            "xread block 0 streams a 0",
-            "xread count 1 BLOCK 0 streams a 0",
-            "xreadgroup block 0 group g c streams a >",
-            "xreadgroup group streams streams block 0 streams a >",
-        ] {
-            assert_eq!(read(line), StreamRead::Blocking, "{line}");
+            assert_eq!(read(line), StreamRead::Streams { keys, block }, "{line}");
         }
         for line in [
             "xread",

@@ -1,6 +1,6 @@
 use std::sync::OnceLock;
 
-use super::{KeySpec, Plan, policy};
+use super::{KeySpec, Optional, Plan, policy};
 
 /// `COMMAND` of Valkey 8.1: name, arity, first and last key and step, flags, key specifications.
 const COMMANDS: &str = include_str!("commands.txt");
@@ -49,8 +49,8 @@ impl Command {
     }
 
     /// Whether clients may use it.
-    pub(crate) fn is_served(&self) -> bool {
-        self.plan != Plan::Denied
+    pub(crate) fn is_served(&self, optional: Optional) -> bool {
+        self.plan != Plan::Denied && optional.allows(self)
     }
 
     /// The subcommand of this name, in any case.
@@ -195,7 +195,8 @@ fn parse_line(line: &'static str) -> Option<Command> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::proxy::command::{Local, Split};
+    use crate::proxy::command::{Local, Split, Subscribe};
+    use crate::proxy::pubsub::TopicKind;
 
     fn plan_of(name: &str) -> Option<Plan> {
         match table().find(name.as_bytes()) {
@@ -221,19 +222,16 @@ mod tests {
         assert_eq!(plan_of("MGET"), Some(Plan::Split(Split::Mget)));
         assert_eq!(plan_of("zunionstore"), Some(Plan::Keys));
         assert_eq!(plan_of("xgroup"), Some(Plan::Container));
+        let to = |begins, topics| Some(Plan::Subscribe(Subscribe { begins, topics }));
+        assert_eq!(plan_of("subscribe"), to(true, TopicKind::Channel));
+        assert_eq!(plan_of("unsubscribe"), to(false, TopicKind::Channel));
+        assert_eq!(plan_of("psubscribe"), to(true, TopicKind::Pattern));
+        assert_eq!(plan_of("punsubscribe"), to(false, TopicKind::Pattern));
+        assert_eq!(plan_of("ssubscribe"), to(true, TopicKind::Shard));
+        assert_eq!(plan_of("sunsubscribe"), to(false, TopicKind::Shard));
+        assert_eq!(plan_of("publish"), Some(Plan::Key(1)));
         assert_eq!(plan_of("hello"), Some(Plan::Local(Local::Hello)));
-        for name in [
-            "KEYS",
-            "BLPOP",
-            "MULTI",
-            "SUBSCRIBE",
-            "RESTORE-ASKING",
-            "CONFIG",
-            "SPUBLISH",
-            "SCRIPT",
-            "OBJECT",
-            "RENAME",
-        ] {
+        for name in ["WAIT", "PUBSUB", "RESTORE-ASKING", "CONFIG", "MIGRATE", "MOVE"] {
             assert_eq!(plan_of(name), Some(Plan::Denied), "{name}");
         }
         for name in [

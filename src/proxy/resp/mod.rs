@@ -5,8 +5,9 @@ mod reply;
 mod request;
 mod write;
 
-pub(crate) use reply::{ReplyError, ReplyScanner, elements, integer};
+pub(crate) use reply::{ReplyError, ReplyScanner, bulk, elements, integer};
 pub(crate) use request::{Limits, Request, RequestParser, Step, decimal};
 pub(crate) use write::{
-    Protocol, begin_map, put_array, put_bulk, put_error, put_integer, put_null, put_request, put_simple,
+    Protocol, begin_map, put_array, put_bulk, put_error, put_integer, put_null, put_null_array, put_push, put_request,
+    put_simple,
 };

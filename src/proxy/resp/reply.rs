@@ -106,6 +106,13 @@ pub(crate) fn elements(reply: &[u8]) -> Option<impl Iterator<Item = &[u8]>> {
     }))
 }
 
+/// What a bulk string holds; `None` when the reply is none.
+pub(crate) fn bulk(reply: &[u8]) -> Option<&[u8]> {
+    let end = memchr(b'\n', reply)?;
+    reply.starts_with(b"$").then_some(())?;
+    reply.get(end + 1..)?.strip_suffix(b"\r\n")
+}
+
 /// The number of an integer reply.
 pub(crate) fn integer(reply: &[u8]) -> Option<i64> {
     decimal(reply.strip_prefix(b":")?.strip_suffix(b"\r\n")?)

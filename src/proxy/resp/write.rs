@@ -77,6 +77,15 @@ pub(crate) fn put_array(out: &mut Vec<u8>, len: usize) {
     put_header(out, b'*', len as i64);
 }
 
+/// The head of what comes without having been asked for: in RESP2 an array.
+pub(crate) fn put_push(out: &mut Vec<u8>, protocol: Protocol, len: usize) {
+    let kind = match protocol {
+        Protocol::Resp2 => b'*',
+        Protocol::Resp3 => b'>',
+    };
+    put_header(out, kind, len as i64);
+}
+
 /// The head of a map of `len` pairs: in RESP2 an array of twice as many.
 pub(crate) fn begin_map(out: &mut Vec<u8>, protocol: Protocol, len: usize) {
     match protocol {
@@ -89,6 +98,14 @@ pub(crate) fn begin_map(out: &mut Vec<u8>, protocol: Protocol, len: usize) {
 pub(crate) fn put_null(out: &mut Vec<u8>, protocol: Protocol) {
     out.extend_from_slice(match protocol {
         Protocol::Resp2 => b"$-1\r\n",
+        Protocol::Resp3 => b"_\r\n",
+    });
+}
+
+/// An array that is not there: what waited too long, or was not carried out, is answered with.
+pub(crate) fn put_null_array(out: &mut Vec<u8>, protocol: Protocol) {
+    out.extend_from_slice(match protocol {
+        Protocol::Resp2 => b"*-1\r\n",
         Protocol::Resp3 => b"_\r\n",
     });
 }

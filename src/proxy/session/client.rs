@@ -8,8 +8,13 @@ use std::time::Instant;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
+use super::apart::Apart;
+use super::subscribe::MOST_UNREAD;
 use super::{HARD_LIMIT, MAX_HOLD, Session, Wait};
 use crate::proxy::backend::{Part, Ticket};
+use crate::proxy::private::Private;
+use crate::proxy::pubsub::Topic;
+use crate::proxy::resp::Protocol;
 use crate::proxy::worker::{Bell, Outcome, Worker};
 
 /// A client's connection.
@@ -115,6 +120,69 @@ impl Client {
         self.mark(worker);
     }
 
+    /// Keeps a connection of its own for the next use.
+    pub(super) fn keep(&self, own: Box<Private>) {
+        let mut session = self.session.borrow_mut();
+        if !session.gone {
+            session.apart.own = Some(own);
+        }
+    }
+
+    /// Joins topics that were confirmed: the replies. `None` when it is gone.
+    pub(super) fn join(self: &Rc<Self>, worker: &Worker, topics: &[Topic]) -> Option<Vec<u8>> {
+        let mut session = self.session.borrow_mut();
+        (!session.gone).then(|| session.join_topics(worker, self, topics))
+    }
+
+    /// The reply to a request that no slot knows of.
+    pub(super) fn answer_late(self: &Rc<Self>, worker: &Worker, sequence: u64, reply: &[u8]) {
+        let mut session = self.session.borrow_mut();
+        session.replies.complete(sequence, reply);
+        if session.gone {
+            session.replies.out.clear();
+            return;
+        }
+        drop(session);
+        self.mark(worker);
+    }
+
+    /// Gets what was published: `message`, in RESP2.
+    pub(in crate::proxy) fn push(self: &Rc<Self>, worker: &Worker, message: &[u8]) {
+        let mut session = self.session.borrow_mut();
+        if session.gone || session.closing {
+            return;
+        }
+        let out = session.replies.out.tail();
+        let start = out.len();
+        out.extend_from_slice(message);
+        // The two forms differ in this sign only.
+        if session.protocol == Protocol::Resp3
+            && let Some(sign) = session.replies.out.tail().get_mut(start)
+        {
+            *sign = b'>';
+        }
+        let over = session.replies.backlog() > MOST_UNREAD;
+        drop(session);
+        if over {
+            self.doom();
+        } else {
+            self.mark(worker);
+        }
+    }
+
+    /// Its command that waited at a server does no more.
+    pub(super) fn unblocked(&self) {
+        self.session.borrow_mut().apart.blocked = None;
+    }
+
+    /// Ends the waiting of its command at a server.
+    fn unblock(&self, worker: &Worker) {
+        let blocked = self.session.borrow().apart.blocked.clone();
+        if let Some(blocked) = blocked {
+            blocked.cancel(worker);
+        }
+    }
+
     fn mark(self: &Rc<Self>, worker: &Worker) {
         if !self.dirty.replace(true) {
             worker.turn.add_client(self);
@@ -177,7 +245,7 @@ impl Client {
         let session = self.session.borrow();
         let settings = &worker.settings;
         let since = |then: Instant| now.saturating_duration_since(then);
-        let idle = session.replies.under_way() == 0 && session.waits.is_none();
+        let idle = session.replies.under_way() == 0 && session.waits.is_none() && session.subscriptions() == 0;
         let silent = idle
             && settings
                 .session_recv_timeout
@@ -188,7 +256,14 @@ impl Client {
                 .session_send_timeout
                 .is_some_and(|limit| since(session.last_sent) > limit);
         let held = session.waits_since.is_some_and(|then| since(then) > MAX_HOLD);
+        let tidies = session.apart.own.is_some();
         drop(session);
+        if tidies {
+            self.session.borrow_mut().drop_idle(worker);
+        }
+        if worker.is_draining() {
+            self.unblock(worker);
+        }
         if silent || stuck {
             self.doom();
         } else if held {
@@ -231,6 +306,7 @@ impl Client {
                 // Whoever shut down only its sending half still gets what it asked for, but for what could not be sent on
                 // yet: mostly it gave up, and would not expect that to be done later.
                 self.session.borrow_mut().end();
+                self.unblock(worker);
                 return false;
             }
             Ok(read) => read,
@@ -285,8 +361,11 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
             Event::Done => break,
         }
     }
+    client.unblock(&worker);
     let mut session = client.session.borrow_mut();
     session.gone = true;
+    session.leave_topics(&worker);
+    session.apart = Apart::default();
     session.input = Vec::new();
     session.replies.out.clear();
     drop(session);

@@ -12,7 +12,7 @@ use crate::proxy::worker::Worker;
 pub(super) const NOT_READY: &str = "ERR handle request, slot is not ready, may be offline";
 /// The slot's server can't be reached. The text is Codis'.
 pub(super) const NO_CONNECTION: &str = "ERR handle response, backend conn reset";
-const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
+pub(super) const CROSS_SLOT: &str = "CROSSSLOT Keys in request don't hash to the same slot";
 
 impl Session {
     /// Sends a request on by the key at `place`.
@@ -77,27 +77,10 @@ impl Session {
         command: &Command,
         request: &Request<'_>,
     ) -> Verdict {
-        let slot = SlotId::of_key(request.arg(1));
-        let mut place = 2;
-        while let Some(word) = request.get(place) {
-            let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
-            let with = request.arg(place + 1);
-            if is(b"STORE") && SlotId::of_key(with) != slot {
-                return self.reject(worker, command.id, CROSS_SLOT);
-            }
-            if (is(b"BY") || is(b"GET")) && !lies_in(with, slot) {
-                let text = "ERR handle request, a pattern of SORT may name keys of other slots; begin it with the hash tag of the key";
-                return self.reject(worker, command.id, text);
-            }
-            place += if is(b"LIMIT") {
-                3
-            } else if is(b"STORE") || is(b"BY") || is(b"GET") {
-                2
-            } else {
-                1
-            };
+        match slot_of_sort(request) {
+            Ok(slot) => self.forward_to(worker, client, command, request, slot),
+            Err(text) => self.reject(worker, command.id, text),
         }
-        self.forward_to(worker, client, command, request, slot)
     }
 
     /// Sends a request on as it came.
@@ -137,6 +120,32 @@ impl Session {
         backend.send(worker, ticket, |out| out.extend_from_slice(request.raw()));
         Verdict::Taken
     }
+}
+
+/// The slot that all keys of a `SORT` lie in, or the error that tells that they do not.
+pub(super) fn slot_of_sort(request: &Request<'_>) -> Result<SlotId, &'static str> {
+    let slot = SlotId::of_key(request.arg(1));
+    let mut place = 2;
+    while let Some(word) = request.get(place) {
+        let is = |name: &[u8]| word.eq_ignore_ascii_case(name);
+        let with = request.arg(place + 1);
+        if is(b"STORE") && SlotId::of_key(with) != slot {
+            return Err(CROSS_SLOT);
+        }
+        if (is(b"BY") || is(b"GET")) && !lies_in(with, slot) {
+            return Err(
+                "ERR handle request, a pattern of SORT may name keys of other slots; begin it with the hash tag of the key",
+            );
+        }
+        place += if is(b"LIMIT") {
+            3
+        } else if is(b"STORE") || is(b"BY") || is(b"GET") {
+            2
+        } else {
+            1
+        };
+    }
+    Ok(slot)
 }
 
 /// Whether every key that this pattern of `SORT` can stand for lies in `slot`. A `*` before the hash tag could bring

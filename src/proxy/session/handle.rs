@@ -1,7 +1,7 @@
 use std::rc::Rc;
 
 use super::{Client, SYNTAX, Session, Verdict};
-use crate::proxy::command::{Command, Found, Local, Plan, StreamRead, table};
+use crate::proxy::command::{Command, Found, Local, Patience, Plan, StreamRead, table};
 use crate::proxy::resp::Request;
 use crate::proxy::worker::Worker;
 
@@ -36,6 +36,17 @@ impl Session {
         if !command.takes(request.len()) {
             return self.wrong_number(worker, command);
         }
+        if self.only_listens() {
+            if command.plan == Plan::Local(Local::Ping) {
+                return self.ping_listener(worker, command, request);
+            }
+            if !Self::is_for_listeners(command) {
+                return self.reject_listener(worker, command);
+            }
+        }
+        if self.apart.transaction.is_some() && Self::is_queued(command) {
+            return self.queue_checked(worker, command, request);
+        }
         match command.plan {
             Plan::Local(local) => self.answer_locally(worker, local, command, request),
             Plan::Container => match command.subcommand(request.arg(1)) {
@@ -59,8 +70,12 @@ impl Session {
             Plan::Keys => self.forward_by_keys(worker, client, command, request),
             Plan::Sort => self.forward_sort(worker, client, command, request),
             Plan::StreamRead => match StreamRead::of(request) {
-                StreamRead::Now(places) => self.forward_by_places(worker, client, command, request, places),
-                StreamRead::Blocking => self.not_allowed(worker, command, " with BLOCK"),
+                StreamRead::Streams { keys, block: None } => {
+                    self.forward_by_places(worker, client, command, request, keys)
+                }
+                StreamRead::Streams { block: Some(place), .. } => {
+                    self.block(worker, client, command, request, Patience::millis(place))
+                }
                 StreamRead::Malformed => self.reject(worker, command.id, SYNTAX),
             },
             // The copy would be where no client and no move of the slot finds it.
@@ -68,6 +83,14 @@ impl Session {
                 self.not_allowed(worker, command, " with DB")
             }
             Plan::Copy => self.forward_by_keys(worker, client, command, request),
+            Plan::Blocking(at) => {
+                let patience = Patience::seconds(at, request);
+                self.block(worker, client, command, request, patience)
+            }
+            Plan::Transaction(kind) => self.transact(worker, client, command, request, kind),
+            Plan::Script { by_name } => self.forward_script(worker, client, command, request, by_name),
+            Plan::Everywhere(kind) => self.forward_everywhere(worker, client, command, request, kind),
+            Plan::Subscribe(kind) => self.subscribe(worker, client, command, request, kind),
             Plan::Split(kind) => self.forward_split(worker, client, command, request, kind),
             Plan::Local(_) | Plan::Container | Plan::Denied => self.not_allowed(worker, command, ""),
         }

@@ -1,7 +1,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{SYNTAX, Session, Verdict, Wait};
-use crate::proxy::command::{Command, Local, put_all, put_infos, table};
+use crate::proxy::command::{Command, Local, count, put_all, put_infos};
 use crate::proxy::resp::{
     Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_null, put_simple,
 };
@@ -45,6 +45,7 @@ impl Session {
                 if self.replies.under_way() > 0 {
                     return Verdict::Waits(Wait::AllReplies);
                 }
+                self.reset_apart(worker);
                 self.protocol = Protocol::Resp2;
                 self.authenticated = !worker.settings.wants_password();
                 self.name.clear();
@@ -193,9 +194,9 @@ impl Session {
     }
 
     fn command(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
-        let (id, protocol) = (command.id, self.protocol);
+        let (id, protocol, optional) = (command.id, self.protocol, worker.settings.optional);
         let Some(given) = request.get(1) else {
-            return self.answer(worker, id, put_all);
+            return self.answer(worker, id, |out| put_all(out, optional));
         };
         let Some(sub) = command.subcommand(given) else {
             return self.unknown_subcommand(worker, command, request);
@@ -204,14 +205,11 @@ impl Session {
             return self.wrong_number(worker, sub);
         }
         match sub.short_name() {
-            "count" => {
-                let count = table().all().iter().filter(|command| command.is_served()).count();
-                self.answer(worker, id, |out| put_integer(out, count as i64))
-            }
-            "info" if request.len() == 2 => self.answer(worker, id, put_all),
+            "count" => self.answer(worker, id, |out| put_integer(out, count(optional) as i64)),
+            "info" if request.len() == 2 => self.answer(worker, id, |out| put_all(out, optional)),
             "info" => {
                 let names: Vec<_> = request.args_from(2).collect();
-                self.answer(worker, id, |out| put_infos(out, protocol, names.into_iter()))
+                self.answer(worker, id, |out| put_infos(out, protocol, optional, names.into_iter()))
             }
             // The table holds no documentation; clients fall back to their own.
             "docs" => self.answer(worker, id, |out| begin_map(out, protocol, 0)),

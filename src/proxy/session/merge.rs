@@ -1,7 +1,9 @@
 use std::time::Instant;
 
-use crate::proxy::command::{CommandId, Split};
-use crate::proxy::resp::{elements, integer, put_array, put_error, put_integer, put_simple};
+use rand::seq::IteratorRandom;
+
+use crate::proxy::command::{CommandId, ScanCursor, ScanPlace, Split};
+use crate::proxy::resp::{bulk, decimal, elements, integer, put_array, put_bulk, put_error, put_integer, put_simple};
 
 /// A split request whose parts are under way.
 #[derive(Debug)]
@@ -95,6 +97,11 @@ impl Merge {
                 .map(|part| integer(&part.reply))
                 .sum::<Option<i64>>()
                 .map(|sum| put_integer(&mut out, sum)),
+            Split::Join => self.joined(&mut out),
+            Split::Any => self.any(&mut out),
+            Split::Every => self.every(&mut out),
+            Split::Same => self.parts.first().map(|part| out.extend_from_slice(&part.reply)),
+            Split::Scan { here, next } => self.scanned(&mut out, here, next),
         };
         if merged.is_none() {
             out.clear();
@@ -109,12 +116,63 @@ impl Merge {
         out
     }
 
-    fn values(&self, out: &mut Vec<u8>) -> Option<()> {
-        let parts = self
+    fn arrays(&self) -> Option<Vec<Vec<&[u8]>>> {
+        let parts = self.parts.iter();
+        parts.map(|part| elements(&part.reply).map(Iterator::collect)).collect()
+    }
+
+    fn joined(&self, out: &mut Vec<u8>) -> Option<()> {
+        let parts = self.arrays()?;
+        put_array(out, parts.iter().map(Vec::len).sum());
+        parts
+            .iter()
+            .flatten()
+            .for_each(|element| out.extend_from_slice(element));
+        Some(())
+    }
+
+    fn any(&self, out: &mut Vec<u8>) -> Option<()> {
+        let there = self
             .parts
             .iter()
-            .map(|part| elements(&part.reply).map(Iterator::collect))
-            .collect::<Option<Vec<Vec<&[u8]>>>>()?;
+            .filter(|part| !matches!(part.reply.as_slice(), b"$-1\r\n" | b"_\r\n"));
+        let chosen = there.choose(&mut rand::rng()).or(self.parts.first())?;
+        out.extend_from_slice(&chosen.reply);
+        Some(())
+    }
+
+    fn every(&self, out: &mut Vec<u8>) -> Option<()> {
+        let parts = self.arrays()?;
+        let len = parts.first()?.len();
+        put_array(out, len);
+        for place in 0..len {
+            let all = parts
+                .iter()
+                .map(|part| part.get(place).and_then(|element| integer(element)))
+                .try_fold(true, |all, one| Some(all & (one? == 1)))?;
+            put_integer(out, all.into());
+        }
+        Some(())
+    }
+
+    fn scanned(&self, out: &mut Vec<u8>, here: ScanPlace, next: Option<ScanPlace>) -> Option<()> {
+        let reply = &self.parts.first()?.reply;
+        let mut elements = elements(reply)?;
+        let (cursor, keys) = (bulk(elements.next()?)?, elements.next()?);
+        let cursor = decimal(cursor).and_then(|cursor| u64::try_from(cursor).ok())?;
+        let number = match (cursor, next) {
+            (0, None) => 0,
+            (0, Some(place)) => ScanCursor { place, cursor }.number()?,
+            _ => ScanCursor { place: here, cursor }.number()?,
+        };
+        put_array(out, 2);
+        put_bulk(out, number.to_string().as_bytes());
+        out.extend_from_slice(keys);
+        Some(())
+    }
+
+    fn values(&self, out: &mut Vec<u8>) -> Option<()> {
+        let parts = self.arrays()?;
         put_array(out, self.places.len());
         for (part, place) in &self.places {
             out.extend_from_slice(parts.get(*part as usize)?.get(*place as usize)?);
@@ -161,6 +219,27 @@ mod tests {
                 "-LOADING wait\r\n"
             );
         }
+    }
+
+    #[test]
+    fn replies_of_all_servers_become_one() {
+        let all = |kind, replies| merged(kind, vec![], replies);
+        assert_eq!(
+            all(Split::Join, &["*1\r\n:1\r\n", "*0\r\n", "*1\r\n:2\r\n"]),
+            "*2\r\n:1\r\n:2\r\n"
+        );
+        assert_eq!(all(Split::Any, &["$-1\r\n", "$1\r\na\r\n", "$-1\r\n"]), "$1\r\na\r\n");
+        assert_eq!(all(Split::Any, &["_\r\n", "_\r\n"]), "_\r\n");
+        let every = all(Split::Every, &["*2\r\n:1\r\n:1\r\n", "*2\r\n:1\r\n:0\r\n"]);
+        assert_eq!(every, "*2\r\n:1\r\n:0\r\n");
+        assert_eq!(all(Split::Same, &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
+        assert_eq!(all(Split::Same, &["+OK\r\n", "-ERR no\r\n"]), "-ERR no\r\n");
+        let places = ScanPlace::all([1, 2]);
+        let scan = |next| Split::Scan { here: places[0], next };
+        let reply = ["*2\r\n$1\r\n0\r\n*1\r\n$1\r\na\r\n"];
+        assert_eq!(all(scan(None), &reply), reply[0]);
+        assert!(all(scan(Some(places[1])), &reply).starts_with("*2\r\n$3\r\n128\r\n*1"));
+        assert!(all(scan(None), &["*2\r\n$1\r\n7\r\n*0\r\n"]).starts_with("*2\r\n$7\r\n7340096\r\n"));
     }
 
     #[test]

@@ -1,18 +1,27 @@
 //! A client: its requests are read, judged and sent on; its replies leave in the order of its requests.
 
+mod apart;
+mod block;
 mod client;
+mod everywhere;
 mod forward;
 mod handle;
 mod local;
 mod merge;
+mod place;
+mod private;
 mod replies;
+mod script;
 mod split;
+mod subscribe;
+mod transaction;
 
 pub(super) use client::{Client, serve};
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::apart::Apart;
 use self::replies::Replies;
 use super::command::CommandId;
 use super::resp::{Limits, Protocol, RequestParser, Step, put_error};
@@ -71,6 +80,8 @@ struct Session {
     gone: bool,
     last_read: Instant,
     last_sent: Instant,
+    /// What does not go over shared connections as it comes.
+    apart: Apart,
     /// Places of keys; kept so that no request allocates.
     places: Vec<usize>,
 }
@@ -91,6 +102,7 @@ impl Session {
             gone: false,
             last_read: now,
             last_sent: now,
+            apart: Apart::default(),
             places: Vec::new(),
         }
     }
@@ -145,6 +157,13 @@ impl Session {
         let mut used = 0;
         self.waits = None;
         while !self.closing {
+            if self.apart.alone {
+                if self.replies.under_way() > 0 {
+                    self.waits = Some(Wait::AllReplies);
+                    break;
+                }
+                self.apart.alone = false;
+            }
             if self.is_full(&worker.settings) {
                 self.waits = Some(Wait::Replies);
                 break;
@@ -208,6 +227,7 @@ impl Session {
 
     /// Answers with an error of the proxy's own.
     fn fail(&mut self, worker: &Worker, command: CommandId, text: &str) -> Verdict {
+        self.abort_transaction();
         self.replies.answer(|out| put_error(out, text));
         worker.figures.record(command, Duration::ZERO, Outcome::Failed);
         if worker.settings.session_break_on_failure {
@@ -218,6 +238,7 @@ impl Session {
 
     /// Answers with an error that a server would have given.
     fn reject(&mut self, worker: &Worker, command: CommandId, text: &str) -> Verdict {
+        self.abort_transaction();
         self.replies.answer(|out| put_error(out, text));
         worker.figures.record(command, Duration::ZERO, Outcome::Error);
         Verdict::Taken

@@ -21,6 +21,8 @@ use std::time::Instant;
 
 use self::figures::Figures;
 use self::turn::Turn;
+use super::private::Places;
+use super::pubsub::PubSub;
 use super::router::Router;
 use super::session::Client;
 
@@ -34,6 +36,10 @@ pub(super) struct Worker {
     pub(super) settings: Arc<Settings>,
     /// Where slots are.
     pub(super) router: Router,
+    /// Connections of clients' own to servers.
+    pub(super) private: Places,
+    /// What clients are subscribed to.
+    pub(super) pubsub: PubSub,
     /// Who has something to send.
     pub(super) turn: Turn,
     /// What was counted.
@@ -50,6 +56,8 @@ impl Worker {
         Self {
             settings,
             router: Router::default(),
+            private: Places::default(),
+            pubsub: PubSub::default(),
             turn: Turn::default(),
             figures: Figures::default(),
             buffer: RefCell::new(vec![0; READ_BUFFER]),

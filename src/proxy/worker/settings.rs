@@ -6,7 +6,9 @@ use subtle::ConstantTimeEq;
 
 use crate::model::ServerUserKind;
 use crate::proxy::backend::{Login, PreparedServers};
+use crate::proxy::command::Optional;
 use crate::proxy::config::Config;
+use crate::proxy::scripts::Scripts;
 
 /// What workers need of the configuration, and what they tell the rest of the process at once.
 pub(in crate::proxy) struct Settings {
@@ -29,6 +31,8 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) workers: usize,
     pub(in crate::proxy) sessions: SessionCount,
     pub(in crate::proxy) prepared_servers: PreparedServers,
+    pub(in crate::proxy) optional: Optional,
+    pub(in crate::proxy) scripts: Scripts,
 }
 
 impl std::fmt::Debug for Settings {
@@ -92,6 +96,11 @@ impl Settings {
             workers,
             sessions: SessionCount::default(),
             prepared_servers: PreparedServers::default(),
+            optional: Optional {
+                keys: config.session_allow_keys,
+                flush: config.session_allow_flush,
+            },
+            scripts: Scripts::default(),
         }
     }
 

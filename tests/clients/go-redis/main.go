@@ -67,5 +67,62 @@ func use(ctx context.Context, client *redis.Client) error {
 	if err != nil || deleted != 3 {
 		return fmt.Errorf("DEL: %d %w", deleted, err)
 	}
+	return useWhatOneConnectionRemembers(ctx, client)
+}
+
+func useWhatOneConnectionRemembers(ctx context.Context, client *redis.Client) error {
+	client.Set(ctx, "{go}n", 1, 0)
+	increment := func(pipe redis.Pipeliner) error { return pipe.Incr(ctx, "{go}n").Err() }
+	if commands, err := client.TxPipelined(ctx, increment); err != nil || len(commands) != 1 {
+		return fmt.Errorf("a transaction: %v %w", commands, err)
+	}
+	err := client.Watch(ctx, func(tx *redis.Tx) error {
+		_, err := tx.TxPipelined(ctx, increment)
+		return err
+	}, "{go}n")
+	if err != nil {
+		return fmt.Errorf("WATCH: %w", err)
+	}
+	err = client.Watch(ctx, func(tx *redis.Tx) error {
+		client.Set(ctx, "{go}n", 7, 0)
+		_, err := tx.TxPipelined(ctx, increment)
+		return err
+	}, "{go}n")
+	if !errors.Is(err, redis.TxFailedErr) {
+		return fmt.Errorf("WATCH of a key that changes: %w", err)
+	}
+	client.Del(ctx, "{go}l")
+	client.RPush(ctx, "{go}l", "a")
+	popped, err := client.BLPop(ctx, time.Second, "{go}l").Result()
+	if err != nil || len(popped) != 2 || popped[1] != "a" {
+		return fmt.Errorf("BLPOP: %v %w", popped, err)
+	}
+	listener := client.Subscribe(ctx, "goa", "gob")
+	defer listener.Close()
+	for range 2 {
+		if _, err := listener.Receive(ctx); err != nil {
+			return fmt.Errorf("SUBSCRIBE: %w", err)
+		}
+	}
+	if err := client.Publish(ctx, "gob", "hello").Err(); err != nil {
+		return fmt.Errorf("PUBLISH: %w", err)
+	}
+	message, err := listener.ReceiveMessage(ctx)
+	if err != nil || message.Payload != "hello" {
+		return fmt.Errorf("a message: %v %w", message, err)
+	}
+	script := redis.NewScript("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+	client.Set(ctx, "{go}s", 1, 0)
+	if sum, err := script.Run(ctx, client, []string{"{go}s"}, 2).Int(); err != nil || sum != 3 {
+		return fmt.Errorf("a script: %d %w", sum, err)
+	}
+	found, keys := 0, client.Scan(ctx, 0, "*", 100).Iterator()
+	for keys.Next(ctx) {
+		found++
+	}
+	size, err := client.DBSize(ctx).Result()
+	if err != nil || keys.Err() != nil || int64(found) < size {
+		return fmt.Errorf("SCAN found %d of %d keys: %w %w", found, size, keys.Err(), err)
+	}
 	return nil
 }

@@ -33,6 +33,50 @@ def use(client):
     assert client.echo("x") == b"x"
 
 
+def use_what_one_connection_remembers(client):
+    with client.pipeline() as pipe:
+        assert pipe.set("{py}n", 1).incr("{py}n").get("{py}n").execute() == [True, 2, b"2"]
+        pipe.watch("{py}n")
+        pipe.multi()
+        pipe.incr("{py}n")
+        assert pipe.execute() == [3]
+        pipe.watch("{py}n")
+        client.incr("{py}n")
+        pipe.multi()
+        pipe.incr("{py}n")
+        try:
+            pipe.execute()
+        except redis.WatchError:
+            pass
+        else:
+            raise AssertionError("a watched key changed, and nothing was said")
+    assert client.transaction(lambda pipe: pipe.incr("{py}n"), "{py}n") == [5]
+    client.delete("{py}l")
+    assert client.blpop("{py}l", timeout=0.01) is None
+    client.rpush("{py}l", "a", "b")
+    assert tuple(client.blpop("{py}l", timeout=1)) == (b"{py}l", b"a")
+    assert client.blmove("{py}l", "{py}m", 1) == b"b"
+    with client.pubsub() as listener:
+        listener.subscribe("pya", "pyb")
+        listener.psubscribe("py*")
+        for _ in range(3):
+            assert listener.get_message(timeout=5)["type"].endswith("subscribe")
+        assert client.publish("pyb", "hello") == 2
+        heard = [listener.get_message(timeout=5) for _ in range(2)]
+        assert sorted(message["type"] for message in heard) == ["message", "pmessage"], heard
+        assert all(message["data"] == b"hello" for message in heard), heard
+        listener.unsubscribe()
+    add = client.register_script("return redis.call('INCRBY', KEYS[1], ARGV[1])")
+    client.set("{py}s", 1)
+    assert add(keys=["{py}s"], args=[2]) == 3
+    assert client.script_exists(add.sha) == [True]
+    with client.lock("pylock", timeout=5):
+        assert client.exists("pylock") == 1
+    assert client.exists("pylock") == 0
+    assert {b"{py}s", b"pyhash", b"pyset"} <= set(client.scan_iter(match="*py*", count=50))
+    assert client.dbsize() == len(set(client.scan_iter()))
+
+
 async def use_asyncio(client):
     assert await client.set("pya", 1)
     assert await asyncio.gather(*(client.get("pya") for _ in range(50))) == [b"1"] * 50
@@ -45,6 +89,7 @@ def main():
     for protocol in ({}, {"protocol": 2}, {"protocol": 3}):
         with redis.Redis(port=port, **login, **protocol) as client:
             use(client)
+            use_what_one_connection_remembers(client)
         asyncio.run(use_asyncio(redis.asyncio.Redis(port=port, **login, **protocol)))
     with redis.Redis(port=port, client_name="me", **login) as client:
         assert client.client_getname() in (b"me", "me")

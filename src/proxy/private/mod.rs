@@ -1,0 +1,186 @@
+//! Connections of one client's own to a server, for what can't share one: `WATCH`, and commands that wait.
+
+mod blocked;
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+pub(super) use self::blocked::{Blocked, Waiting};
+use super::backend::{ConnectError, connect};
+use super::resp::{Protocol, ReplyError, ReplyScanner, integer, put_request};
+use super::worker::Settings;
+use crate::model::HostPort;
+
+/// How many of them a worker may have open.
+const MOST: usize = 1000;
+
+/// Why a client's own connection is of no use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PrivateError {
+    /// None may be opened.
+    #[error("{MOST} clients of one worker wait or watch already; close some of them, or add proxies")]
+    TooMany,
+    /// None could be opened.
+    #[error("connecting to {0}: {1}")]
+    Connect(HostPort, ConnectError),
+    /// It was open, and broke: what was sent may have been carried out.
+    #[error("the connection to {0} was lost: {1}")]
+    Lost(HostPort, io::Error),
+    /// No reply came in time: what was sent may have been carried out.
+    #[error("no reply from {0} within {1:?}")]
+    Slow(HostPort, Duration),
+    /// A change of the slot map does not wait for it: it may have been carried out.
+    #[error("a change of the slot map does not wait for {0}")]
+    NotWaitedFor(HostPort),
+    /// What came is no reply.
+    #[error("{0}: {1}")]
+    NoReply(HostPort, ReplyError),
+}
+
+/// How many connections of clients' own a worker has open.
+#[derive(Debug, Default)]
+pub(super) struct Places(Rc<Cell<usize>>);
+
+/// One of them; free again when it is dropped.
+#[derive(Debug)]
+struct Place(Rc<Cell<usize>>);
+
+impl Places {
+    fn take(&self) -> Option<Place> {
+        let taken = self.0.get();
+        (taken < MOST).then(|| {
+            self.0.set(taken + 1);
+            Place(self.0.clone())
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
+}
+
+/// A connection to a server that one client uses alone.
+#[derive(Debug)]
+pub(super) struct Private {
+    addr: HostPort,
+    protocol: Protocol,
+    /// Its number at the server.
+    id: i64,
+    socket: TcpStream,
+    scanner: ReplyScanner,
+    input: Vec<u8>,
+    _place: Place,
+}
+
+impl Private {
+    /// Connects and logs in, as the shared connections do.
+    ///
+    /// # Errors
+    /// When that fails, or too many are open.
+    pub(super) async fn open(
+        places: &Places,
+        settings: &Settings,
+        addr: &HostPort,
+        protocol: Protocol,
+    ) -> Result<Self, PrivateError> {
+        let place = places.take().ok_or(PrivateError::TooMany)?;
+        let socket = connect(addr, protocol, settings)
+            .await
+            .map_err(|error| PrivateError::Connect(addr.clone(), error))?;
+        let mut private = Self {
+            addr: addr.clone(),
+            protocol,
+            id: 0,
+            socket,
+            scanner: ReplyScanner::default(),
+            input: Vec::new(),
+            _place: place,
+        };
+        let mut request = Vec::new();
+        put_request(&mut request, [b"CLIENT".as_slice(), b"ID"].into_iter());
+        private.send(&request).await?;
+        let patience = settings.backend_recv_timeout;
+        let reply = timeout(patience, private.reply())
+            .await
+            .map_err(|_| PrivateError::Slow(addr.clone(), patience))??;
+        // A server that does not tell it can't be asked to wake the client either.
+        private.id = integer(&reply).unwrap_or(0);
+        Ok(private)
+    }
+
+    /// Whether it leads there, in this protocol.
+    pub(super) fn leads_to(&self, addr: &HostPort, protocol: Protocol) -> bool {
+        self.addr == *addr && self.protocol == protocol
+    }
+
+    /// Its number at the server; 0 when the server does not tell.
+    pub(super) fn id(&self) -> i64 {
+        self.id
+    }
+
+    /// Whether it is still open, as far as this side knows. Nothing may be under way.
+    pub(super) fn is_open(&self) -> bool {
+        matches!(self.socket.try_read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends requests.
+    ///
+    /// # Errors
+    /// When the connection is lost.
+    pub(super) async fn send(&mut self, requests: &[u8]) -> Result<(), PrivateError> {
+        let sent = self.socket.write_all(requests).await;
+        sent.map_err(|error| self.lost(error))
+    }
+
+    /// The next reply. May be given up and called again: nothing of what came is lost.
+    ///
+    /// # Errors
+    /// When the connection is lost, or what comes is no reply.
+    pub(super) async fn reply(&mut self) -> Result<Vec<u8>, PrivateError> {
+        loop {
+            let found = self.scanner.scan(&self.input);
+            match found.map_err(|error| PrivateError::NoReply(self.addr.clone(), error))? {
+                Some(len) => {
+                    let rest = self.input.split_off(len);
+                    let reply = std::mem::replace(&mut self.input, rest);
+                    // Pushes answer nothing.
+                    if reply.first() != Some(&b'>') {
+                        return Ok(reply);
+                    }
+                }
+                None => {
+                    let read = self.socket.read_buf(&mut self.input).await;
+                    if read.map_err(|error| self.lost(error))? == 0 {
+                        return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
+                    }
+                }
+            }
+        }
+    }
+
+    fn lost(&self, error: io::Error) -> PrivateError {
+        PrivateError::Lost(self.addr.clone(), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn places_are_bounded_and_given_back() {
+        let places = Places::default();
+        let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
+        assert_eq!(taken.len(), MOST);
+        taken.pop();
+        assert!(places.take().is_some());
+    }
+}

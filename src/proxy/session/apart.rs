@@ -1,0 +1,85 @@
+use std::collections::HashSet;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::transaction::Transaction;
+use super::{Session, Verdict, Wait};
+use crate::model::SlotId;
+use crate::proxy::private::{Blocked, Private};
+use crate::proxy::pubsub::Topic;
+use crate::proxy::worker::Worker;
+
+/// How long a client's own connection is kept for its next use.
+const KEEP: Duration = Duration::from_secs(10);
+
+/// What of a client does not go over shared connections as it comes. Most clients have nothing here.
+#[derive(Debug, Default)]
+pub(super) struct Apart {
+    /// The request under way is alone: whatever follows waits until it is answered, so that the order is kept.
+    pub(super) alone: bool,
+    /// What was queued since `MULTI`.
+    pub(super) transaction: Option<Box<Transaction>>,
+    pub(super) watch: Option<Watch>,
+    /// The client's own connection, while nothing is under way on it.
+    pub(super) own: Option<Box<Private>>,
+    /// Its command that waits at a server.
+    pub(super) blocked: Option<Rc<Blocked>>,
+    /// What it is subscribed to.
+    pub(super) topics: Option<Box<HashSet<Topic>>>,
+}
+
+/// Keys that the client's own connection watches.
+#[derive(Debug)]
+pub(super) struct Watch {
+    /// All of them lie in it.
+    pub(super) slot: SlotId,
+    /// How often the slot had been given another server by then.
+    pub(super) moves: u32,
+}
+
+impl Watch {
+    /// Whether what happened to the keys since is still known: they are where they were.
+    pub(super) fn holds(&self, worker: &Worker) -> bool {
+        worker.router.moves(self.slot) == self.moves
+    }
+}
+
+impl Session {
+    /// Whether everything before was answered, so that the next request may take a way of its own; else what becomes of
+    /// the request.
+    pub(super) fn begin_alone(&mut self) -> Result<(), Verdict> {
+        if self.replies.under_way() > 0 {
+            return Err(Verdict::Waits(Wait::AllReplies));
+        }
+        Ok(())
+    }
+
+    /// A command got an error: the transaction that it was meant for can't be carried out.
+    pub(super) fn abort_transaction(&mut self) {
+        if let Some(transaction) = &mut self.apart.transaction {
+            transaction.abort();
+        }
+    }
+
+    /// Forgets all that there is, as `RESET` does.
+    pub(super) fn reset_apart(&mut self, worker: &Worker) {
+        self.leave_topics(worker);
+        self.apart.transaction = None;
+        self.unwatch();
+    }
+
+    /// Watches nothing any more. The connection that did is closed: that is how its server forgets it too.
+    pub(super) fn unwatch(&mut self) {
+        if self.apart.watch.take().is_some() {
+            self.apart.own = None;
+        }
+    }
+
+    /// Whether the client's own connection was of no use for a while.
+    pub(super) fn drop_idle(&mut self, worker: &Worker) {
+        let idle = worker.now().saturating_duration_since(self.last_read) > KEEP;
+        if idle && self.apart.watch.is_none() {
+            self.apart.own = None;
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Commands that all servers have a part in.
+
+use std::rc::Rc;
+
+use super::forward::{NO_CONNECTION, NOT_READY};
+use super::merge::Merge;
+use super::{Client, Session, Verdict};
+use crate::model::SlotId;
+use crate::proxy::backend::{Admit, Part, Ticket};
+use crate::proxy::command::{Command, Everywhere, ScanCursor, ScanPlace, Split};
+use crate::proxy::resp::{Request, put_array, put_bulk};
+use crate::proxy::router::{Primary, Route};
+use crate::proxy::worker::Worker;
+
+impl Session {
+    /// Sends a request to all servers that slots are routed to, or, of `SCAN`, to the one whose turn it is.
+    pub(super) fn forward_everywhere(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+        kind: Everywhere,
+    ) -> Verdict {
+        if !worker.settings.optional.allows(command) {
+            let setting = if kind == Everywhere::Keys {
+                "session_allow_keys"
+            } else {
+                "session_allow_flush"
+            };
+            let name = command.name.to_uppercase();
+            let text =
+                format!("ERR handle request, command '{name}' is not allowed; {setting} in proxy.toml allows it");
+            return self.reject(worker, command.id, &text);
+        }
+        let primaries = worker.router.primaries();
+        if primaries.is_empty() {
+            return self.fail(worker, command.id, NOT_READY);
+        }
+        match kind {
+            Everywhere::Scan => return self.scan(worker, client, command, request, &primaries),
+            Everywhere::ScriptLoad => worker.settings.scripts.keep(request.arg(2)),
+            Everywhere::ScriptFlush => worker.settings.scripts.clear(),
+            _ => {}
+        }
+        let writes = kind == Everywhere::Flush;
+        if writes && SlotId::all().any(|slot| matches!(worker.router.route(slot), Route::Held)) {
+            worker.router.park(client);
+            return self.wait_for_route(worker, command.id);
+        }
+        self.send_to_all(worker, client, command, &primaries, kind.merged(), writes, |out| {
+            out.extend_from_slice(request.raw());
+        })
+    }
+
+    /// `SCAN`: one server after the other; the cursor tells which.
+    fn scan(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+        primaries: &[Primary],
+    ) -> Verdict {
+        let places = ScanPlace::all(primaries.iter().map(|primary| primary.group));
+        let (at, cursor) = match ScanCursor::read(request.arg(1), &places) {
+            Ok(Some(found)) => found,
+            Ok(None) => {
+                return self.answer(worker, command.id, |out| {
+                    put_array(out, 2);
+                    put_bulk(out, b"0");
+                    put_array(out, 0);
+                });
+            }
+            Err(error) => return self.reject(worker, command.id, &error.to_string()),
+        };
+        let merged = Split::Scan {
+            here: places[at],
+            next: places.get(at + 1).copied(),
+        };
+        self.send_to_all(worker, client, command, &primaries[at..=at], merged, false, |out| {
+            put_array(out, request.len());
+            put_bulk(out, request.arg(0));
+            put_bulk(out, cursor.to_string().as_bytes());
+            for arg in request.args_from(2) {
+                put_bulk(out, arg);
+            }
+        })
+    }
+
+    /// Nothing is sent before every server's connection takes it. `writes`: changes of the slot map wait for it.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "what is sent, where, and what becomes of the replies"
+    )]
+    fn send_to_all(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        primaries: &[Primary],
+        merged: Split,
+        writes: bool,
+        write: impl Fn(&mut Vec<u8>),
+    ) -> Verdict {
+        for primary in primaries {
+            let backend = primary.server.backend(worker, self.protocol);
+            match backend.admit(worker.now()) {
+                Admit::Yes => {}
+                Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
+                Admit::Later => {
+                    backend.park(client);
+                    return self.wait_for_route(worker, command.id);
+                }
+            }
+        }
+        let slots: Vec<Vec<u16>> = primaries
+            .iter()
+            .map(|primary| if writes { primary.slots.as_slice() } else { &[] })
+            .map(|slots| slots.iter().map(|slot| slot.get()).collect())
+            .collect();
+        if writes {
+            let all = primaries.iter().flat_map(|primary| &primary.slots);
+            all.for_each(|slot| worker.router.begun(*slot));
+        }
+        let merge = Merge::new(merged, command.name, command.id, worker.now(), slots, Vec::new());
+        let sequence = self.replies.expect_merge(Box::new(merge));
+        for (part, primary) in primaries.iter().enumerate() {
+            let ticket = Ticket {
+                client: Some(client.clone()),
+                sequence,
+                part: Part::Split(part as u32),
+                command: command.id,
+                since: worker.now(),
+            };
+            primary
+                .server
+                .backend(worker, self.protocol)
+                .send(worker, ticket, &write);
+        }
+        Verdict::Taken
+    }
+}

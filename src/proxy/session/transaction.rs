@@ -1,0 +1,316 @@
+//! `MULTI` to `EXEC`: queued here and sent whole, so that a transaction never waits for its client at a server.
+
+use std::rc::Rc;
+
+use super::apart::Watch;
+use super::forward::CROSS_SLOT;
+use super::place::{slot_of, slot_without_keys};
+use super::private::{Job, carry};
+use super::{Client, Session, Verdict};
+use crate::model::SlotId;
+use crate::proxy::backend::{Part, Ticket};
+use crate::proxy::command::{Command, Local, Plan, Transact};
+use crate::proxy::resp::{Request, put_array, put_null_array, put_simple};
+use crate::proxy::worker::Worker;
+
+/// Longest transaction, in bytes and commands.
+const MOST_BYTES: usize = 64 << 20;
+const MOST_COMMANDS: usize = 1 << 17;
+
+const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
+const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
+const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
+const NOT_IN_TRANSACTIONS: &str = "ERR Command not allowed inside a transaction";
+
+/// What was queued since `MULTI`.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    requests: Vec<u8>,
+    commands: usize,
+    slot: Option<SlotId>,
+    /// A command could not be queued.
+    pub(super) broken: bool,
+}
+
+impl Transaction {
+    /// Takes a request in, whose keys lie in `slot`.
+    fn queue(&mut self, request: &[u8], slot: Option<SlotId>) -> Result<(), &'static str> {
+        if self.slot.is_some() && slot.is_some() && self.slot != slot {
+            return Err(CROSS_SLOT);
+        }
+        if self.requests.len() + request.len() > MOST_BYTES || self.commands == MOST_COMMANDS {
+            return Err("ERR handle request, the transaction is too large: EXEC at most 64 MiB and 131072 commands");
+        }
+        self.slot = self.slot.or(slot);
+        // What will never be sent needs no memory.
+        if !self.broken {
+            self.requests.extend_from_slice(request);
+            self.commands += 1;
+        }
+        Ok(())
+    }
+
+    /// Can't be carried out any more.
+    pub(super) fn abort(&mut self) {
+        self.broken = true;
+        self.requests = Vec::new();
+    }
+
+    fn put(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(MULTI);
+        out.extend_from_slice(&self.requests);
+        out.extend_from_slice(EXEC);
+    }
+}
+
+impl Session {
+    /// Whether a command is carried out although a transaction was begun: it ends it, or leaves.
+    pub(super) fn is_queued(command: &Command) -> bool {
+        !matches!(
+            command.plan,
+            Plan::Transaction(Transact::Multi | Transact::Exec | Transact::Discard | Transact::Watch)
+                | Plan::Local(Local::Quit | Local::Reset)
+        )
+    }
+
+    /// Takes a command, or the subcommand that it names, into the transaction.
+    pub(super) fn queue_checked(
+        &mut self,
+        worker: &Worker,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Verdict {
+        if command.plan != Plan::Container {
+            return self.queue(worker, command, request);
+        }
+        match command.subcommand(request.arg(1)) {
+            None => self.unknown_subcommand(worker, command, request),
+            Some(sub) if !sub.takes(request.len()) => self.wrong_number(worker, sub),
+            Some(sub) => self.queue(worker, sub, request),
+        }
+    }
+
+    /// Mistakes are told at once, and `EXEC` is refused then.
+    fn queue(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
+        let queued = match command.plan {
+            // A server answers them as the proxy does.
+            Plan::Local(Local::Ping | Local::Echo | Local::Time) | Plan::Transaction(Transact::Unwatch) => Ok(None),
+            Plan::Copy if request.args_from(3).any(|option| option.eq_ignore_ascii_case(b"DB")) => {
+                return self.not_allowed(worker, command, " with DB");
+            }
+            Plan::Local(_) | Plan::Transaction(_) | Plan::Subscribe(_) | Plan::Everywhere(_) => {
+                return self.not_allowed(worker, command, " in a transaction");
+            }
+            Plan::Denied | Plan::Container => return self.not_allowed(worker, command, ""),
+            _ => slot_of(command, request),
+        };
+        let queued = queued.and_then(|slot| match &mut self.apart.transaction {
+            Some(transaction) => Ok(transaction.queue(request.raw(), slot)?),
+            None => Ok(()),
+        });
+        match queued {
+            Ok(()) => self.answer(worker, command.id, |out| put_simple(out, "QUEUED")),
+            Err(text) => self.reject(worker, command.id, &text),
+        }
+    }
+
+    /// `MULTI`, `EXEC`, `DISCARD`, `WATCH`, `UNWATCH`.
+    pub(super) fn transact(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        request: &Request<'_>,
+        kind: Transact,
+    ) -> Verdict {
+        let begun = self.apart.transaction.is_some();
+        match kind {
+            Transact::Multi | Transact::Watch if begun => self.reject(worker, command.id, NOT_IN_TRANSACTIONS),
+            Transact::Multi => {
+                self.apart.transaction = Some(Box::new(Transaction {
+                    slot: self.apart.watch.as_ref().map(|watch| watch.slot),
+                    ..Transaction::default()
+                }));
+                self.answer(worker, command.id, |out| put_simple(out, "OK"))
+            }
+            Transact::Exec if !begun => self.reject(worker, command.id, "ERR EXEC without MULTI"),
+            Transact::Exec => self.exec(worker, client, command),
+            Transact::Discard if !begun => self.reject(worker, command.id, "ERR DISCARD without MULTI"),
+            Transact::Discard | Transact::Unwatch => {
+                self.apart.transaction = None;
+                self.unwatch();
+                self.answer(worker, command.id, |out| put_simple(out, "OK"))
+            }
+            Transact::Watch => self.watch(worker, client, command, request),
+        }
+    }
+
+    fn exec(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, command: &Command) -> Verdict {
+        let Some(transaction) = self.apart.transaction.take() else {
+            return Verdict::Taken;
+        };
+        if transaction.broken {
+            self.unwatch();
+            return self.reject(worker, command.id, ABORTED);
+        }
+        let verdict = if self.apart.watch.is_some() {
+            self.exec_watched(worker, client, command, &transaction)
+        } else if transaction.commands == 0 {
+            self.answer(worker, command.id, |out| put_array(out, 0))
+        } else {
+            self.exec_shared(worker, client, command, &transaction)
+        };
+        match verdict {
+            Verdict::Waits(_) => self.apart.transaction = Some(transaction),
+            Verdict::Taken => self.unwatch(),
+        }
+        verdict
+    }
+
+    /// All in one piece on the shared connection, where nothing of others can come in between.
+    fn exec_shared(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        transaction: &Transaction,
+    ) -> Verdict {
+        let slot = transaction.slot.unwrap_or(slot_without_keys());
+        let backend = match self
+            .primary_of(worker, client, command.id, slot)
+            .and_then(|server| self.admitted(worker, client, command.id, &server))
+        {
+            Ok(backend) => backend,
+            Err(verdict) => return verdict,
+        };
+        let ticket = self.ticket(worker, client, command, slot);
+        backend.send_together(worker, transaction.commands + 1, ticket, |out| transaction.put(out));
+        Verdict::Taken
+    }
+
+    /// On the connection that watches, if it still does.
+    fn exec_watched(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &Command,
+        transaction: &Transaction,
+    ) -> Verdict {
+        if let Err(verdict) = self.begin_alone() {
+            return verdict;
+        }
+        let Some(watch) = &self.apart.watch else {
+            return Verdict::Taken;
+        };
+        let (slot, holds) = (watch.slot, watch.holds(worker));
+        let server = match self.primary_of(worker, client, command.id, slot) {
+            Ok(server) => server,
+            Err(verdict) => return verdict,
+        };
+        let protocol = self.protocol;
+        let own = self.apart.own.take().filter(|own| holds && own.is_open());
+        let Some(own) = own else {
+            // Nobody knows what happened to the keys, so that the client has to begin anew.
+            return self.answer(worker, command.id, |out| put_null_array(out, protocol));
+        };
+        let mut requests = Vec::with_capacity(transaction.requests.len() + 64);
+        transaction.put(&mut requests);
+        let job = Job {
+            slot,
+            addr: server.addr().clone(),
+            protocol,
+            own: Some(own),
+            requests,
+            replies: transaction.commands + 2,
+        };
+        self.apart.alone = true;
+        let ticket = self.ticket(worker, client, command, slot);
+        tokio::task::spawn_local(carry(worker.clone(), client.clone(), ticket, job));
+        Verdict::Taken
+    }
+
+    /// `WATCH` is sent at once: from now on the server looks at the keys.
+    fn watch(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, command: &Command, request: &Request<'_>) -> Verdict {
+        let slot = match slot_of(command, request) {
+            Ok(slot) => slot.unwrap_or(slot_without_keys()),
+            Err(text) => return self.reject(worker, command.id, &text),
+        };
+        if self.apart.watch.as_ref().is_some_and(|watch| watch.slot != slot) {
+            return self.reject(worker, command.id, CROSS_SLOT);
+        }
+        if let Err(verdict) = self.begin_alone() {
+            return verdict;
+        }
+        let server = match self.primary_of(worker, client, command.id, slot) {
+            Ok(server) => server,
+            Err(verdict) => return verdict,
+        };
+        let protocol = self.protocol;
+        let own = self
+            .apart
+            .own
+            .take()
+            .filter(|own| own.leads_to(server.addr(), protocol) && own.is_open());
+        let known = self.apart.watch.as_ref().is_none_or(|watch| watch.holds(worker))
+            && (own.is_some() || self.apart.watch.is_none());
+        if !known {
+            // `EXEC` will answer that keys changed, whatever else is watched.
+            return self.answer(worker, command.id, |out| put_simple(out, "OK"));
+        }
+        self.apart.watch = Some(Watch {
+            slot,
+            moves: worker.router.moves(slot),
+        });
+        let job = Job {
+            slot,
+            addr: server.addr().clone(),
+            protocol,
+            own,
+            requests: request.raw().to_vec(),
+            replies: 1,
+        };
+        self.apart.alone = true;
+        let ticket = self.ticket(worker, client, command, slot);
+        tokio::task::spawn_local(carry(worker.clone(), client.clone(), ticket, job));
+        Verdict::Taken
+    }
+
+    /// A request begins: who waits for its reply.
+    pub(super) fn ticket(&mut self, worker: &Worker, client: &Rc<Client>, command: &Command, slot: SlotId) -> Ticket {
+        worker.router.begun(slot);
+        Ticket {
+            client: Some(client.clone()),
+            sequence: self.replies.expect(),
+            part: Part::Whole(slot),
+            command: command.id,
+            since: worker.now(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transaction_holds_to_the_first_slot_and_to_its_bounds() {
+        let (one, other) = (SlotId::of_key(b"a"), SlotId::of_key(b"b"));
+        let mut transaction = Transaction::default();
+        assert_eq!(transaction.queue(b"x", None), Ok(()));
+        assert_eq!(transaction.queue(b"x", Some(one)), Ok(()));
+        assert_eq!(transaction.queue(b"x", Some(other)), Err(CROSS_SLOT));
+        assert_eq!((transaction.slot, transaction.commands), (Some(one), 2));
+        assert!(transaction.queue(&vec![b'x'; MOST_BYTES], Some(one)).is_err());
+        transaction.commands = MOST_COMMANDS;
+        assert!(transaction.queue(b"x", None).is_err());
+    }
+
+    #[test]
+    fn broken_transaction_keeps_nothing() {
+        let mut transaction = Transaction::default();
+        assert_eq!(transaction.queue(b"x", None), Ok(()));
+        transaction.abort();
+        assert_eq!(transaction.queue(b"x", None), Ok(()));
+        assert!(transaction.requests.is_empty());
+    }
+}
