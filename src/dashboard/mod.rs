@@ -41,6 +41,7 @@ mod term;
 mod topology;
 mod users;
 mod view;
+mod workers;
 
 pub use api::{TlsError, TlsFiles, openapi};
 pub use config::{Config, ConfigError, DEFAULT_TOML, Secret, Settings};

@@ -17,6 +17,7 @@ use super::error::Error;
 use super::rules::promotion::{self as rules, Acknowledged, Wish};
 use super::rules::{self as all_rules, Refusal};
 use super::term::Term;
+use super::workers::Workers;
 use super::{fault, proxies, sentinels, users};
 use crate::model::{Group, GroupId, PromoteState, SlotId};
 
@@ -84,15 +85,27 @@ pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<
     Ok(done)
 }
 
-/// Goes on with promotions that were left undone, until the term ends.
+/// Goes on with promotions that were left undone, until the term ends: each by itself, so that one that has to wait long
+/// holds no other group up.
 pub(crate) async fn run(term: Arc<Term>) {
+    let mut workers = Workers::default();
     term.wait_swept().await;
     loop {
         let topology = term.topology();
-        let open = topology.groups().filter(|group| !group.promoting.state.is_nothing());
-        let resumed = open.map(|group| resume(&term, group.id));
-        futures::future::join_all(resumed).await;
-        tokio::time::sleep(RETRY).await;
+        for group in topology.groups().filter(|group| !group.promoting.state.is_nothing()) {
+            let (term, id) = (Arc::clone(&term), group.id);
+            workers.begin(id, async move {
+                resume(&term, id).await;
+                // So that one that can't be finished is not tried without pause.
+                tokio::time::sleep(RETRY).await;
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            ended = workers.ended() => if let Err(error) = ended {
+                return term.end(&format!("going on with promotions failed: {error}"));
+            }
+        }
     }
 }
 
