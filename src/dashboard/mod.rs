@@ -32,6 +32,8 @@ mod report;
 mod roles;
 mod rules;
 mod run;
+#[cfg(test)]
+mod samples;
 mod sentinels;
 mod server;
 mod slot_action;
