@@ -20,6 +20,7 @@ mod in_sync;
 mod lead;
 mod links;
 mod logging;
+mod marks;
 mod metrics;
 #[cfg(test)]
 mod model_tests;

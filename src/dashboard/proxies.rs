@@ -171,6 +171,7 @@ async fn push(
     };
     match term.means.metrics.push(&proxy.token, pushed).await {
         Ok(()) => {
+            link.note(&slots);
             if all {
                 link.settle(doubts);
             }
