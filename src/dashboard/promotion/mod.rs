@@ -200,6 +200,7 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
     };
     times.way = Some(way);
     sentinels::unwatch(term, id).await;
+    fault::point("promote.unwatched");
     let drop_after = (way != Way::HandOver).then_some(DROP_AFTER);
     loop {
         let slots = all_rules::slots::of_group(&term.topology(), id);
