@@ -291,6 +291,8 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
             };
             if record.leaky && same && !forced {
                 servers::wait_until_stopped(term, group, index).await?;
+                // Should it wake, its fence must not find a replica that still follows it.
+                examined.repoint_others(term, index).await?;
             }
             examined.fail_over(term, index).await?
         }
