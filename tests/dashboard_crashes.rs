@@ -21,13 +21,14 @@ use support::valkey::Valkey;
 use support::writer::Writer;
 
 /// How the names of the points begin that are gone through here.
-const MET: [&str; 6] = [
+const MET: [&str; 7] = [
     "promote.",
     "admission.",
     "online.",
     "move.",
     "commit.",
     "sentinels.",
+    "leaving.",
 ];
 
 /// The points whose names begin so, each with both ways to fail there.
@@ -257,6 +258,30 @@ async fn assignments_and_moves_of_many_slots_are_finished_whoever_ends_in_them()
         );
         target = 3 - target;
     }
+}
+
+#[tokio::test]
+async fn servers_leave_their_group_whoever_ends_while_telling_them() {
+    let mut shop = Shop::start(1, 2, 0).await;
+    for fault in faults("leaving.") {
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        shop.wait_in_sync(1, 1).await;
+        let addr = shop.groups[0][1].addr();
+        shop.api().done(&format!("/api/topom/group/del/X/1/{addr}")).await;
+        take_over(&mut shop, standby, &fault).await;
+        eventually(&format!("{fault}: it left"), Duration::from_secs(10), async || {
+            let group = shop.api().group(1).await?.group;
+            let alone = shop.groups[0][1].info("master_port").await == "1";
+            (alone && group.leaving.is_empty() && group.servers.len() == 1).then_some(())
+        })
+        .await;
+        shop.api().done(&format!("/api/topom/group/add/X/1/{addr}")).await;
+        shop.api()
+            .done(&format!("/api/topom/group/action/create/X/{addr}"))
+            .await;
+    }
+    shop.wait_in_sync(1, 1).await;
 }
 
 #[tokio::test]

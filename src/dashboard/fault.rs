@@ -1,7 +1,7 @@
 //! Places at which tests end or freeze the process. They do nothing in a release build.
 
 /// All places, so that a test can go through them.
-pub const POINTS: [&str; 23] = [
+pub const POINTS: [&str; 24] = [
     "commit.part",
     "online.recorded",
     "online.pushed",
@@ -25,6 +25,7 @@ pub const POINTS: [&str; 23] = [
     "sentinels.begun",
     "sentinels.watching",
     "sentinels.told",
+    "leaving.parted",
 ];
 
 /// Ends the process as a power cut would, or freezes it until it is woken, when the environment says so:

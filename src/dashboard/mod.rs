@@ -18,6 +18,7 @@ mod fences;
 mod identity;
 mod in_sync;
 mod lead;
+mod leaving;
 mod links;
 mod logging;
 mod marks;

@@ -43,7 +43,7 @@ pub(super) fn routes() -> Table {
         .put(
             "group/del/X/{gid}/{addr}",
             remove_server,
-            says("Removes a server from its group."),
+            says("Removes a server from its group. It keeps what it holds, and follows nobody of the group any more."),
         )
         .put(
             "group/action/create/X/{addr}",
