@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use self::judge::{Way, judge};
 use self::servers::examine;
 use super::error::Error;
+use super::rules::epochs::{Expected, Subject};
 use super::rules::promotion::{self as rules, Acknowledged, Wish};
 use super::rules::{self as all_rules, Refusal};
 use super::term::Term;
@@ -238,7 +239,8 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
             .collect();
         if !to_shut_off.is_empty() {
             for (proxy, _) in to_shut_off {
-                users::shut_off(term, &proxy.token).await?;
+                let whatever = Expected::new(Subject::Proxy(proxy.token.clone()), None);
+                users::shut_off(term, &proxy.token, &whatever).await?;
             }
         } else if Instant::now() >= deadline {
             let reasons: Vec<String> = missing.iter().map(|(_, error)| error.to_string()).collect();

@@ -1,3 +1,4 @@
+use super::epochs::{Expected, Subject};
 use super::{Refusal, Ruling, actions, existing, refuse, sentinels, slot_moves};
 use crate::dashboard::topology::{Change, Topology};
 use crate::model::{
@@ -52,12 +53,7 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
         }
         return Ok(Vec::new());
     }
-    if let Some(epoch) = wish.epoch
-        && epoch != topology.group_epoch(id)
-    {
-        let now = topology.group_epoch(id);
-        return refuse(format!("group-[{id}] was changed: its epoch is {now}, not {epoch}"));
-    }
+    Expected::new(Subject::Group(id), wish.epoch).check(topology)?;
     if index == 0 {
         return refuse(format!("group-[{id}] can't promote master"));
     }
