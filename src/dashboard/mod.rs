@@ -18,8 +18,10 @@ mod fences;
 mod identity;
 mod in_sync;
 mod lead;
+mod leaving;
 mod links;
 mod logging;
+mod marks;
 mod metrics;
 #[cfg(test)]
 mod model_tests;
@@ -32,6 +34,8 @@ mod report;
 mod roles;
 mod rules;
 mod run;
+#[cfg(test)]
+mod samples;
 mod sentinels;
 mod server;
 mod slot_action;
@@ -41,6 +45,7 @@ mod term;
 mod topology;
 mod users;
 mod view;
+mod workers;
 
 pub use api::{TlsError, TlsFiles, openapi};
 pub use config::{Config, ConfigError, DEFAULT_TOML, Secret, Settings};
