@@ -3,6 +3,8 @@
 mod connect;
 mod login;
 mod pipeline;
+mod refusal;
+mod requests;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,8 +17,9 @@ use tracing::{debug, info, warn};
 
 use self::connect::Backoff;
 pub(super) use self::login::{Login, PreparedServers};
-use self::pipeline::Pipeline;
+use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
+use self::refusal::is_refusal;
 use super::resp::Protocol;
 use super::session::Client;
 use super::worker::{Bell, Outcome, Worker};
@@ -24,7 +27,7 @@ use crate::model::HostPort;
 
 /// How long requests wait for a connection that was lost before they fail.
 const HOLD: Duration = Duration::from_secs(2);
-/// How many bytes wait for a server before its clients are no longer read.
+/// How many bytes of requests a server may have left unanswered before its clients are no longer read.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 /// A connection that lived so long did not fail at once, so the next may be tried without a pause.
 const PROVEN: Duration = Duration::from_secs(1);
@@ -126,7 +129,7 @@ impl Backend {
             };
         }
         let pipeline = self.pipeline.borrow();
-        let full = pipeline.under_way() >= self.max_pipeline || pipeline.out.len() > MAX_WAITING_BYTES;
+        let full = pipeline.under_way() >= self.max_pipeline || pipeline.bytes() > MAX_WAITING_BYTES;
         if full { Admit::Later } else { Admit::Yes }
     }
 
@@ -135,9 +138,24 @@ impl Backend {
         self.parked.borrow_mut().push(client.clone());
     }
 
+    /// Whether the connection is there.
+    pub(super) fn is_open(&self) -> bool {
+        self.socket.borrow().is_some()
+    }
+
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
         self.pipeline.borrow_mut().push(worker.now(), ticket, write);
+        self.mark(worker);
+    }
+
+    /// The same for a request that its client gets back, to be sent again, when the server did not look at it.
+    pub(super) fn send_repeatable(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        self.pipeline.borrow_mut().push_repeatable(worker.now(), ticket, write);
+        self.mark(worker);
+    }
+
+    fn mark(self: &Rc<Self>, worker: &Worker) {
         if !self.dirty.replace(true) {
             worker.turn.add_backend(self);
         }
@@ -158,8 +176,7 @@ impl Backend {
     fn write(&self, socket: &TcpStream) {
         let mut pipeline = self.pipeline.borrow_mut();
         match pipeline.write_to(socket) {
-            Ok(()) => {
-                let more = !pipeline.out.is_empty();
+            Ok(more) => {
                 if self.wants_write.replace(more) != more {
                     self.bell.ring();
                 }
@@ -308,8 +325,8 @@ impl Backend {
         if pipeline.silent_for(now).is_some_and(|silent| silent > limit) {
             return Err(format!("no reply within {limit:?}"));
         }
-        let result = pipeline.receive(now, &buffer[..read], |ticket, reply| deliver(worker, ticket, reply));
-        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.out.len() < MAX_WAITING_BYTES / 2;
+        let result = pipeline.receive(now, &buffer[..read], |ended, reply| deliver(worker, ended, reply));
+        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < MAX_WAITING_BYTES / 2;
         drop(pipeline);
         if room && !self.parked.borrow().is_empty() {
             self.wake_parked();
@@ -317,17 +334,17 @@ impl Backend {
         result.map_err(|error| error.to_string())
     }
 
-    /// Fails what was under way: it may have been carried out, or not. How much that was.
+    /// Fails what was under way: it may have been carried out, or not. What was never sent is given back. How much that was.
     fn lost(&self, worker: &Rc<Worker>) -> usize {
         *self.socket.borrow_mut() = None;
         self.since.set(worker.refresh_now());
-        let tickets = self.pipeline.borrow_mut().abandon();
-        let lost = tickets.len();
-        for ticket in tickets {
-            if let Some(client) = ticket.client.clone() {
-                client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed);
+        let lost = self.pipeline.borrow_mut().abandon(|Ended { ticket, request }| {
+            let Some(client) = ticket.client.clone() else { return };
+            match request {
+                Some(request) => client.refused(worker, ticket, request, CONNECTION_LOST, Outcome::Failed),
+                None => client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed),
             }
-        }
+        });
         self.wake_parked();
         lost
     }
@@ -339,11 +356,14 @@ impl Backend {
     }
 }
 
-fn deliver(worker: &Rc<Worker>, ticket: Ticket, reply: &[u8]) {
+fn deliver(worker: &Rc<Worker>, Ended { ticket, request }: Ended<'_>, reply: &[u8]) {
     let Some(client) = ticket.client.clone() else { return };
     let outcome = match reply.first() {
         Some(b'-' | b'!') => {
             worker.figures.record_server_error();
+            if let Some(request) = request.filter(|_| is_refusal(reply)) {
+                return client.refused(worker, ticket, request, reply, Outcome::Error);
+            }
             Outcome::Error
         }
         _ => Outcome::Answered,

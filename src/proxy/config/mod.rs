@@ -1,4 +1,4 @@
-//! proxy.toml: Codis' keys, and `shutdown_timeout` of ours.
+//! proxy.toml: Codis' keys, and some of ours.
 
 use std::time::Duration;
 
@@ -84,6 +84,10 @@ pub struct Config {
     pub session_max_pipeline: u32,
     pub session_keepalive_period: GoDuration,
     pub session_break_on_failure: bool,
+    pub hold_timeout: GoDuration,
+    pub hold_max_requests: u32,
+    pub hold_max_bytes: ByteSize,
+    pub repeat_timeout: GoDuration,
     pub shutdown_timeout: GoDuration,
     pub metrics_report_server: String,
     pub metrics_report_period: GoDuration,
@@ -164,6 +168,10 @@ impl Default for Config {
             session_max_pipeline: 10000,
             session_keepalive_period: seconds(75),
             session_break_on_failure: false,
+            hold_timeout: seconds(10),
+            hold_max_requests: 10_000,
+            hold_max_bytes: ByteSize(64 << 20),
+            repeat_timeout: seconds(2),
             shutdown_timeout: seconds(20),
             metrics_report_server: String::new(),
             metrics_report_period: seconds(1),

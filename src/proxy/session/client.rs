@@ -8,7 +8,7 @@ use std::time::Instant;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 
-use super::{HARD_LIMIT, MAX_HOLD, Session, Wait};
+use super::{HARD_LIMIT, Session, Wait};
 use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::worker::{Bell, Outcome, Worker};
 
@@ -92,6 +92,9 @@ impl Client {
         outcome: Outcome,
     ) {
         let mut session = self.session.borrow_mut();
+        if session.refused.is_some() {
+            session.carried_out(worker, &ticket);
+        }
         match ticket.part {
             Part::Whole(slot) => {
                 worker.router.ended(slot);
@@ -107,6 +110,26 @@ impl Client {
         if outcome == Outcome::Failed && worker.settings.session_break_on_failure {
             session.closing = true;
         }
+        if session.gone {
+            session.replies.out.clear();
+            return;
+        }
+        drop(session);
+        self.mark(worker);
+    }
+
+    /// A server did not look at a request, or never saw it: it is sent again later, unless that would change the order
+    /// of the client's requests. `error`: what the client is told otherwise.
+    pub(in crate::proxy) fn refused(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        ticket: Ticket,
+        request: &[u8],
+        error: &[u8],
+        outcome: Outcome,
+    ) {
+        let mut session = self.session.borrow_mut();
+        session.refuse_for_now(worker, ticket, request, error, outcome);
         if session.gone {
             session.replies.out.clear();
             return;
@@ -172,9 +195,13 @@ impl Client {
         self.bell.ring();
     }
 
-    /// Looks for time-outs.
-    pub(in crate::proxy) fn tick(&self, worker: &Worker, now: Instant) {
-        let session = self.session.borrow();
+    /// Looks for time-outs, and sends again what servers did not look at.
+    pub(in crate::proxy) fn tick(self: &Rc<Self>, worker: &Rc<Worker>, now: Instant) {
+        let mut session = self.session.borrow_mut();
+        if session.refused.is_some() {
+            session.repeat(worker, self);
+            self.mark(worker);
+        }
         let settings = &worker.settings;
         let since = |then: Instant| now.saturating_duration_since(then);
         let idle = session.replies.under_way() == 0 && session.waits.is_none();
@@ -187,7 +214,9 @@ impl Client {
             && settings
                 .session_send_timeout
                 .is_some_and(|limit| since(session.last_sent) > limit);
-        let held = session.waits_since.is_some_and(|then| since(then) > MAX_HOLD);
+        let held = session
+            .waits_since
+            .is_some_and(|then| since(then) > settings.hold_timeout);
         drop(session);
         if silent || stuck {
             self.doom();
@@ -288,6 +317,8 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
     let mut session = client.session.borrow_mut();
     session.gone = true;
     session.input = Vec::new();
+    session.held = None;
+    session.refused = None;
     session.replies.out.clear();
     drop(session);
     let _ = SockRef::from(&client.socket).shutdown(Shutdown::Both);

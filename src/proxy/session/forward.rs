@@ -114,7 +114,7 @@ impl Session {
             Route::Offline => return self.fail(worker, command.id, NOT_READY),
             Route::Held => {
                 worker.router.park(client);
-                return self.wait_for_route(worker, command.id);
+                return self.hold(worker, command.id, request.raw().len());
             }
         };
         let backend = server.backend(worker, self.protocol);
@@ -123,7 +123,11 @@ impl Session {
             Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
             Admit::Later => {
                 backend.park(client);
-                return self.wait_for_route(worker, command.id);
+                return if backend.is_open() {
+                    self.wait_for_route(worker, command.id)
+                } else {
+                    self.hold(worker, command.id, request.raw().len())
+                };
             }
         }
         let ticket = Ticket {
@@ -134,7 +138,7 @@ impl Session {
             since: worker.now(),
         };
         worker.router.begun(slot);
-        backend.send(worker, ticket, |out| out.extend_from_slice(request.raw()));
+        backend.send_repeatable(worker, ticket, |out| out.extend_from_slice(request.raw()));
         Verdict::Taken
     }
 }

@@ -46,7 +46,7 @@ impl Session {
                 Route::Offline => return self.fail(worker, command.id, NOT_READY),
                 Route::Held => {
                     worker.router.park(client);
-                    return self.wait_for_route(worker, command.id);
+                    return self.hold(worker, command.id, request.raw().len());
                 }
             };
             let share = shares
@@ -71,7 +71,11 @@ impl Session {
                 Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
                 Admit::Later => {
                     backend.park(client);
-                    return self.wait_for_route(worker, command.id);
+                    return if backend.is_open() {
+                        self.wait_for_route(worker, command.id)
+                    } else {
+                        self.hold(worker, command.id, request.raw().len())
+                    };
                 }
             }
         }
@@ -97,13 +101,16 @@ impl Session {
                 command: command.id,
                 since: worker.now(),
             };
-            share.server.backend(worker, self.protocol).send(worker, ticket, |out| {
-                put_array(out, 1 + share.places.len() * step);
-                put_bulk(out, request.arg(0));
-                for arg in share.places.iter().flat_map(|place| *place..place + step) {
-                    put_bulk(out, request.arg(arg));
-                }
-            });
+            share
+                .server
+                .backend(worker, self.protocol)
+                .send_repeatable(worker, ticket, |out| {
+                    put_array(out, 1 + share.places.len() * step);
+                    put_bulk(out, request.arg(0));
+                    for arg in share.places.iter().flat_map(|place| *place..place + step) {
+                        put_bulk(out, request.arg(arg));
+                    }
+                });
         }
         Verdict::Taken
     }
