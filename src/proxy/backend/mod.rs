@@ -4,7 +4,9 @@ mod connect;
 mod login;
 mod pipeline;
 mod refusal;
+mod replication;
 mod requests;
+mod witness;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -15,15 +17,18 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-use self::connect::Backoff;
+use self::connect::{Backoff, ConnectError};
 pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
 use self::refusal::is_refusal;
-use super::resp::Protocol;
+use self::replication::Replication;
+use self::witness::Witness;
+pub(super) use self::witness::by_server;
+use super::resp::{Protocol, put_request};
 use super::session::Client;
-use super::worker::{Bell, Outcome, Worker};
-use crate::model::HostPort;
+use super::worker::{Bell, Outcome, Settings, Worker};
+use crate::model::{HostPort, ServerWitness};
 
 /// How long requests wait for a connection that was lost before they fail.
 const HOLD: Duration = Duration::from_secs(2);
@@ -51,6 +56,7 @@ pub(super) enum Admit {
 pub(super) struct Backend {
     addr: HostPort,
     protocol: Protocol,
+    database: u16,
     max_pipeline: usize,
     pipeline: RefCell<Pipeline>,
     socket: RefCell<Option<Rc<TcpStream>>>,
@@ -59,26 +65,49 @@ pub(super) struct Backend {
     dirty: Cell<bool>,
     wants_write: Cell<bool>,
     /// Why the connection has to be closed.
-    doomed: RefCell<Option<String>>,
+    doomed: RefCell<Option<Reason>>,
     retired: Cell<bool>,
     closed: Cell<bool>,
     bell: Bell,
     parked: RefCell<Vec<Rc<Client>>>,
+    witness: Witness,
+    replication: Replication,
 }
 
 enum Event {
     Readable,
     Writable,
-    Doomed(String),
+    Doomed(Reason),
     Retired,
+}
+
+/// Why a connection has to be closed.
+#[derive(Debug)]
+enum Reason {
+    /// The server did not answer, or took nothing, for too long.
+    TimeOut(String),
+    Other(String),
+}
+
+impl Reason {
+    fn silent(limit: Duration) -> Self {
+        Self::TimeOut(format!("no reply within {limit:?}"))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::TimeOut(text) | Self::Other(text) => text,
+        }
+    }
 }
 
 impl Backend {
     /// Begins to connect.
-    pub(super) fn open(worker: &Rc<Worker>, addr: HostPort, protocol: Protocol) -> Rc<Self> {
+    pub(super) fn open(worker: &Rc<Worker>, addr: HostPort, protocol: Protocol, database: u16) -> Rc<Self> {
         let backend = Rc::new(Self {
             addr,
             protocol,
+            database,
             max_pipeline: worker.settings.backend_max_pipeline,
             pipeline: RefCell::default(),
             socket: RefCell::default(),
@@ -90,6 +119,8 @@ impl Backend {
             closed: Cell::new(false),
             bell: Bell::default(),
             parked: RefCell::default(),
+            witness: Witness::default(),
+            replication: Replication::default(),
         });
         worker.router.watch(&backend);
         tokio::task::spawn_local(backend.clone().keep_open(worker.clone()));
@@ -107,6 +138,22 @@ impl Backend {
         &self.addr
     }
 
+    /// The server is a replica that may be read from if it follows its primary closely: has it be asked from now on.
+    pub(super) fn watch_replication(&self) {
+        self.replication.watch();
+    }
+
+    /// Whether it follows its primary closely.
+    pub(super) fn is_close_replica(&self, now: Instant) -> bool {
+        self.is_open() && self.replication.is_close(now)
+    }
+
+    /// What is seen of the server here.
+    pub(super) fn seen(&self, now: Instant) -> ServerWitness {
+        let silent = self.pipeline.borrow().silent_for(now);
+        self.witness.tell(&self.addr, self.is_open(), silent)
+    }
+
     /// Whether no slot is routed here any more.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.get()
@@ -115,7 +162,7 @@ impl Backend {
     /// Closes the connection if replies are due on it: they will be heard by nobody.
     pub(super) fn give_up(&self, reason: &str) {
         if self.pipeline.borrow().under_way() > 0 {
-            self.doom(reason.to_owned());
+            self.doom(Reason::Other(reason.to_owned()));
         }
     }
 
@@ -181,11 +228,11 @@ impl Backend {
                     self.bell.ring();
                 }
             }
-            Err(error) => self.doom(error.to_string()),
+            Err(error) => self.doom(Reason::Other(error.to_string())),
         }
     }
 
-    fn doom(&self, reason: String) {
+    fn doom(&self, reason: Reason) {
         self.doomed.borrow_mut().get_or_insert(reason);
         self.bell.ring();
     }
@@ -204,16 +251,20 @@ impl Backend {
             .silent_for(now)
             .is_some_and(|silent| silent > settings.backend_recv_timeout)
         {
-            let reason = format!("no reply within {:?}", settings.backend_recv_timeout);
             drop(pipeline);
-            self.doom(reason);
+            self.doom(Reason::silent(settings.backend_recv_timeout));
+        } else if let Some(limit) = settings.backend_ping_timeout
+            && pipeline.ping_silent_for(now).is_some_and(|silent| silent > limit)
+        {
+            drop(pipeline);
+            self.doom(Reason::silent(limit));
         } else if pipeline
             .stuck_for(now)
             .is_some_and(|stuck| stuck > settings.backend_send_timeout)
         {
-            let reason = format!("took no bytes within {:?}", settings.backend_send_timeout);
             drop(pipeline);
-            self.doom(reason);
+            let text = format!("took no bytes within {:?}", settings.backend_send_timeout);
+            self.doom(Reason::TimeOut(text));
         } else if settings
             .backend_ping_period
             .is_some_and(|period| pipeline.idle_for(now).is_some_and(|idle| idle >= period))
@@ -222,22 +273,40 @@ impl Backend {
             self.send(worker, Ticket::ping(now), |out| {
                 out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n")
             });
+        } else if self.replication.is_due(now) {
+            drop(pipeline);
+            self.send(worker, Ticket::replication(now), |out| {
+                put_request(out, [b"INFO".as_slice(), b"replication"].into_iter());
+            });
         }
+    }
+
+    async fn connect(&self, settings: &Settings) -> Result<TcpStream, ConnectError> {
+        let mut socket = connect::connect(&self.addr, self.protocol, settings).await?;
+        connect::select(&mut socket, self.database).await?;
+        Ok(socket)
     }
 
     async fn keep_open(self: Rc<Self>, worker: Rc<Worker>) {
         let mut backoff = Backoff::default();
         let mut last_error = String::new();
         while !self.retired.get() {
-            match connect::connect(&self.addr, self.protocol, &worker.settings).await {
+            match self.connect(&worker.settings).await {
                 Ok(socket) => {
-                    info!(server = %self.addr, protocol = self.protocol.version(), "connected");
+                    info!(server = %self.addr, protocol = self.protocol.version(), database = self.database, "connected");
                     last_error.clear();
                     let opened = worker.refresh_now();
                     let reason = self.serve(&worker, socket).await;
                     let lost = self.lost(&worker);
                     match reason {
-                        Some(reason) => warn!(server = %self.addr, %reason, lost, "connection lost"),
+                        Some(reason) => {
+                            warn!(server = %self.addr, reason = reason.text(), lost, "connection lost");
+                            let witness = &self.witness;
+                            witness.note(&witness.lost, reason.text());
+                            if matches!(reason, Reason::TimeOut(_)) {
+                                witness.note(&witness.timeouts, reason.text());
+                            }
+                        }
                         None => debug!(server = %self.addr, "connection closed, no slot needs it"),
                     }
                     if opened.elapsed() > PROVEN {
@@ -246,6 +315,7 @@ impl Backend {
                 }
                 Err(error) => {
                     let error = error.to_string();
+                    self.witness.note(&self.witness.connect_errors, &error);
                     if error != last_error {
                         warn!(server = %self.addr, %error, "can't connect");
                         last_error = error;
@@ -264,7 +334,7 @@ impl Backend {
     }
 
     /// Carries requests until the connection has to be closed. Why; `None` when it is not needed any more.
-    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, socket: TcpStream) -> Option<String> {
+    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, socket: TcpStream) -> Option<Reason> {
         let socket = Rc::new(socket);
         let now = worker.refresh_now();
         self.pipeline.borrow_mut().restart(now);
@@ -304,13 +374,13 @@ impl Backend {
         .await
     }
 
-    fn read(&self, worker: &Rc<Worker>, socket: &TcpStream) -> Result<(), String> {
+    fn read(&self, worker: &Rc<Worker>, socket: &TcpStream) -> Result<(), Reason> {
         let mut buffer = worker.buffer.borrow_mut();
         let read = match socket.try_read(&mut buffer) {
-            Ok(0) => return Err("closed by the server".to_owned()),
+            Ok(0) => return Err(Reason::Other("closed by the server".to_owned())),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Reason::Other(error.to_string())),
         };
         if read < buffer.len() {
             // A short read emptied the socket: asking it once more would cost a system call.
@@ -323,20 +393,21 @@ impl Backend {
         // This process may have slept: what comes too late is no success any more, whatever it says.
         let limit = worker.settings.backend_recv_timeout;
         if pipeline.silent_for(now).is_some_and(|silent| silent > limit) {
-            return Err(format!("no reply within {limit:?}"));
+            return Err(Reason::silent(limit));
         }
-        let result = pipeline.receive(now, &buffer[..read], |ended, reply| deliver(worker, ended, reply));
+        let result = pipeline.receive(now, &buffer[..read], |ended, reply| self.deliver(worker, ended, reply));
         let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < MAX_WAITING_BYTES / 2;
         drop(pipeline);
         if room && !self.parked.borrow().is_empty() {
             self.wake_parked();
         }
-        result.map_err(|error| error.to_string())
+        result.map_err(|error| Reason::Other(error.to_string()))
     }
 
     /// Fails what was under way: it may have been carried out, or not. What was never sent is given back. How much that was.
     fn lost(&self, worker: &Rc<Worker>) -> usize {
         *self.socket.borrow_mut() = None;
+        self.replication.forget();
         self.since.set(worker.refresh_now());
         let lost = self.pipeline.borrow_mut().abandon(|Ended { ticket, request }| {
             let Some(client) = ticket.client.clone() else { return };
@@ -354,19 +425,26 @@ impl Backend {
             client.wake();
         }
     }
-}
 
-fn deliver(worker: &Rc<Worker>, Ended { ticket, request }: Ended<'_>, reply: &[u8]) {
-    let Some(client) = ticket.client.clone() else { return };
-    let outcome = match reply.first() {
-        Some(b'-' | b'!') => {
-            worker.figures.record_server_error();
-            if let Some(request) = request.filter(|_| is_refusal(reply)) {
-                return client.refused(worker, ticket, request, reply, Outcome::Error);
+    fn deliver(&self, worker: &Rc<Worker>, Ended { ticket, request }: Ended<'_>, reply: &[u8]) {
+        let Some(client) = ticket.client.clone() else {
+            if ticket.asks_for_replication() {
+                self.replication
+                    .learn(reply, worker.now(), worker.settings.backend_replica_max_lag);
             }
-            Outcome::Error
-        }
-        _ => Outcome::Answered,
-    };
-    client.complete(worker, ticket, reply, outcome);
+            return;
+        };
+        let outcome = match reply.first() {
+            Some(b'-' | b'!') => {
+                worker.figures.record_server_error();
+                if let Some(request) = request.filter(|_| is_refusal(reply)) {
+                    self.replication.forget();
+                    return client.refused(worker, ticket, request, reply, Outcome::Error);
+                }
+                Outcome::Error
+            }
+            _ => Outcome::Answered,
+        };
+        client.complete(worker, ticket, reply, outcome);
+    }
 }

@@ -11,6 +11,9 @@ use crate::proxy::command::CommandId;
 use crate::proxy::resp::{ReplyError, ReplyScanner};
 use crate::proxy::session::Client;
 
+/// The sequence number of questions about replication.
+const REPLICATION: u64 = 1;
+
 /// Who waits for a reply.
 #[derive(Debug)]
 pub(in crate::proxy) struct Ticket {
@@ -38,9 +41,23 @@ pub(in crate::proxy) enum Part {
 impl Ticket {
     /// A ping of the proxy's own.
     pub(super) fn ping(now: Instant) -> Self {
+        Self::own(0, now)
+    }
+
+    /// A question of the proxy's own how the server stands to its primary.
+    pub(super) fn replication(now: Instant) -> Self {
+        Self::own(REPLICATION, now)
+    }
+
+    /// Whether it is such a question.
+    pub(super) fn asks_for_replication(&self) -> bool {
+        self.client.is_none() && self.sequence == REPLICATION
+    }
+
+    fn own(sequence: u64, now: Instant) -> Self {
         Self {
             client: None,
-            sequence: 0,
+            sequence,
             part: Part::Split(0),
             command: 0,
             since: now,
@@ -173,6 +190,15 @@ impl Pipeline {
         } else {
             self.heard.map(|heard| now.saturating_duration_since(heard))
         }
+    }
+
+    /// The same where a ping is due next, and no request of a client that may take its time.
+    pub(super) fn ping_silent_for(&self, now: Instant) -> Option<Duration> {
+        let ping = self
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.ticket.client.is_none());
+        self.silent_for(now).filter(|_| ping)
     }
 
     /// How long the socket took nothing although there is something for it.

@@ -109,15 +109,18 @@ impl Session {
         request: &Request<'_>,
         slot: SlotId,
     ) -> Verdict {
+        if let Some(waits) = self.waits_for_reads(command) {
+            return waits;
+        }
         let server = match worker.router.route(slot) {
-            Route::Open(server) => server,
+            Route::Open(primary) => self.server_for(worker, command, slot, primary),
             Route::Offline => return self.fail(worker, command.id, NOT_READY),
             Route::Held => {
                 worker.router.park(client);
                 return self.hold(worker, command.id, request.raw().len());
             }
         };
-        let backend = server.backend(worker, self.protocol);
+        let backend = server.backend(worker, self.protocol, self.database);
         match backend.admit(worker.now()) {
             Admit::Yes => {}
             Admit::No => return self.fail(worker, command.id, NO_CONNECTION),

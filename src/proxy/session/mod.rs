@@ -5,6 +5,7 @@ mod forward;
 mod handle;
 mod local;
 mod merge;
+mod reads;
 mod refused;
 mod repeat;
 mod replies;
@@ -62,6 +63,11 @@ struct Session {
     input: Vec<u8>,
     replies: Replies,
     protocol: Protocol,
+    database: u16,
+    /// Whether its reads may go to replicas.
+    reads_replicas: bool,
+    /// Some of what is under way is; nothing of it but reads is under way then.
+    at_replicas: bool,
     authenticated: bool,
     name: Vec<u8>,
     waits: Option<Wait>,
@@ -88,6 +94,9 @@ impl Session {
             input: Vec::new(),
             replies: Replies::default(),
             protocol: Protocol::Resp2,
+            database: 0,
+            reads_replicas: settings.session_replica_reads,
+            at_replicas: false,
             authenticated: !settings.wants_password(),
             name: Vec::new(),
             waits: None,

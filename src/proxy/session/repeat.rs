@@ -102,7 +102,7 @@ impl Session {
             }
         }
         let Some(server) = servers else { return Try::Never };
-        let backend = server.backend(worker, self.protocol);
+        let backend = server.backend(worker, self.protocol, self.database);
         match backend.admit(worker.now()) {
             Admit::Yes => {}
             Admit::Later => return Try::Later,
