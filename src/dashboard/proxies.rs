@@ -165,11 +165,12 @@ async fn push(
     term.check()?;
     let doubts = link.doubts();
     let slots = view::slots(&term.topology(), slots, term.means.forward_method);
+    let told = view::nearest_first(&term.topology(), &slots, &proxy.datacenter);
     let client = client(term, &proxy.admin_addr, proxy);
     let pushed = async {
         match drop_after {
-            Some(after) => client.fill_slots_dropping(&slots, after).await,
-            None => client.fill_slots(&slots).await,
+            Some(after) => client.fill_slots_dropping(&told, after).await,
+            None => client.fill_slots(&told).await,
         }
     };
     match term.means.metrics.push(&proxy.token, pushed).await {

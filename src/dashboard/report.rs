@@ -37,6 +37,11 @@ pub(crate) fn status(term: &Term) -> Status {
                     .is_some_and(|poll| poll.stats.is_some()),
                 acknowledged: term.links.of(&proxy.token).is_complete(),
                 shut_off: proxy.shut_off,
+                servers: polled
+                    .get(proxy.token.as_str())
+                    .and_then(|poll| poll.stats.as_ref())
+                    .map(|stats| stats.servers.clone())
+                    .unwrap_or_default(),
             })
             .collect(),
     }

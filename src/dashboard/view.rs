@@ -38,12 +38,34 @@ pub(crate) fn slot(topology: &Topology, id: SlotId, forward_method: i64) -> Slot
             backend(&mut slot, topology, target);
         }
     }
+    let servers = [owner, target]
+        .into_iter()
+        .filter_map(group)
+        .flat_map(|group| &group.servers);
+    let prepared = servers.filter(|server| server.prepared && slot.names(&server.server));
+    slot.prepared = prepared.map(|server| server.server.clone()).collect();
     slot
 }
 
 /// The routing of these slots.
 pub(crate) fn slots(topology: &Topology, ids: impl IntoIterator<Item = SlotId>, forward_method: i64) -> Vec<Slot> {
     ids.into_iter().map(|id| slot(topology, id, forward_method)).collect()
+}
+
+/// These routings as a proxy in `datacenter` is told them: the replicas that are there come first, as in Codis.
+pub(crate) fn nearest_first(topology: &Topology, slots: &[Slot], datacenter: &str) -> Vec<Slot> {
+    let mut told = slots.to_vec();
+    for slot in told.iter_mut().filter(|slot| !slot.replica_groups.is_empty()) {
+        let members = std::mem::take(&mut slot.replica_groups).into_iter().flatten();
+        let group = topology.group_numbered(slot.backend_addr_group_id);
+        let is_near = |addr: &HostPort| {
+            let record = group.and_then(|group| group.servers.iter().find(|server| server.server == *addr));
+            record.is_some_and(|record| record.datacenter == datacenter)
+        };
+        let (near, far): (Vec<_>, Vec<_>) = members.partition(is_near);
+        slot.replica_groups = [near, far].into_iter().filter(|group| !group.is_empty()).collect();
+    }
+    told
 }
 
 fn backend(slot: &mut Slot, topology: &Topology, number: i64) {
@@ -55,7 +77,7 @@ fn primary(group: &Group) -> Option<HostPort> {
     group.primary().map(|server| server.server.clone())
 }
 
-/// Servers that may answer reads; not in order of a proxy's nearness.
+/// Servers that may answer reads; [`nearest_first`] puts them in order.
 fn replicas(group: &Group) -> Vec<Vec<HostPort>> {
     if group.servers.len() < 2 || !group.promoting.state.is_nothing() {
         return Vec::new();
@@ -140,6 +162,55 @@ mod tests {
             assert_eq!((slot.locked, backends(&slot)), (locked, expected), "{state}");
             assert_eq!((slot.epoch, slot.forward_method), (7, 1));
         }
+    }
+
+    #[test]
+    fn replicas_of_the_proxys_own_datacenter_come_first() {
+        let mut group = Group::new(GroupId::new(1).unwrap());
+        for (addr, datacenter) in [("a:1", "x"), ("b:1", "y"), ("c:1", "z"), ("d:1", "y")] {
+            group.servers.push(GroupServer {
+                replica_group: true,
+                ..GroupServer::new(addr.parse().unwrap(), datacenter)
+            });
+        }
+        let (id, mut topology) = (SlotId::new(5).unwrap(), Topology::empty(1));
+        let mapping = SlotMapping {
+            group_id: 1,
+            ..SlotMapping::offline(id)
+        };
+        topology.apply(&[Change::PutGroup(group), Change::PutSlot(mapping)], 5);
+        let told = |datacenter| {
+            let told = nearest_first(&topology, &[slot(&topology, id, 0)], datacenter);
+            let groups = told[0].replica_groups.iter();
+            let text = |group: &Vec<HostPort>| group.iter().map(HostPort::to_string).collect::<Vec<_>>().join(" ");
+            groups.map(text).collect::<Vec<_>>()
+        };
+        assert_eq!(told("y"), ["b:1 d:1", "a:1 c:1"]);
+        assert_eq!(told("elsewhere"), ["a:1 b:1 c:1 d:1"]);
+    }
+
+    #[test]
+    fn prepared_servers_among_those_named_are_told() {
+        let mut group = Group::new(GroupId::new(1).unwrap());
+        for (addr, prepared) in [("a:1", true), ("b:1", false), ("c:1", true)] {
+            group.servers.push(GroupServer {
+                prepared,
+                ..GroupServer::new(addr.parse().unwrap(), "")
+            });
+        }
+        let (id, mut topology) = (SlotId::new(5).unwrap(), Topology::empty(1));
+        let mapping = SlotMapping {
+            group_id: 1,
+            ..SlotMapping::offline(id)
+        };
+        let mut told = |group: &Group| {
+            topology.apply(&[Change::PutGroup(group.clone()), Change::PutSlot(mapping)], 5);
+            slot(&topology, id, 0).prepared
+        };
+        assert_eq!(told(&group), ["a:1".parse().unwrap()], "the others get no requests");
+        group.servers[1].replica_group = true;
+        group.servers[2].replica_group = true;
+        assert_eq!(told(&group), ["a:1".parse().unwrap(), "c:1".parse().unwrap()]);
     }
 
     #[test]

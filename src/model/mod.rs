@@ -26,8 +26,8 @@ pub use proxy::{Proxy, ProxyToken};
 pub use slot::{ForwardMethod, SLOT_COUNT, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping};
 pub use stats::{
     GroupStats, OpStat, Ops, OpsRedis, Overview, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStats,
-    ProxyStatsBody, ProxyStatsEntry, RedisStats, Rusage, Sentinel, SentinelGroup, SentinelStats, Sessions,
-    SlotActionProgress, SlotActionStats, Stats,
+    ProxyStatsBody, ProxyStatsEntry, RedisStats, Rusage, Sentinel, SentinelGroup, SentinelStats, ServerWitness,
+    Sessions, SlotActionProgress, SlotActionStats, Stats,
 };
 pub use topom::Topom;
 pub use users::{ServerUser, ServerUserKind, keyed_hash};

@@ -195,6 +195,10 @@ pub struct Slot {
     /// dashboard, which has none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub epoch: i64,
+    /// Our own: those of the servers named here that the operator prepared. A proxy gives them no password but its own
+    /// user's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub prepared: Vec<HostPort>,
 }
 
 impl Slot {
@@ -210,7 +214,26 @@ impl Slot {
             forward_method: 0,
             replica_groups: Vec::new(),
             epoch: 0,
+            prepared: Vec::new(),
         }
+    }
+
+    /// Whether requests may be sent to this server.
+    pub fn names(&self, addr: &HostPort) -> bool {
+        let of_move = [&self.backend_addr, &self.migrate_from].into_iter().flatten();
+        of_move
+            .chain(self.replica_groups.iter().flatten())
+            .any(|named| named == addr)
+    }
+
+    /// Whether requests are sent the same way by both.
+    pub fn routes_as(&self, other: &Self) -> bool {
+        let prepared = other.prepared.clone();
+        *other
+            == Self {
+                prepared,
+                ..self.clone()
+            }
     }
 
     /// `forward_method` as a type.

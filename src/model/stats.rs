@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::slot::is_false;
-use super::{Group, Proxy, RemoteError, Slot, SlotMapping, Topom};
+use super::slot::{is_false, is_zero};
+use super::{Group, HostPort, Proxy, RemoteError, Slot, SlotMapping, Topom};
 
 /// `GET /topom`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -192,6 +192,9 @@ pub struct ProxyStatsBody {
     /// How servers are chosen.
     #[serde(default)]
     pub backend: ProxyBackend,
+    /// Our own: what it sees of each server that slots are routed to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerWitness>,
     /// Go's runtime figures in Codis' proxies.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub runtime: Option<serde_json::Value>,
@@ -274,6 +277,47 @@ pub struct Rusage {
     /// Raw figures of the kernel.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub raw: Option<serde_json::Value>,
+}
+
+/// What a proxy sees of a server. Counts begin when the proxy's first connection to it does.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ServerWitness {
+    /// The server.
+    pub server: HostPort,
+    /// Connections that are open.
+    pub open: i64,
+    /// Those that should be open and are not.
+    pub closed: i64,
+    /// How long replies are due without a byte of them, in ms, on the connection where that is longest.
+    pub silent_ms: i64,
+    /// Tries to connect that failed.
+    pub connect_errors: i64,
+    /// Connections that were lost.
+    pub lost: i64,
+    /// Those of them that were closed because the server did not answer, or took nothing.
+    pub timeouts: i64,
+    /// What went wrong last.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub last_error: String,
+    /// When that was, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_error_at: i64,
+}
+
+impl ServerWitness {
+    /// Adds what other connections to the same server saw.
+    pub fn add(&mut self, other: Self) {
+        self.open += other.open;
+        self.closed += other.closed;
+        self.silent_ms = self.silent_ms.max(other.silent_ms);
+        self.connect_errors += other.connect_errors;
+        self.lost += other.lost;
+        self.timeouts += other.timeouts;
+        if other.last_error_at > self.last_error_at {
+            self.last_error_at = other.last_error_at;
+            self.last_error = other.last_error;
+        }
+    }
 }
 
 /// How a proxy chooses servers.

@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::slot::is_false;
-use super::{Group, HostPort, Proxy, ProxyToken, SlotMapping};
+use super::{Group, HostPort, Proxy, ProxyToken, ServerWitness, SlotMapping};
 
 /// A promotion that was done.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -94,6 +94,9 @@ pub struct ProxyStatus {
     pub acknowledged: bool,
     /// Whether the servers keep it out.
     pub shut_off: bool,
+    /// What it saw of the servers by the last poll.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub servers: Vec<ServerWitness>,
 }
 
 /// Everything that the store holds of a product: what `codis-admin --config-dump` prints, and more.

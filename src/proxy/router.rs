@@ -7,19 +7,21 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::backend::Backend;
+use super::backend::{Admit, Backend, by_server};
 use super::private::Waiting;
 use super::resp::Protocol;
 use super::session::Client;
 use super::worker::Worker;
-use crate::model::{HostPort, SLOT_COUNT, Slot, SlotId};
+use crate::model::{HostPort, SLOT_COUNT, ServerWitness, Slot, SlotId};
 
 /// A server that slots are routed to, with its connections.
 #[derive(Debug)]
 pub(super) struct Server {
     addr: HostPort,
-    resp2: Rc<Backend>,
-    resp3: OnceCell<Rc<Backend>>,
+    /// To database 0, in the protocol that every client speaks: always there.
+    first: Rc<Backend>,
+    /// Each is opened when the first client asks: by database, in RESP2 and RESP3.
+    others: Box<[[OnceCell<Rc<Backend>>; 2]]>,
 }
 
 /// Where a request for a slot goes now.
@@ -36,6 +38,8 @@ pub(super) enum Route {
 #[derive(Debug, Default)]
 struct SlotRoute {
     server: Option<Rc<Server>>,
+    /// Those that may be read from, the nearest first.
+    replicas: Vec<Rc<Server>>,
     locked: bool,
     group: i64,
 }
@@ -98,22 +102,24 @@ impl Default for Router {
 
 impl Server {
     fn new(worker: &Rc<Worker>, addr: HostPort) -> Rc<Self> {
-        let resp2 = Backend::open(worker, addr.clone(), Protocol::Resp2);
+        let first = Backend::open(worker, addr.clone(), Protocol::Resp2, 0);
+        let others = (0..worker.settings.databases).map(|_| Default::default());
         Rc::new(Self {
             addr,
-            resp2,
-            resp3: OnceCell::new(),
+            first,
+            others: others.collect(),
         })
     }
 
-    /// The connection for clients that speak `protocol`; the one for RESP3 is opened when the first asks.
-    pub(super) fn backend(&self, worker: &Rc<Worker>, protocol: Protocol) -> &Rc<Backend> {
-        match protocol {
-            Protocol::Resp2 => &self.resp2,
-            Protocol::Resp3 => self
-                .resp3
-                .get_or_init(|| Backend::open(worker, self.addr.clone(), protocol)),
-        }
+    /// The connection to `database` for clients that speak `protocol`. Settings say how many databases there are.
+    pub(super) fn backend(&self, worker: &Rc<Worker>, protocol: Protocol, database: u16) -> &Rc<Backend> {
+        let place = match (database, protocol) {
+            (0, Protocol::Resp2) => return &self.first,
+            (_, Protocol::Resp2) => 0,
+            (_, Protocol::Resp3) => 1,
+        };
+        self.others[usize::from(database)][place]
+            .get_or_init(|| Backend::open(worker, self.addr.clone(), protocol, database))
     }
 
     /// Where it is.
@@ -122,8 +128,19 @@ impl Server {
     }
 
     fn backends(&self) -> impl Iterator<Item = &Rc<Backend>> {
-        std::iter::once(&self.resp2).chain(self.resp3.get())
+        let others = self.others.iter().flatten().filter_map(OnceCell::get);
+        std::iter::once(&self.first).chain(others)
     }
+}
+
+/// The servers that a slot may be read from, but for its primary: groups in their order; in each of them every slot begins
+/// with another one, so that all get their share.
+fn replicas(slot: &Slot) -> impl Iterator<Item = &HostPort> {
+    let in_turn = |group: &'_ Vec<HostPort>| -> usize { slot.id.index() % group.len().max(1) };
+    let groups = slot.replica_groups.iter();
+    groups
+        .flat_map(move |group| group[in_turn(group)..].iter().chain(&group[..in_turn(group)]))
+        .filter(|addr| slot.backend_addr.as_ref() != Some(addr))
 }
 
 impl Router {
@@ -160,6 +177,22 @@ impl Router {
         }
         primaries.sort_by_cached_key(|primary| (primary.group, primary.server.addr().to_string()));
         primaries
+    }
+
+    /// The nearest server but the primary that `slot` may be read from now.
+    pub(super) fn replica(
+        &self,
+        worker: &Rc<Worker>,
+        slot: SlotId,
+        protocol: Protocol,
+        database: u16,
+    ) -> Option<Rc<Server>> {
+        let now = worker.now();
+        let routes = self.routes.borrow();
+        let usable = |server: &&Rc<Server>| {
+            server.first.is_close_replica(now) && server.backend(worker, protocol, database).admit(now) == Admit::Yes
+        };
+        routes[slot.index()].replicas.iter().find(usable).cloned()
     }
 
     /// Grows whenever `slot` is given another server.
@@ -201,21 +234,29 @@ impl Router {
             let mut servers = self.servers.borrow_mut();
             for slot in slots {
                 let route = &mut routes[slot.id.index()];
-                if let (Some(server), Some(_)) = (&route.server, drop_at)
-                    && !former.contains(&server.addr)
-                {
-                    former.insert(server.addr.clone());
+                if drop_at.is_some() {
+                    for server in route.server.iter().chain(&route.replicas) {
+                        if !former.contains(&server.addr) {
+                            former.insert(server.addr.clone());
+                        }
+                    }
                 }
+                let mut server_at = |addr: &HostPort| {
+                    let server = servers.entry(addr.clone());
+                    server.or_insert_with(|| Server::new(worker, addr.clone())).clone()
+                };
                 let moved = route.server.as_ref().map(|server| &server.addr) != slot.backend_addr.as_ref();
                 if moved {
                     let moves = &self.moves[slot.id.index()];
                     moves.set(moves.get().wrapping_add(1));
-                    route.server = slot.backend_addr.as_ref().map(|addr| {
-                        servers
-                            .entry(addr.clone())
-                            .or_insert_with(|| Server::new(worker, addr.clone()))
-                            .clone()
-                    });
+                    route.server = slot.backend_addr.as_ref().map(&mut server_at);
+                }
+                if !worker.settings.backend_primary_only {
+                    route.replicas = replicas(slot).map(server_at).collect();
+                    route
+                        .replicas
+                        .iter()
+                        .for_each(|server| server.first.watch_replication());
                 }
                 route.locked = slot.locked;
                 route.group = slot.backend_addr_group_id;
@@ -283,6 +324,13 @@ impl Router {
     /// Takes a connection into the care of [`Router::tick`], until it is closed.
     pub(super) fn watch(&self, backend: &Rc<Backend>) {
         self.backends.borrow_mut().push(backend.clone());
+    }
+
+    /// What is seen of the servers that slots are routed to.
+    pub(super) fn servers_seen(&self, now: Instant) -> Vec<ServerWitness> {
+        let backends = self.backends.borrow();
+        let routed = backends.iter().filter(|backend| !backend.is_retired());
+        by_server(routed.map(|backend| backend.seen(now)))
     }
 
     /// Looks for time-outs of servers' connections.

@@ -9,13 +9,15 @@ use subtle::ConstantTimeEq;
 use tokio::sync::{oneshot, watch};
 use tracing::{info, warn};
 
+use super::backend::by_server;
 use super::config::Config;
 use super::host::UsageMeter;
 use super::logging::LogControl;
 use super::slots::{PushError, SlotMap};
 use super::worker::{Control, Settings, Totals, WorkerHandle};
 use crate::model::{
-    Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, Sessions, Slot,
+    Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, ServerWitness,
+    Sessions, Slot,
 };
 
 /// How long a push waits for what is under way by the former routing of its slots. Dashboards wait longer, so that
@@ -175,6 +177,8 @@ impl Proxy {
             // Under the lock, so that all workers get all pushes in one order.
             let mut map = locked(&self.map);
             map.push(&slots)?;
+            let prepared = slots.iter().flat_map(|slot| &slot.prepared);
+            self.settings.prepared_servers.learn(prepared);
             let slots = Arc::new(slots);
             let drop_at = drop_after.map(|after| std::time::Instant::now() + after);
             for worker in &self.workers {
@@ -268,9 +272,15 @@ impl Proxy {
         sum
     }
 
+    /// What is seen of servers by all workers; those that do not answer in time are missing.
+    async fn servers_seen(&self) -> Vec<ServerWitness> {
+        let all = join_all(self.workers.iter().map(WorkerHandle::servers)).await;
+        by_server(all.into_iter().flatten().flatten())
+    }
+
     /// What it counted.
     pub(super) async fn stats(&self, parts: StatsParts) -> ProxyStatsBody {
-        let totals = self.totals(parts.commands).await;
+        let (totals, servers) = tokio::join!(self.totals(parts.commands), self.servers_seen());
         let (total, alive) = self.settings.sessions.get();
         let mut rusage = locked(&self.usage).usage();
         if !parts.raw {
@@ -294,8 +304,10 @@ impl Proxy {
             },
             sessions: Sessions { total, alive },
             rusage,
-            // Reading from replicas comes later: until then no push can have another effect.
-            backend: ProxyBackend { primary_only: true },
+            backend: ProxyBackend {
+                primary_only: self.settings.backend_primary_only,
+            },
+            servers,
             runtime: None,
         }
     }

@@ -523,6 +523,7 @@ fn settled(world: &World) -> Result<(), String> {
             let wanted = view::slot(&topology, id, 0);
             let current = Slot {
                 epoch: wanted.epoch,
+                prepared: wanted.prepared.clone(),
                 ..held.clone()
             };
             if current != wanted || held.locked {

@@ -6,7 +6,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::login::{LoginError, log_in};
+use super::login::{LoginError, log_in, select_database};
 use crate::model::HostPort;
 use crate::proxy::resp::Protocol;
 use crate::proxy::worker::Settings;
@@ -72,6 +72,17 @@ pub(in crate::proxy) async fn connect(
         return Ok(socket);
     }
     Err(last)
+}
+
+/// Chooses the database of a new connection.
+pub(in crate::proxy) async fn select(socket: &mut TcpStream, database: u16) -> Result<(), ConnectError> {
+    if database == 0 {
+        return Ok(());
+    }
+    timeout(STEP_TIMEOUT, select_database(socket, database))
+        .await
+        .map_err(|_| ConnectError::Slow("SELECT"))??;
+    Ok(())
 }
 
 /// Pauses between tries: none, then 50 ms doubling to 1 s, each shortened at random so that proxies do not come all at once.

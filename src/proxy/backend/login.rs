@@ -26,6 +26,9 @@ pub(in crate::proxy) enum LoginError {
     /// The server's code.
     #[error("the login was refused: {0}")]
     Refused(String),
+    /// It has fewer databases.
+    #[error("it has no database {0}")]
+    Database(u16),
     /// The network.
     #[error("the login failed: {0}")]
     Io(#[from] io::Error),
@@ -34,7 +37,7 @@ pub(in crate::proxy) enum LoginError {
     Reply(#[from] ReplyError),
 }
 
-/// Servers that once knew the proxies' user, and so were prepared by the operator. Such a one is never logged into as
+/// Servers that the operator prepared: those that once knew the proxies' user, and those that a dashboard named. Such a one is never logged into as
 /// its default user: it has none, so that whoever refuses the user is a server not admitted yet, or another one behind
 /// its address, which may neither learn the product's password nor get its clients' requests.
 #[derive(Debug, Default)]
@@ -43,6 +46,11 @@ pub(in crate::proxy) struct PreparedServers(Mutex<HashSet<HostPort>>);
 impl PreparedServers {
     fn contains(&self, addr: &HostPort) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(addr)
+    }
+
+    /// A dashboard named these.
+    pub(in crate::proxy) fn learn<'a>(&self, named: impl Iterator<Item = &'a HostPort>) {
+        named.for_each(|addr| self.insert(addr));
     }
 
     fn insert(&self, addr: &HostPort) {
@@ -88,6 +96,15 @@ pub(super) async fn log_in(
         return log_in_without_hello(socket, product_auth).await;
     }
     Err(refused(&reply))
+}
+
+/// Chooses a database.
+pub(super) async fn select_database(socket: &mut TcpStream, database: u16) -> Result<(), LoginError> {
+    let reply = ask(socket, &["SELECT", &database.to_string()]).await?;
+    if reply.starts_with('-') {
+        return Err(LoginError::Database(database));
+    }
+    Ok(())
 }
 
 /// Servers before Redis 6, codis-server among them, do not know `HELLO`.
@@ -232,6 +249,14 @@ mod tests {
         )
         .await;
         assert_eq!(asked.len(), 2, "others are not meant");
+    }
+
+    #[tokio::test]
+    async fn secret_is_never_offered_to_who_stands_at_a_prepared_servers_place_when_the_proxy_starts() {
+        let (addr, prepared) = ("shop-g1-0.shop.ns.svc:6379", PreparedServers::default());
+        prepared.learn([addr.parse().unwrap()].iter());
+        let (asked, came) = login_again_at(addr, Protocol::Resp2, "secret", &["-WRONGPASS no"], &prepared).await;
+        assert!(asked.len() == 1 && came.is_err(), "{asked:?}");
     }
 
     #[tokio::test]

@@ -3,6 +3,10 @@
 mod connect;
 mod login;
 mod pipeline;
+mod refusal;
+mod replication;
+mod requests;
+mod witness;
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -13,19 +17,23 @@ use std::time::{Duration, Instant};
 use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
-pub(super) use self::connect::{Backoff, ConnectError, connect};
+pub(super) use self::connect::{Backoff, ConnectError, connect, select};
 pub(super) use self::login::{Login, PreparedServers};
-use self::pipeline::Pipeline;
+use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
+use self::refusal::is_refusal;
+use self::replication::Replication;
+use self::witness::Witness;
+pub(super) use self::witness::by_server;
 use super::resp::{Protocol, put_request};
 use super::scripts::{Loaded, ScriptName};
 use super::session::Client;
-use super::worker::{Bell, Outcome, Worker};
-use crate::model::HostPort;
+use super::worker::{Bell, Outcome, Settings, Worker};
+use crate::model::{HostPort, ServerWitness};
 
 /// How long requests wait for a connection that was lost before they fail.
 const HOLD: Duration = Duration::from_secs(2);
-/// How many bytes wait for a server before its clients are no longer read.
+/// How many bytes of requests a server may have left unanswered before its clients are no longer read.
 const MAX_WAITING_BYTES: usize = 16 << 20;
 /// A connection that lived so long did not fail at once, so the next may be tried without a pause.
 pub(super) const PROVEN: Duration = Duration::from_secs(1);
@@ -49,6 +57,7 @@ pub(super) enum Admit {
 pub(super) struct Backend {
     addr: HostPort,
     protocol: Protocol,
+    database: u16,
     max_pipeline: usize,
     pipeline: RefCell<Pipeline>,
     socket: RefCell<Option<Rc<TcpStream>>>,
@@ -59,26 +68,49 @@ pub(super) struct Backend {
     dirty: Cell<bool>,
     wants_write: Cell<bool>,
     /// Why the connection has to be closed.
-    doomed: RefCell<Option<String>>,
+    doomed: RefCell<Option<Reason>>,
     retired: Cell<bool>,
     closed: Cell<bool>,
     bell: Bell,
     parked: RefCell<Vec<Rc<Client>>>,
+    witness: Witness,
+    replication: Replication,
 }
 
 enum Event {
     Readable,
     Writable,
-    Doomed(String),
+    Doomed(Reason),
     Retired,
+}
+
+/// Why a connection has to be closed.
+#[derive(Debug)]
+enum Reason {
+    /// The server did not answer, or took nothing, for too long.
+    TimeOut(String),
+    Other(String),
+}
+
+impl Reason {
+    fn silent(limit: Duration) -> Self {
+        Self::TimeOut(format!("no reply within {limit:?}"))
+    }
+
+    fn text(&self) -> &str {
+        match self {
+            Self::TimeOut(text) | Self::Other(text) => text,
+        }
+    }
 }
 
 impl Backend {
     /// Begins to connect.
-    pub(super) fn open(worker: &Rc<Worker>, addr: HostPort, protocol: Protocol) -> Rc<Self> {
+    pub(super) fn open(worker: &Rc<Worker>, addr: HostPort, protocol: Protocol, database: u16) -> Rc<Self> {
         let backend = Rc::new(Self {
             addr,
             protocol,
+            database,
             max_pipeline: worker.settings.backend_max_pipeline,
             pipeline: RefCell::default(),
             socket: RefCell::default(),
@@ -91,6 +123,8 @@ impl Backend {
             closed: Cell::new(false),
             bell: Bell::default(),
             parked: RefCell::default(),
+            witness: Witness::default(),
+            replication: Replication::default(),
         });
         worker.router.watch(&backend);
         tokio::task::spawn_local(backend.clone().keep_open(worker.clone()));
@@ -108,6 +142,22 @@ impl Backend {
         &self.addr
     }
 
+    /// The server is a replica that may be read from if it follows its primary closely: has it be asked from now on.
+    pub(super) fn watch_replication(&self) {
+        self.replication.watch();
+    }
+
+    /// Whether it follows its primary closely.
+    pub(super) fn is_close_replica(&self, now: Instant) -> bool {
+        self.is_open() && self.replication.is_close(now)
+    }
+
+    /// What is seen of the server here.
+    pub(super) fn seen(&self, now: Instant) -> ServerWitness {
+        let silent = self.pipeline.borrow().silent_for(now);
+        self.witness.tell(&self.addr, self.is_open(), silent)
+    }
+
     /// Whether no slot is routed here any more.
     pub(super) fn is_retired(&self) -> bool {
         self.retired.get()
@@ -116,7 +166,7 @@ impl Backend {
     /// Closes the connection if replies are due on it: they will be heard by nobody.
     pub(super) fn give_up(&self, reason: &str) {
         if self.pipeline.borrow().under_way() > 0 {
-            self.doom(reason.to_owned());
+            self.doom(Reason::Other(reason.to_owned()));
         }
     }
 
@@ -130,7 +180,7 @@ impl Backend {
             };
         }
         let pipeline = self.pipeline.borrow();
-        let full = pipeline.under_way() >= self.max_pipeline || pipeline.out.len() > MAX_WAITING_BYTES;
+        let full = pipeline.under_way() >= self.max_pipeline || pipeline.bytes() > MAX_WAITING_BYTES;
         if full { Admit::Later } else { Admit::Yes }
     }
 
@@ -139,9 +189,24 @@ impl Backend {
         self.parked.borrow_mut().push(client.clone());
     }
 
+    /// Whether the connection is there.
+    pub(super) fn is_open(&self) -> bool {
+        self.socket.borrow().is_some()
+    }
+
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
         self.pipeline.borrow_mut().push(worker.now(), ticket, write);
+        self.mark(worker);
+    }
+
+    /// The same for a request that its client gets back, to be sent again, when the server did not look at it.
+    pub(super) fn send_repeatable(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        self.pipeline.borrow_mut().push_repeatable(worker.now(), ticket, write);
+        self.mark(worker);
+    }
+
+    fn mark(self: &Rc<Self>, worker: &Worker) {
         worker.turn.sent();
         if !self.dirty.replace(true) {
             worker.turn.add_backend(self);
@@ -198,17 +263,16 @@ impl Backend {
     fn write(&self, socket: &TcpStream) {
         let mut pipeline = self.pipeline.borrow_mut();
         match pipeline.write_to(socket) {
-            Ok(()) => {
-                let more = !pipeline.out.is_empty();
+            Ok(more) => {
                 if self.wants_write.replace(more) != more {
                     self.bell.ring();
                 }
             }
-            Err(error) => self.doom(error.to_string()),
+            Err(error) => self.doom(Reason::Other(error.to_string())),
         }
     }
 
-    fn doom(&self, reason: String) {
+    fn doom(&self, reason: Reason) {
         self.doomed.borrow_mut().get_or_insert(reason);
         self.bell.ring();
     }
@@ -227,16 +291,20 @@ impl Backend {
             .silent_for(now)
             .is_some_and(|silent| silent > settings.backend_recv_timeout)
         {
-            let reason = format!("no reply within {:?}", settings.backend_recv_timeout);
             drop(pipeline);
-            self.doom(reason);
+            self.doom(Reason::silent(settings.backend_recv_timeout));
+        } else if let Some(limit) = settings.backend_ping_timeout
+            && pipeline.ping_silent_for(now).is_some_and(|silent| silent > limit)
+        {
+            drop(pipeline);
+            self.doom(Reason::silent(limit));
         } else if pipeline
             .stuck_for(now)
             .is_some_and(|stuck| stuck > settings.backend_send_timeout)
         {
-            let reason = format!("took no bytes within {:?}", settings.backend_send_timeout);
             drop(pipeline);
-            self.doom(reason);
+            let text = format!("took no bytes within {:?}", settings.backend_send_timeout);
+            self.doom(Reason::TimeOut(text));
         } else if settings
             .backend_ping_period
             .is_some_and(|period| pipeline.idle_for(now).is_some_and(|idle| idle >= period))
@@ -245,22 +313,40 @@ impl Backend {
             self.send(worker, Ticket::ping(now), |out| {
                 out.extend_from_slice(b"*1\r\n$4\r\nPING\r\n")
             });
+        } else if self.replication.is_due(now) {
+            drop(pipeline);
+            self.send(worker, Ticket::replication(now), |out| {
+                put_request(out, [b"INFO".as_slice(), b"replication"].into_iter());
+            });
         }
+    }
+
+    async fn connect(&self, settings: &Settings) -> Result<TcpStream, ConnectError> {
+        let mut socket = connect(&self.addr, self.protocol, settings).await?;
+        select(&mut socket, self.database).await?;
+        Ok(socket)
     }
 
     async fn keep_open(self: Rc<Self>, worker: Rc<Worker>) {
         let mut backoff = Backoff::default();
         let mut last_error = String::new();
         while !self.retired.get() {
-            match connect(&self.addr, self.protocol, &worker.settings).await {
+            match self.connect(&worker.settings).await {
                 Ok(socket) => {
-                    info!(server = %self.addr, protocol = self.protocol.version(), "connected");
+                    info!(server = %self.addr, protocol = self.protocol.version(), database = self.database, "connected");
                     last_error.clear();
                     let opened = worker.refresh_now();
                     let reason = self.serve(&worker, socket).await;
                     let lost = self.lost(&worker);
                     match reason {
-                        Some(reason) => warn!(server = %self.addr, %reason, lost, "connection lost"),
+                        Some(reason) => {
+                            warn!(server = %self.addr, reason = reason.text(), lost, "connection lost");
+                            let witness = &self.witness;
+                            witness.note(&witness.lost, reason.text());
+                            if matches!(reason, Reason::TimeOut(_)) {
+                                witness.note(&witness.timeouts, reason.text());
+                            }
+                        }
                         None => debug!(server = %self.addr, "connection closed, no slot needs it"),
                     }
                     if opened.elapsed() > PROVEN {
@@ -269,6 +355,7 @@ impl Backend {
                 }
                 Err(error) => {
                     let error = error.to_string();
+                    self.witness.note(&self.witness.connect_errors, &error);
                     if error != last_error {
                         warn!(server = %self.addr, %error, "can't connect");
                         last_error = error;
@@ -287,7 +374,7 @@ impl Backend {
     }
 
     /// Carries requests until the connection has to be closed. Why; `None` when it is not needed any more.
-    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, socket: TcpStream) -> Option<String> {
+    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, socket: TcpStream) -> Option<Reason> {
         let socket = Rc::new(socket);
         let now = worker.refresh_now();
         self.pipeline.borrow_mut().restart(now);
@@ -328,13 +415,13 @@ impl Backend {
         .await
     }
 
-    fn read(&self, worker: &Rc<Worker>, socket: &TcpStream) -> Result<(), String> {
+    fn read(&self, worker: &Rc<Worker>, socket: &TcpStream) -> Result<(), Reason> {
         let mut buffer = worker.buffer.borrow_mut();
         let read = match socket.try_read(&mut buffer) {
-            Ok(0) => return Err("closed by the server".to_owned()),
+            Ok(0) => return Err(Reason::Other("closed by the server".to_owned())),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(error.to_string()),
+            Err(error) => return Err(Reason::Other(error.to_string())),
         };
         if read < buffer.len() {
             // A short read emptied the socket: asking it once more would cost a system call.
@@ -347,29 +434,30 @@ impl Backend {
         // This process may have slept: what comes too late is no success any more, whatever it says.
         let limit = worker.settings.backend_recv_timeout;
         if pipeline.silent_for(now).is_some_and(|silent| silent > limit) {
-            return Err(format!("no reply within {limit:?}"));
+            return Err(Reason::silent(limit));
         }
-        let result = pipeline.receive(now, &buffer[..read], |ticket, reply| deliver(worker, ticket, reply));
-        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.out.len() < MAX_WAITING_BYTES / 2;
+        let result = pipeline.receive(now, &buffer[..read], |ended, reply| self.deliver(worker, ended, reply));
+        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < MAX_WAITING_BYTES / 2;
         drop(pipeline);
         if room && !self.parked.borrow().is_empty() {
             self.wake_parked();
         }
-        result.map_err(|error| error.to_string())
+        result.map_err(|error| Reason::Other(error.to_string()))
     }
 
-    /// Fails what was under way: it may have been carried out, or not. How much that was.
+    /// Fails what was under way: it may have been carried out, or not. What was never sent is given back. How much that was.
     fn lost(&self, worker: &Rc<Worker>) -> usize {
         *self.socket.borrow_mut() = None;
+        self.replication.forget();
         self.since.set(worker.refresh_now());
-        let tickets = self.pipeline.borrow_mut().abandon();
-        let lost = tickets.len();
-        for ticket in tickets {
+        let lost = self.pipeline.borrow_mut().abandon(|Ended { ticket, request }| {
             worker.turn.answered();
-            if let Some(client) = ticket.client.clone() {
-                client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed);
+            let Some(client) = ticket.client.clone() else { return };
+            match request {
+                Some(request) => client.refused(worker, ticket, request, CONNECTION_LOST, Outcome::Failed),
+                None => client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed),
             }
-        }
+        });
         self.wake_parked();
         lost
     }
@@ -379,17 +467,26 @@ impl Backend {
             client.wake();
         }
     }
-}
 
-fn deliver(worker: &Rc<Worker>, ticket: Ticket, reply: &[u8]) {
-    worker.turn.answered();
-    let Some(client) = ticket.client.clone() else { return };
-    let outcome = match reply.first() {
-        Some(b'-' | b'!') => {
-            worker.figures.record_server_error();
-            Outcome::Error
-        }
-        _ => Outcome::Answered,
-    };
-    client.complete(worker, ticket, reply, outcome);
+    fn deliver(&self, worker: &Rc<Worker>, Ended { ticket, request }: Ended<'_>, reply: &[u8]) {
+        let Some(client) = ticket.client.clone() else {
+            if ticket.asks_for_replication() {
+                self.replication
+                    .learn(reply, worker.now(), worker.settings.backend_replica_max_lag);
+            }
+            return;
+        };
+        let outcome = match reply.first() {
+            Some(b'-' | b'!') => {
+                worker.figures.record_server_error();
+                if let Some(request) = request.filter(|_| is_refusal(reply)) {
+                    self.replication.forget();
+                    return client.refused(worker, ticket, request, reply, Outcome::Error);
+                }
+                Outcome::Error
+            }
+            _ => Outcome::Answered,
+        };
+        client.complete(worker, ticket, reply, outcome);
+    }
 }

@@ -5,11 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::net::TcpStream;
 
+use super::requests::Requests;
 use crate::model::SlotId;
 use crate::proxy::command::CommandId;
-use crate::proxy::outbox::Outbox;
 use crate::proxy::resp::{ReplyError, ReplyScanner};
 use crate::proxy::session::Client;
+
+/// The sequence number of questions about replication.
+const REPLICATION: u64 = 1;
 
 /// Who waits for a reply.
 #[derive(Debug)]
@@ -38,9 +41,23 @@ pub(in crate::proxy) enum Part {
 impl Ticket {
     /// A ping of the proxy's own.
     pub(super) fn ping(now: Instant) -> Self {
+        Self::own(0, now)
+    }
+
+    /// A question of the proxy's own how the server stands to its primary.
+    pub(super) fn replication(now: Instant) -> Self {
+        Self::own(REPLICATION, now)
+    }
+
+    /// Whether it is such a question.
+    pub(super) fn asks_for_replication(&self) -> bool {
+        self.client.is_none() && self.sequence == REPLICATION
+    }
+
+    fn own(sequence: u64, now: Instant) -> Self {
         Self {
             client: None,
-            sequence: 0,
+            sequence,
             part: Part::Split(0),
             command: 0,
             since: now,
@@ -48,11 +65,29 @@ impl Ticket {
     }
 }
 
+/// A request that waits for its reply.
+#[derive(Debug)]
+struct Waiting {
+    ticket: Ticket,
+    /// How many bytes it has.
+    len: usize,
+    /// Whether it may be sent again when it was not carried out.
+    repeatable: bool,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) struct Ended<'a> {
+    pub(super) ticket: Ticket,
+    /// The request, if it may be sent again.
+    pub(super) request: Option<&'a [u8]>,
+}
+
 /// Requests on their way to a server, and those that wait for its replies.
 #[derive(Debug, Default)]
 pub(super) struct Pipeline {
-    pub(super) out: Outbox,
-    waiting: VecDeque<Ticket>,
+    requests: Requests,
+    waiting: VecDeque<Waiting>,
     /// The beginning of a reply whose end has not arrived.
     input: Vec<u8>,
     scanner: ReplyScanner,
@@ -77,24 +112,43 @@ impl Pipeline {
         };
     }
 
+    /// How many bytes of requests are not answered.
+    pub(super) fn bytes(&self) -> usize {
+        self.requests.len()
+    }
+
     /// Appends a request.
     pub(super) fn push(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(now, ticket, false, write);
+    }
+
+    /// Appends a request that is handed back if it was not carried out.
+    pub(super) fn push_repeatable(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        self.append(now, ticket, true, write);
+    }
+
+    fn append(&mut self, now: Instant, ticket: Ticket, repeatable: bool, write: impl FnOnce(&mut Vec<u8>)) {
         if self.waiting.is_empty() {
             self.heard = Some(now);
         }
-        if self.out.is_empty() {
+        if !self.requests.has_unsent() {
             self.taken = Some(now);
         }
-        write(self.out.tail());
-        self.waiting.push_back(ticket);
+        let len = self.requests.push(write);
+        self.waiting.push_back(Waiting {
+            ticket,
+            len,
+            repeatable,
+        });
     }
 
-    /// One write of all there is.
-    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<()> {
-        if self.out.write_to(socket)? > 0 && !self.out.is_empty() {
+    /// One write of all there is: whether something is left.
+    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<bool> {
+        let more = self.requests.write_to(socket)? > 0 && self.requests.has_unsent();
+        if more {
             self.taken = Some(Instant::now());
         }
-        Ok(())
+        Ok(self.requests.has_unsent())
     }
 
     /// Takes what came, and gives each whole reply to the one who waits for it.
@@ -105,15 +159,21 @@ impl Pipeline {
         &mut self,
         now: Instant,
         data: &[u8],
-        mut deliver: impl FnMut(Ticket, &[u8]),
+        mut deliver: impl FnMut(Ended<'_>, &[u8]),
     ) -> Result<(), ReceiveError> {
         self.heard = Some(now);
+        let (scanner, waiting, requests) = (&mut self.scanner, &mut self.waiting, &mut self.requests);
+        let mut scan = |data: &[u8]| {
+            let used = scan(scanner, waiting, requests, data, &mut deliver);
+            requests.tidy();
+            used
+        };
         if self.input.is_empty() {
-            let used = scan(&mut self.scanner, &mut self.waiting, data, &mut deliver)?;
+            let used = scan(data)?;
             self.input.extend_from_slice(&data[used..]);
         } else {
             self.input.extend_from_slice(data);
-            let used = scan(&mut self.scanner, &mut self.waiting, &self.input, &mut deliver)?;
+            let used = scan(&self.input)?;
             if used == self.input.len() && self.input.capacity() > 256 << 10 {
                 self.input = Vec::new();
             } else {
@@ -132,9 +192,18 @@ impl Pipeline {
         }
     }
 
+    /// The same where a ping is due next, and no request of a client that may take its time.
+    pub(super) fn ping_silent_for(&self, now: Instant) -> Option<Duration> {
+        let ping = self
+            .waiting
+            .front()
+            .is_some_and(|waiting| waiting.ticket.client.is_none());
+        self.silent_for(now).filter(|_| ping)
+    }
+
     /// How long the socket took nothing although there is something for it.
     pub(super) fn stuck_for(&self, now: Instant) -> Option<Duration> {
-        if self.out.is_empty() {
+        if !self.requests.has_unsent() {
             None
         } else {
             self.taken.map(|taken| now.saturating_duration_since(taken))
@@ -150,9 +219,26 @@ impl Pipeline {
         }
     }
 
-    /// Gives everything up: who waited.
-    pub(super) fn abandon(&mut self) -> VecDeque<Ticket> {
-        std::mem::take(self).waiting
+    /// Gives everything up: tells who waited, with the requests of which no byte was sent, and how many they were.
+    pub(super) fn abandon(&mut self, mut tell: impl FnMut(Ended<'_>)) -> usize {
+        let Self {
+            mut requests, waiting, ..
+        } = std::mem::take(self);
+        let lost = waiting.len();
+        for Waiting {
+            ticket,
+            len,
+            repeatable,
+        } in waiting
+        {
+            let (request, sent) = requests.first(len);
+            tell(Ended {
+                ticket,
+                request: (repeatable && !sent).then_some(request),
+            });
+            requests.answer(len);
+        }
+        lost
     }
 }
 
@@ -167,9 +253,10 @@ pub(super) enum ReceiveError {
 
 fn scan(
     scanner: &mut ReplyScanner,
-    waiting: &mut VecDeque<Ticket>,
+    waiting: &mut VecDeque<Waiting>,
+    requests: &mut Requests,
     data: &[u8],
-    deliver: &mut impl FnMut(Ticket, &[u8]),
+    deliver: &mut impl FnMut(Ended<'_>, &[u8]),
 ) -> Result<usize, ReceiveError> {
     let mut used = 0;
     while used < data.len() {
@@ -178,7 +265,14 @@ fn scan(
         used += len;
         // Pushes answer nothing. Nobody on a shared connection asked for one.
         if reply.first() != Some(&b'>') {
-            deliver(waiting.pop_front().ok_or(ReceiveError::Unasked)?, reply);
+            let Waiting {
+                ticket,
+                len,
+                repeatable,
+            } = waiting.pop_front().ok_or(ReceiveError::Unasked)?;
+            let request = repeatable.then(|| requests.first(len).0);
+            deliver(Ended { ticket, request }, reply);
+            requests.answer(len);
         }
     }
     Ok(used)
@@ -195,7 +289,7 @@ mod tests {
                 sequence: sequence as u64,
                 ..Ticket::ping(Instant::now())
             };
-            pipeline.push(Instant::now(), ticket, |out| out.extend_from_slice(b"x"));
+            pipeline.push_repeatable(Instant::now(), ticket, |out| out.extend_from_slice(b"x"));
         }
         pipeline
     }
@@ -207,8 +301,9 @@ mod tests {
             let (mut pipeline, mut got) = (pipeline_of(3), Vec::new());
             for chunk in data.chunks(step) {
                 pipeline
-                    .receive(Instant::now(), chunk, |ticket, reply| {
-                        got.push((ticket.sequence, reply.to_vec()))
+                    .receive(Instant::now(), chunk, |ended, reply| {
+                        assert_eq!(ended.request, Some(b"x".as_slice()));
+                        got.push((ended.ticket.sequence, reply.to_vec()))
                     })
                     .unwrap();
             }
@@ -228,6 +323,16 @@ mod tests {
     fn replies_that_nobody_asked_for_are_an_error() {
         let result = pipeline_of(1).receive(Instant::now(), b"+a\r\n+b\r\n", |_, _| {});
         assert_eq!(result, Err(ReceiveError::Unasked));
+    }
+
+    #[test]
+    fn only_requests_that_were_never_sent_are_handed_back_by_a_lost_connection() {
+        let mut pipeline = pipeline_of(3);
+        pipeline.push(Instant::now(), Ticket::ping(Instant::now()), |out| out.push(b'x'));
+        pipeline.requests.mark_sent(1);
+        let mut told = Vec::new();
+        let lost = pipeline.abandon(|ended| told.push((ended.ticket.sequence, ended.request.is_some())));
+        assert_eq!((lost, told), (4, vec![(0, false), (1, true), (2, true), (0, false)]));
     }
 
     #[test]

@@ -19,7 +19,7 @@ const SECRETS: [&str; 5] = [
 ];
 
 /// Keys that are read and do nothing (yet).
-const WITHOUT_EFFECT: [&str; 22] = [
+const WITHOUT_EFFECT: [&str; 20] = [
     "jodis_name",
     "jodis_addr",
     "jodis_timeout",
@@ -28,10 +28,8 @@ const WITHOUT_EFFECT: [&str; 22] = [
     "proxy_heap_placeholder",
     "backend_recv_bufsize",
     "backend_send_bufsize",
-    "backend_primary_only",
     "backend_primary_parallel",
     "backend_replica_parallel",
-    "backend_number_databases",
     "session_recv_bufsize",
     "session_send_bufsize",
     "metrics_report_server",
@@ -68,12 +66,14 @@ pub struct Config {
     pub proxy_heap_placeholder: ByteSize,
     pub proxy_nap: GoDuration,
     pub backend_ping_period: GoDuration,
+    pub backend_ping_timeout: GoDuration,
     pub backend_recv_bufsize: ByteSize,
     pub backend_send_bufsize: ByteSize,
     pub backend_recv_timeout: GoDuration,
     pub backend_send_timeout: GoDuration,
     pub backend_max_pipeline: u32,
     pub backend_primary_only: bool,
+    pub backend_replica_max_lag: GoDuration,
     pub backend_primary_parallel: u32,
     pub backend_replica_parallel: u32,
     pub backend_keepalive_period: GoDuration,
@@ -87,6 +87,11 @@ pub struct Config {
     pub session_break_on_failure: bool,
     pub session_allow_keys: bool,
     pub session_allow_flush: bool,
+    pub session_replica_reads: bool,
+    pub hold_timeout: GoDuration,
+    pub hold_max_requests: u32,
+    pub hold_max_bytes: ByteSize,
+    pub repeat_timeout: GoDuration,
     pub shutdown_timeout: GoDuration,
     pub metrics_report_server: String,
     pub metrics_report_period: GoDuration,
@@ -150,13 +155,15 @@ impl Default for Config {
             proxy_max_offheap_size: ByteSize(1 << 30),
             proxy_heap_placeholder: ByteSize(256 << 20),
             proxy_nap: GoDuration(Duration::from_micros(50)),
-            backend_ping_period: seconds(5),
+            backend_ping_period: seconds(1),
+            backend_ping_timeout: seconds(1),
             backend_recv_bufsize: ByteSize(128 << 10),
             backend_send_bufsize: ByteSize(128 << 10),
             backend_recv_timeout: seconds(3),
             backend_send_timeout: seconds(3),
             backend_max_pipeline: 20480,
             backend_primary_only: false,
+            backend_replica_max_lag: seconds(3),
             backend_primary_parallel: 1,
             backend_replica_parallel: 1,
             backend_keepalive_period: seconds(75),
@@ -170,6 +177,11 @@ impl Default for Config {
             session_break_on_failure: false,
             session_allow_keys: false,
             session_allow_flush: false,
+            session_replica_reads: false,
+            hold_timeout: seconds(10),
+            hold_max_requests: 10_000,
+            hold_max_bytes: ByteSize(64 << 20),
+            repeat_timeout: seconds(2),
             shutdown_timeout: seconds(20),
             metrics_report_server: String::new(),
             metrics_report_period: seconds(1),
@@ -228,6 +240,9 @@ impl Config {
                 "proxy_nap",
                 "must be 1ms or less, or every reply would be late; 0 switches it off",
             );
+        }
+        if self.backend_number_databases > u32::from(u16::MAX) {
+            return fail("backend_number_databases", "must be 65535 or less");
         }
         if self.backend_recv_timeout.0 < Duration::from_millis(100) {
             return fail(

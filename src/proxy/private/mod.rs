@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub(super) use self::blocked::{Blocked, Waiting};
-use super::backend::{ConnectError, connect};
+use super::backend::{ConnectError, connect, select};
 use super::resp::{Protocol, ReplyError, ReplyScanner, integer, put_request};
 use super::worker::Settings;
 use crate::model::HostPort;
@@ -72,6 +72,7 @@ impl Drop for Place {
 pub(super) struct Private {
     addr: HostPort,
     protocol: Protocol,
+    database: u16,
     /// Its number at the server.
     id: i64,
     socket: TcpStream,
@@ -90,14 +91,16 @@ impl Private {
         settings: &Settings,
         addr: &HostPort,
         protocol: Protocol,
+        database: u16,
     ) -> Result<Self, PrivateError> {
         let place = places.take().ok_or(PrivateError::TooMany)?;
-        let socket = connect(addr, protocol, settings)
-            .await
-            .map_err(|error| PrivateError::Connect(addr.clone(), error))?;
+        let failed = |error| PrivateError::Connect(addr.clone(), error);
+        let mut socket = connect(addr, protocol, settings).await.map_err(failed)?;
+        select(&mut socket, database).await.map_err(failed)?;
         let mut private = Self {
             addr: addr.clone(),
             protocol,
+            database,
             id: 0,
             socket,
             scanner: ReplyScanner::default(),
@@ -116,9 +119,9 @@ impl Private {
         Ok(private)
     }
 
-    /// Whether it leads there, in this protocol.
-    pub(super) fn leads_to(&self, addr: &HostPort, protocol: Protocol) -> bool {
-        self.addr == *addr && self.protocol == protocol
+    /// Whether it leads there, in this protocol and to this database.
+    pub(super) fn leads_to(&self, addr: &HostPort, protocol: Protocol, database: u16) -> bool {
+        self.addr == *addr && self.protocol == protocol && self.database == database
     }
 
     /// Its number at the server; 0 when the server does not tell.

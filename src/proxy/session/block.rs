@@ -29,6 +29,7 @@ const PAUSE: Duration = Duration::from_millis(50);
 struct Call {
     slot: SlotId,
     protocol: Protocol,
+    database: u16,
     args: Vec<Vec<u8>>,
     patience: Patience,
     /// When its time is over.
@@ -94,6 +95,7 @@ impl Session {
         let call = Call {
             slot,
             protocol: self.protocol,
+            database: self.database,
             args: request.args_from(0).map(<[u8]>::to_vec).collect(),
             patience,
             until: patience.read(request).and_then(|time| Instant::now().checked_add(time)),
@@ -195,15 +197,18 @@ async fn send(worker: &Rc<Worker>, call: &mut Call, own: Option<Box<Private>>) -
     let Route::Open(server) = worker.router.route(call.slot) else {
         return Ok(Sent::Back);
     };
-    let (addr, backend) = (server.addr().clone(), server.backend(worker, Protocol::Resp2).clone());
+    let (addr, backend) = (
+        server.addr().clone(),
+        server.backend(worker, Protocol::Resp2, 0).clone(),
+    );
     // Nobody would see that its slots are gone while it is held here.
     drop(server);
     call.blocked.begins();
-    let own = own.filter(|own| own.leads_to(&addr, call.protocol) && own.is_open());
+    let own = own.filter(|own| own.leads_to(&addr, call.protocol, call.database) && own.is_open());
     let mut own = match own {
         Some(own) => own,
         None => tokio::select! {
-            opened = Private::open(&worker.private, &worker.settings, &addr, call.protocol) => Box::new(opened?),
+            opened = Private::open(&worker.private, &worker.settings, &addr, call.protocol, call.database) => Box::new(opened?),
             () = wanted_back(&call.blocked) => return Ok(Sent::Back),
         },
     };

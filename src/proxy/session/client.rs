@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::apart::Apart;
 use super::subscribe::MOST_UNREAD;
-use super::{HARD_LIMIT, MAX_HOLD, Session, Wait};
+use super::{HARD_LIMIT, Session, Wait};
 use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::private::Private;
 use crate::proxy::pubsub::Topic;
@@ -97,6 +97,9 @@ impl Client {
         outcome: Outcome,
     ) {
         let mut session = self.session.borrow_mut();
+        if session.refused.is_some() {
+            session.carried_out(worker, &ticket);
+        }
         match ticket.part {
             Part::Whole(slot) => {
                 worker.router.ended(slot);
@@ -138,6 +141,26 @@ impl Client {
     pub(super) fn answer_late(self: &Rc<Self>, worker: &Worker, sequence: u64, reply: &[u8]) {
         let mut session = self.session.borrow_mut();
         session.replies.complete(sequence, reply);
+        if session.gone {
+            session.replies.out.clear();
+            return;
+        }
+        drop(session);
+        self.mark(worker);
+    }
+
+    /// A server did not look at a request, or never saw it: it is sent again later, unless that would change the order
+    /// of the client's requests. `error`: what the client is told otherwise.
+    pub(in crate::proxy) fn refused(
+        self: &Rc<Self>,
+        worker: &Rc<Worker>,
+        ticket: Ticket,
+        request: &[u8],
+        error: &[u8],
+        outcome: Outcome,
+    ) {
+        let mut session = self.session.borrow_mut();
+        session.refuse_for_now(worker, ticket, request, error, outcome);
         if session.gone {
             session.replies.out.clear();
             return;
@@ -240,9 +263,13 @@ impl Client {
         self.bell.ring();
     }
 
-    /// Looks for time-outs.
-    pub(in crate::proxy) fn tick(&self, worker: &Worker, now: Instant) {
-        let session = self.session.borrow();
+    /// Looks for time-outs, and sends again what servers did not look at.
+    pub(in crate::proxy) fn tick(self: &Rc<Self>, worker: &Rc<Worker>, now: Instant) {
+        let mut session = self.session.borrow_mut();
+        if session.refused.is_some() {
+            session.repeat(worker, self);
+            self.mark(worker);
+        }
         let settings = &worker.settings;
         let since = |then: Instant| now.saturating_duration_since(then);
         let idle = session.replies.under_way() == 0 && session.waits.is_none() && session.subscriptions() == 0;
@@ -255,7 +282,9 @@ impl Client {
             && settings
                 .session_send_timeout
                 .is_some_and(|limit| since(session.last_sent) > limit);
-        let held = session.waits_since.is_some_and(|then| since(then) > MAX_HOLD);
+        let held = session
+            .waits_since
+            .is_some_and(|then| since(then) > settings.hold_timeout);
         let tidies = session.apart.own.is_some();
         drop(session);
         if tidies {
@@ -367,6 +396,8 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
     session.leave_topics(&worker);
     session.apart = Apart::default();
     session.input = Vec::new();
+    session.held = None;
+    session.refused = None;
     session.replies.out.clear();
     drop(session);
     let _ = SockRef::from(&client.socket).shutdown(Shutdown::Both);

@@ -33,6 +33,9 @@ impl Session {
                 format!("ERR handle request, command '{name}' is not allowed; {setting} in proxy.toml allows it");
             return self.reject(worker, command.id, &text);
         }
+        if let Some(waits) = self.waits_for_reads(command) {
+            return waits;
+        }
         let primaries = worker.router.primaries();
         if primaries.is_empty() {
             return self.fail(worker, command.id, NOT_READY);
@@ -104,7 +107,7 @@ impl Session {
         write: impl Fn(&mut Vec<u8>),
     ) -> Verdict {
         for primary in primaries {
-            let backend = primary.server.backend(worker, self.protocol);
+            let backend = primary.server.backend(worker, self.protocol, self.database);
             match backend.admit(worker.now()) {
                 Admit::Yes => {}
                 Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
@@ -135,7 +138,7 @@ impl Session {
             };
             primary
                 .server
-                .backend(worker, self.protocol)
+                .backend(worker, self.protocol, self.database)
                 .send(worker, ticket, &write);
         }
         Verdict::Taken

@@ -92,21 +92,28 @@ impl Session {
         request: &Request<'_>,
         slot: SlotId,
     ) -> Verdict {
+        if let Some(waits) = self.waits_for_reads(command) {
+            return waits;
+        }
         let server = match worker.router.route(slot) {
-            Route::Open(server) => server,
+            Route::Open(primary) => self.server_for(worker, command, slot, primary),
             Route::Offline => return self.fail(worker, command.id, NOT_READY),
             Route::Held => {
                 worker.router.park(client);
-                return self.wait_for_route(worker, command.id);
+                return self.hold(worker, command.id, request.raw().len());
             }
         };
-        let backend = server.backend(worker, self.protocol);
+        let backend = server.backend(worker, self.protocol, self.database);
         match backend.admit(worker.now()) {
             Admit::Yes => {}
             Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
             Admit::Later => {
                 backend.park(client);
-                return self.wait_for_route(worker, command.id);
+                return if backend.is_open() {
+                    self.wait_for_route(worker, command.id)
+                } else {
+                    self.hold(worker, command.id, request.raw().len())
+                };
             }
         }
         let ticket = Ticket {
@@ -117,7 +124,7 @@ impl Session {
             since: worker.now(),
         };
         worker.router.begun(slot);
-        backend.send(worker, ticket, |out| out.extend_from_slice(request.raw()));
+        backend.send_repeatable(worker, ticket, |out| out.extend_from_slice(request.raw()));
         Verdict::Taken
     }
 }

@@ -40,6 +40,10 @@ impl Session {
                 self.closing = true;
                 self.answer(worker, id, |out| put_simple(out, "OK"))
             }
+            Local::ReadOnly | Local::ReadWrite => {
+                self.reads_replicas = local == Local::ReadOnly;
+                self.answer(worker, id, |out| put_simple(out, "OK"))
+            }
             Local::Reset => {
                 // What is under way still comes in the protocol that it was asked for in.
                 if self.replies.under_way() > 0 {
@@ -47,15 +51,13 @@ impl Session {
                 }
                 self.reset_apart(worker);
                 self.protocol = Protocol::Resp2;
+                self.database = 0;
+                self.reads_replicas = worker.settings.session_replica_reads;
                 self.authenticated = !worker.settings.wants_password();
                 self.name.clear();
                 self.answer(worker, id, |out| put_simple(out, "RESET"))
             }
-            Local::Select => match decimal(request.arg(1)) {
-                Some(0) => self.answer(worker, id, |out| put_simple(out, "OK")),
-                Some(_) => self.reject(worker, id, "ERR invalid DB index, only accept DB [0,1)"),
-                None => self.reject(worker, id, "ERR invalid DB index"),
-            },
+            Local::Select => self.select(worker, command, request),
             Local::Time => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 self.answer(worker, id, |out| {
@@ -65,6 +67,23 @@ impl Session {
                 })
             }
         }
+    }
+
+    fn select(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
+        let (id, databases) = (command.id, worker.settings.databases);
+        let Some(number) = decimal(request.arg(1)) else {
+            return self.reject(worker, id, "ERR invalid DB index");
+        };
+        let Some(database) = u16::try_from(number).ok().filter(|number| *number < databases) else {
+            let text = format!("ERR invalid DB index, only accept DB [0,{databases})");
+            return self.reject(worker, id, &text);
+        };
+        // What is under way goes over another connection: a script there may know no databases, and be overtaken.
+        if database != self.database && self.replies.under_way() > 0 {
+            return Verdict::Waits(Wait::AllReplies);
+        }
+        self.database = database;
+        self.answer(worker, id, |out| put_simple(out, "OK"))
     }
 
     fn auth(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {

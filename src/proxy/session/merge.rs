@@ -69,6 +69,16 @@ impl Merge {
         (std::mem::take(&mut part.slots), self.missing == 0)
     }
 
+    /// The slots that a part is under way to.
+    pub(super) fn slots(&mut self, part: u32) -> Option<&mut Vec<u16>> {
+        self.parts.get_mut(part as usize).map(|part| &mut part.slots)
+    }
+
+    /// How many parts were not answered.
+    pub(super) fn missing(&self) -> usize {
+        self.missing
+    }
+
     /// Whether a part found no answer.
     pub(super) fn failed(&self) -> bool {
         self.failed

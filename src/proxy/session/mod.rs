@@ -10,6 +10,9 @@ mod local;
 mod merge;
 mod place;
 mod private;
+mod reads;
+mod refused;
+mod repeat;
 mod replies;
 mod script;
 mod split;
@@ -22,10 +25,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use self::apart::Apart;
+use self::refused::Refused;
 use self::replies::Replies;
 use super::command::CommandId;
 use super::resp::{Limits, Protocol, RequestParser, Step, put_error};
-use super::worker::{Outcome, Settings, Worker};
+use super::worker::{HeldRequest, Outcome, Settings, Worker};
 
 /// A client that has so many bytes of replies to take is not read on.
 const HIGH_WATER: usize = 1 << 20;
@@ -35,8 +39,6 @@ const HARD_LIMIT: usize = 256 << 20;
 const MAX_REQUEST: usize = 1 << 30;
 /// How much is read of a client whose next request waits for its route; only to see when it leaves.
 const READ_AHEAD: usize = 64 << 10;
-/// How long a request waits for a locked slot, or for what was sent by the slot's former routing.
-const MAX_HOLD: Duration = Duration::from_secs(10);
 
 /// A request that no server would understand; as Redis.
 const SYNTAX: &str = "ERR syntax error";
@@ -70,10 +72,19 @@ struct Session {
     input: Vec<u8>,
     replies: Replies,
     protocol: Protocol,
+    database: u16,
+    /// Whether its reads may go to replicas.
+    reads_replicas: bool,
+    /// Some of what is under way is; nothing of it but reads is under way then.
+    at_replicas: bool,
     authenticated: bool,
     name: Vec<u8>,
     waits: Option<Wait>,
     waits_since: Option<Instant>,
+    /// Counts the request that waits for its slot or server.
+    held: Option<HeldRequest>,
+    /// What servers did not look at; nothing else is taken up before that.
+    refused: Option<Box<Refused>>,
     /// No further request is taken up; the connection ends when all replies were sent.
     closing: bool,
     /// The connection is gone; requests under way come to their end unheard.
@@ -94,10 +105,15 @@ impl Session {
             input: Vec::new(),
             replies: Replies::default(),
             protocol: Protocol::Resp2,
+            database: 0,
+            reads_replicas: settings.session_replica_reads,
+            at_replicas: false,
             authenticated: !settings.wants_password(),
             name: Vec::new(),
             waits: None,
             waits_since: None,
+            held: None,
+            refused: None,
             closing: false,
             gone: false,
             last_read: now,
@@ -109,7 +125,9 @@ impl Session {
 
     /// Whether more is read although a request waits.
     fn reads_on(&self) -> bool {
-        self.waits != Some(Wait::Replies) && self.input.len() < READ_AHEAD
+        self.waits != Some(Wait::Replies)
+            && self.input.len() < READ_AHEAD
+            && self.held.as_ref().is_none_or(HeldRequest::may_grow)
     }
 
     /// Takes no further request up.
@@ -122,6 +140,9 @@ impl Session {
     fn feed(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, data: &[u8]) {
         if self.waits.is_some() {
             self.input.extend_from_slice(data);
+            if let Some(held) = &mut self.held {
+                held.grow(data.len());
+            }
         } else if self.input.is_empty() {
             let used = self.take_up(worker, client, data);
             if !self.closing {
@@ -192,6 +213,7 @@ impl Session {
                         Verdict::Taken => {
                             used += len;
                             self.waits_since = None;
+                            self.held = None;
                         }
                         Verdict::Waits(wait) => {
                             self.waits = Some(wait);
@@ -215,7 +237,8 @@ impl Session {
 
     /// Whether the client has to wait for replies, or take some, before more of its requests are taken up.
     fn is_full(&self, settings: &Settings) -> bool {
-        self.replies.backlog() > HIGH_WATER
+        self.refused.is_some()
+            || self.replies.backlog() > HIGH_WATER
             || self.replies.under_way() >= self.replies.window(settings.session_max_pipeline)
     }
 
@@ -251,6 +274,17 @@ impl Session {
         Verdict::Taken
     }
 
+    /// Has the request wait for its slot or for a connection that is not there, unless too much waits already.
+    fn hold(&mut self, worker: &Worker, command: CommandId, bytes: usize) -> Verdict {
+        if self.held.is_none() {
+            self.held = worker.held.hold(bytes);
+        }
+        if self.held.is_none() {
+            return self.fail(worker, command, "ERR handle request, too many requests are held back");
+        }
+        self.wait_for_route(worker, command)
+    }
+
     /// Has the request wait, unless it waited too long or the process is about to end.
     fn wait_for_route(&mut self, worker: &Worker, command: CommandId) -> Verdict {
         if worker.is_draining() {
@@ -258,7 +292,7 @@ impl Session {
         }
         if self
             .waits_since
-            .is_some_and(|since| worker.now().saturating_duration_since(since) > MAX_HOLD)
+            .is_some_and(|since| worker.now().saturating_duration_since(since) > worker.settings.hold_timeout)
         {
             return self.fail(
                 worker,

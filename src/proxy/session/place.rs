@@ -71,7 +71,7 @@ impl Session {
         command: CommandId,
         server: &Server,
     ) -> Result<Rc<Backend>, Verdict> {
-        let backend = server.backend(worker, self.protocol);
+        let backend = server.backend(worker, self.protocol, self.database);
         match backend.admit(worker.now()) {
             Admit::Yes => Ok(backend.clone()),
             Admit::No => Err(self.fail(worker, command, NO_CONNECTION)),

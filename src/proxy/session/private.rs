@@ -18,6 +18,7 @@ pub(super) struct Job {
     pub(super) slot: SlotId,
     pub(super) addr: HostPort,
     pub(super) protocol: Protocol,
+    pub(super) database: u16,
     /// The client's connection, if it has one there.
     pub(super) own: Option<Box<Private>>,
     pub(super) requests: Vec<u8>,
@@ -48,7 +49,7 @@ async fn exchange(worker: &Worker, job: Job) -> Result<(Box<Private>, Vec<u8>), 
     let settings = &worker.settings;
     let mut own = match job.own {
         Some(own) => own,
-        None => Box::new(Private::open(&worker.private, settings, &job.addr, job.protocol).await?),
+        None => Box::new(Private::open(&worker.private, settings, &job.addr, job.protocol, job.database).await?),
     };
     let asked = async {
         own.send(&job.requests).await?;

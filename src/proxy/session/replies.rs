@@ -52,6 +52,16 @@ impl Replies {
         self.waiting.len()
     }
 
+    /// How many requests and parts of requests were given to servers and not answered.
+    pub(super) fn at_servers(&self) -> usize {
+        let count = |entry: &Entry| match entry {
+            Entry::Waiting => 1,
+            Entry::Held { .. } => 0,
+            Entry::Merging(merge) => merge.missing(),
+        };
+        self.waiting.iter().map(count).sum()
+    }
+
     /// Bytes that the client has not taken.
     pub(super) fn backlog(&self) -> usize {
         self.out.len() + self.held_live

@@ -37,16 +37,19 @@ impl Session {
         if keys().skip(1).all(|place| SlotId::of_key(request.arg(place)) == first) {
             return self.forward_to(worker, client, command, request, first);
         }
+        if let Some(waits) = self.waits_for_reads(command) {
+            return waits;
+        }
         let mut shares: Vec<Share> = Vec::new();
         let mut order = Vec::with_capacity(request.len() / step);
         for place in keys() {
             let slot = SlotId::of_key(request.arg(place));
             let server = match worker.router.route(slot) {
-                Route::Open(server) => server,
+                Route::Open(primary) => self.server_for(worker, command, slot, primary),
                 Route::Offline => return self.fail(worker, command.id, NOT_READY),
                 Route::Held => {
                     worker.router.park(client);
-                    return self.wait_for_route(worker, command.id);
+                    return self.hold(worker, command.id, request.raw().len());
                 }
             };
             let share = shares
@@ -65,13 +68,17 @@ impl Session {
             shares[share].slots.push(slot.get());
         }
         for share in &shares {
-            let backend = share.server.backend(worker, self.protocol);
+            let backend = share.server.backend(worker, self.protocol, self.database);
             match backend.admit(worker.now()) {
                 Admit::Yes => {}
                 Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
                 Admit::Later => {
                     backend.park(client);
-                    return self.wait_for_route(worker, command.id);
+                    return if backend.is_open() {
+                        self.wait_for_route(worker, command.id)
+                    } else {
+                        self.hold(worker, command.id, request.raw().len())
+                    };
                 }
             }
         }
@@ -97,7 +104,8 @@ impl Session {
                 command: command.id,
                 since: worker.now(),
             };
-            share.server.backend(worker, self.protocol).send(worker, ticket, |out| {
+            let backend = share.server.backend(worker, self.protocol, self.database);
+            backend.send_repeatable(worker, ticket, |out| {
                 put_array(out, 1 + share.places.len() * step);
                 put_bulk(out, request.arg(0));
                 for arg in share.places.iter().flat_map(|place| *place..place + step) {

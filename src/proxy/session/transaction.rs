@@ -10,6 +10,7 @@ use super::{Client, Session, Verdict};
 use crate::model::SlotId;
 use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::command::{Command, Local, Plan, Transact};
+use crate::proxy::private::Private;
 use crate::proxy::resp::{Request, put_array, put_null_array, put_simple};
 use crate::proxy::scripts::{ScriptName, script_name};
 use crate::proxy::worker::Worker;
@@ -185,6 +186,9 @@ impl Session {
         command: &Command,
         transaction: &Transaction,
     ) -> Verdict {
+        if let Some(waits) = self.waits_for_reads(command) {
+            return waits;
+        }
         let slot = transaction.slot.unwrap_or(slot_without_keys());
         let backend = match self
             .primary_of(worker, client, command.id, slot)
@@ -220,8 +224,9 @@ impl Session {
             Ok(server) => server,
             Err(verdict) => return verdict,
         };
-        let protocol = self.protocol;
-        let own = self.apart.own.take().filter(|own| holds && own.is_open());
+        let (protocol, database) = (self.protocol, self.database);
+        let leads_there = |own: &Box<Private>| own.leads_to(server.addr(), protocol, database) && own.is_open();
+        let own = self.apart.own.take().filter(|own| holds && leads_there(own));
         let Some(own) = own else {
             // Nobody knows what happened to the keys, so that the client has to begin anew.
             return self.answer(worker, command.id, |out| put_null_array(out, protocol));
@@ -232,6 +237,7 @@ impl Session {
             slot,
             addr: server.addr().clone(),
             protocol,
+            database,
             own: Some(own),
             requests,
             replies: transaction.commands + 2,
@@ -258,12 +264,12 @@ impl Session {
             Ok(server) => server,
             Err(verdict) => return verdict,
         };
-        let protocol = self.protocol;
+        let (protocol, database) = (self.protocol, self.database);
         let own = self
             .apart
             .own
             .take()
-            .filter(|own| own.leads_to(server.addr(), protocol) && own.is_open());
+            .filter(|own| own.leads_to(server.addr(), protocol, database) && own.is_open());
         let known = self.apart.watch.as_ref().is_none_or(|watch| watch.holds(worker))
             && (own.is_some() || self.apart.watch.is_none());
         if !known {
@@ -278,6 +284,7 @@ impl Session {
             slot,
             addr: server.addr().clone(),
             protocol,
+            database,
             own,
             requests: request.raw().to_vec(),
             replies: 1,

@@ -3,6 +3,7 @@
 mod bell;
 mod control;
 mod figures;
+mod held;
 mod run;
 mod settings;
 mod turn;
@@ -10,6 +11,7 @@ mod turn;
 pub(super) use bell::Bell;
 pub(super) use control::{Control, WorkerHandle};
 pub(super) use figures::{Outcome, Totals};
+pub(super) use held::{Held, HeldRequest};
 pub(super) use run::spawn;
 pub(super) use settings::Settings;
 
@@ -44,6 +46,8 @@ pub(super) struct Worker {
     pub(super) turn: Turn,
     /// What was counted.
     pub(super) figures: Figures,
+    /// What is held back.
+    pub(super) held: Rc<Held>,
     /// What every socket is read into; what has to wait is copied out of it.
     pub(super) buffer: RefCell<Vec<u8>>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
@@ -53,8 +57,10 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
+        let held = Held::new(settings.hold_max_requests, settings.hold_max_bytes);
         Self {
             settings,
+            held,
             router: Router::default(),
             private: Places::default(),
             pubsub: PubSub::default(),

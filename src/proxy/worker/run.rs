@@ -99,6 +99,9 @@ fn obey(worker: &Rc<Worker>, control: Control) {
         Control::Figures { by_command, told } => {
             let _ = told.send(worker.figures.totals(by_command));
         }
+        Control::Servers { told } => {
+            let _ = told.send(worker.router.servers_seen(worker.refresh_now()));
+        }
         Control::ResetFigures => worker.figures.reset(),
         Control::Drain { .. } => {}
     }

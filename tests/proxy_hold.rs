@@ -1,0 +1,254 @@
+//! Requests that are held back, and those that are sent again because no server looked at them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use codis_operator::model::{HostPort, Slot, SlotId};
+use support::backend::Backend;
+use support::eventually;
+use support::proxy::{Proxy, Setup, slot_of, slots_over};
+use support::valkey::Valkey;
+use support::wire::request;
+
+const SHORT_OF_REPLICAS: &str = "-NOREPLICAS Not enough good replicas to write.";
+
+fn addrs(backends: &[Backend]) -> Vec<HostPort> {
+    backends.iter().map(Backend::addr).collect()
+}
+
+async fn fence(backend: &Backend, replicas: u8) {
+    let mut wire = backend.wire().await;
+    let reply = wire.call(&format!("CONFIG SET min-replicas-to-write {replicas}")).await;
+    assert_eq!(reply, "+OK");
+}
+
+/// So many errors this server gave to clients: requests reached it.
+async fn errors_of(backend: &Backend) -> u64 {
+    let text = backend.wire().await.call("INFO stats").await;
+    let line = text.lines().find_map(|line| line.strip_prefix("total_error_replies:"));
+    line.unwrap().trim().parse().unwrap()
+}
+
+/// A key that server `number` of `of` holds, when slots are dealt in turn.
+fn key_at(number: usize, of: usize) -> String {
+    let at = |key: &String| SlotId::of_key(key.as_bytes()).index() % of == number;
+    (0..).map(|n| format!("key{n}")).find(at).unwrap()
+}
+
+#[tokio::test]
+async fn write_while_a_lost_replica_still_fences_the_primary_is_invisible() {
+    let primary = Valkey::with_arguments("", &["--min-replicas-to-write", "1", "--min-replicas-max-lag", "2"]).await;
+    let port = primary.port().to_string();
+    let mut replica = Valkey::with_arguments("", &["--replicaof", "127.0.0.1", &port]).await;
+    let proxy = Proxy::serving(slots_over(&[primary.addr()], 1)).await;
+    let mut wire = proxy.wire().await;
+    eventually("the replica is there", Duration::from_secs(20), async || {
+        (wire.call("SET a 1").await == "+OK").then_some(())
+    })
+    .await;
+    replica.kill();
+    eventually("the primary refuses writes", Duration::from_secs(5), async || {
+        primary.try_run::<String>(&["SET", "other", "1"]).await.err()
+    })
+    .await;
+    let began = Instant::now();
+    wire.send(request(&["SET", "a", "2"])).await;
+    let lift = async {
+        // As long as a dashboard takes to see that the replica is gone.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        primary
+            .run::<String>(&["CONFIG", "SET", "min-replicas-to-write", "0"])
+            .await;
+    };
+    let (reply, _) = tokio::join!(wire.reply(), lift);
+    assert_eq!(reply, "+OK");
+    assert!(began.elapsed() < Duration::from_millis(1900), "{:?}", began.elapsed());
+    assert_eq!(wire.call("GET a").await, "$2");
+    let stats = proxy.api().await.stats().await.unwrap();
+    assert_eq!(stats.ops.fails, 0);
+}
+
+#[tokio::test]
+async fn refusal_that_lasts_is_shown_in_the_end() {
+    let backends = Backend::several(1).await;
+    let setup = Setup {
+        toml: "repeat_timeout = \"500ms\"",
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    fence(&backends[0], 1).await;
+    let mut wire = proxy.wire().await;
+    let began = Instant::now();
+    assert_eq!(wire.call("SET a 1").await, SHORT_OF_REPLICAS);
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(450) && took < Duration::from_millis(1500),
+        "{took:?}"
+    );
+    assert_eq!(wire.call("GET a").await, "$-", "reads go on, and nothing came of it");
+}
+
+#[tokio::test]
+async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
+    let backends = Backend::several(2).await;
+    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    for backend in &backends {
+        fence(backend, 1).await;
+    }
+    let keys = [key_at(0, 2), key_at(1, 2)];
+    let mut wire = proxy.wire().await;
+    let batch: Vec<u8> = (0..200).flat_map(|n| request(&["APPEND", &keys[n % 2], "x"])).collect();
+    wire.send(batch).await;
+    eventually("they are refused", Duration::from_secs(2), async || {
+        (errors_of(&backends[1]).await >= 100).then_some(())
+    })
+    .await;
+    for backend in &backends {
+        fence(backend, 0).await;
+    }
+    for n in 0..200 {
+        assert_eq!(wire.reply().await, format!(":{}", n / 2 + 1), "request {n}");
+    }
+}
+
+#[tokio::test]
+async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
+    let backends = Backend::several(2).await;
+    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let (fenced, free) = (key_at(0, 2), key_at(1, 2));
+    fence(&backends[0], 1).await;
+    let mut wire = proxy.wire().await;
+    let began = Instant::now();
+    wire.send(
+        [
+            request(&["SET", &fenced, "1"]),
+            request(&["SET", &free, "1"]),
+            request(&["GET", &fenced]),
+        ]
+        .concat(),
+    )
+    .await;
+    assert_eq!(
+        wire.reply().await,
+        SHORT_OF_REPLICAS,
+        "what the read saw was before the write"
+    );
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert_eq!([wire.reply().await, wire.reply().await], ["+OK", "$-"]);
+    // A read of another slot is no reason.
+    wire.send([request(&["SET", &fenced, "2"]), request(&["GET", &free])].concat())
+        .await;
+    let before = errors_of(&backends[0]).await;
+    eventually("it is sent again", Duration::from_secs(2), async || {
+        (errors_of(&backends[0]).await > before).then_some(())
+    })
+    .await;
+    fence(&backends[0], 0).await;
+    assert_eq!([wire.reply().await, wire.reply().await], ["+OK", "$1"]);
+}
+
+#[tokio::test]
+async fn refused_part_of_a_split_request_is_sent_again() {
+    let backends = Backend::several(2).await;
+    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let (fenced, free) = (key_at(0, 2), key_at(1, 2));
+    fence(&backends[0], 1).await;
+    let mut wire = proxy.wire().await;
+    let mset = request(&["MSET", &fenced, "1", &free, "1"]);
+    wire.send([mset, request(&["MGET", &free, &fenced])].concat()).await;
+    assert_eq!(
+        wire.reply().await,
+        SHORT_OF_REPLICAS,
+        "the part of the read was carried out"
+    );
+    assert_eq!(wire.reply().await, "*[$1 $-]");
+    wire.send(request(&["MSET", &fenced, "2", &free, "2"])).await;
+    let before = errors_of(&backends[0]).await;
+    eventually("it is sent again", Duration::from_secs(2), async || {
+        (errors_of(&backends[0]).await > before).then_some(())
+    })
+    .await;
+    fence(&backends[0], 0).await;
+    assert_eq!(wire.reply().await, "+OK");
+    assert_eq!(wire.call(&format!("MGET {fenced} {free}")).await, "*[$2 $2]");
+}
+
+#[tokio::test]
+async fn refused_requests_follow_their_slot_to_its_new_server() {
+    let backends = Backend::several(2).await;
+    let [one, two] = [backends[0].addr(), backends[1].addr()];
+    let proxy = Proxy::serving(slots_over(std::slice::from_ref(&one), 1)).await;
+    assert_eq!(backends[0].wire().await.call("REPLICAOF 127.0.0.1 1").await, "+OK");
+    let mut wire = proxy.wire().await;
+    wire.send([request(&["APPEND", "a", "1"]), request(&["APPEND", "a", "2"])].concat())
+        .await;
+    eventually("they are refused", Duration::from_secs(2), async || {
+        (errors_of(&backends[0]).await >= 2).then_some(())
+    })
+    .await;
+    let api = proxy.api().await;
+    let locked = Slot {
+        locked: true,
+        ..slot_of("a", &one, 2)
+    };
+    api.fill_slots(&[locked])
+        .await
+        .expect("what was refused is not under way");
+    api.fill_slots(&[slot_of("a", &two, 3)]).await.unwrap();
+    assert_eq!([wire.reply().await, wire.reply().await], [":1", ":2"]);
+    assert_eq!(backends[1].wire().await.call("GET a").await, "$12");
+}
+
+#[tokio::test]
+async fn no_more_is_held_back_than_allowed() {
+    let backends = Backend::several(1).await;
+    let toml = "hold_max_requests = 2\nhold_max_bytes = \"1mb\"\nhold_timeout = \"1s\"";
+    let setup = Setup {
+        toml,
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let locked = Slot {
+        locked: true,
+        ..slot_of("a", &backends[0].addr(), 2)
+    };
+    proxy.api().await.fill_slots(&[locked]).await.unwrap();
+    let mut wires = [proxy.wire().await, proxy.wire().await, proxy.wire().await];
+    let too_many = "-ERR handle request, too many requests are held back";
+    wires[0].send(request(&["SET", "a", &"v".repeat(2 << 20)])).await;
+    assert_eq!(wires[0].reply().await, too_many, "too large");
+    let began = Instant::now();
+    wires[0].send(request(&["SET", "a", "1"])).await;
+    wires[1].send(request(&["SET", "a", "1"])).await;
+    // Whichever comes last is refused at once, the two others only when they waited too long.
+    wires[2].send(request(&["SET", "a", "1"])).await;
+    let mut replies = Vec::new();
+    for wire in &mut wires {
+        replies.push((wire.reply().await, began.elapsed()));
+    }
+    let refused = replies.iter().filter(|(reply, _)| reply == too_many).count();
+    assert_eq!(refused, 1, "{replies:?}");
+    let long = "-ERR handle request, the slot was locked, or its server full, for too long";
+    assert_eq!(
+        replies.iter().filter(|(reply, _)| reply == long).count(),
+        2,
+        "{replies:?}"
+    );
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+    proxy
+        .api()
+        .await
+        .fill_slots(&[slot_of("a", &backends[0].addr(), 3)])
+        .await
+        .unwrap();
+    for wire in &mut wires {
+        assert_eq!(wire.call("GET a").await, "$-", "nothing of what failed was sent");
+    }
+}

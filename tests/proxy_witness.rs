@@ -1,0 +1,116 @@
+//! What a proxy does with servers that hang, and with strangers at their places, and what it tells of them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed expectation is a failed test"
+)]
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use codis_operator::model::{ServerWitness, Slot, SlotId};
+use support::backend::Backend;
+use support::eventually;
+use support::proxy::{Proxy, Setup, slot, slots_over};
+use support::valkey::Valkey;
+use support::wire::request;
+
+const LOST: &str = "-ERR handle response, backend conn reset";
+
+async fn seen(proxy: &Proxy, server: &Backend) -> ServerWitness {
+    let stats = proxy.api().await.stats().await.unwrap();
+    let found = stats.servers.into_iter().find(|seen| seen.server == server.addr());
+    found.expect("every routed server is told of")
+}
+
+#[tokio::test]
+async fn hung_server_is_seen_before_any_client_meets_it() {
+    let backends = Backend::several(1).await;
+    let proxy = Proxy::serving(slots_over(&[backends[0].addr()], 1)).await;
+    let mut wire = proxy.wire().await;
+    assert_eq!(wire.call("SET a 1").await, "+OK");
+    eventually("both cores are connected", Duration::from_secs(5), async || {
+        (seen(&proxy, &backends[0]).await.open == 2).then_some(())
+    })
+    .await;
+    backends[0].process.signal("STOP");
+    let witness = eventually("it is seen", Duration::from_secs(5), async || {
+        let witness = seen(&proxy, &backends[0]).await;
+        (witness.timeouts >= 2 && witness.open == 0).then_some(witness)
+    })
+    .await;
+    assert!(
+        witness.last_error_at > 0 && witness.lost >= 2 && witness.closed == 2,
+        "{witness:?}"
+    );
+    let began = Instant::now();
+    assert_eq!(wire.call("GET a").await, LOST);
+    assert!(began.elapsed() < Duration::from_millis(2500), "{:?}", began.elapsed());
+    backends[0].process.signal("CONT");
+    eventually("it is used again", Duration::from_secs(5), async || {
+        (wire.call("GET a").await == "$1").then_some(())
+    })
+    .await;
+    assert_eq!(seen(&proxy, &backends[0]).await.silent_ms, 0);
+}
+
+#[tokio::test]
+async fn silence_and_failed_connections_are_told() {
+    let mut backends = Backend::several(1).await;
+    let setup = Setup {
+        toml: "backend_ping_period = \"0\"",
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&[backends[0].addr()], 1), setup).await;
+    let mut wire = proxy.wire().await;
+    assert_eq!(wire.call("SET a 1").await, "+OK");
+    backends[0].process.signal("STOP");
+    wire.send(request(&["GET", "a"])).await;
+    eventually("the silence is told", Duration::from_secs(2), async || {
+        (seen(&proxy, &backends[0]).await.silent_ms >= 300).then_some(())
+    })
+    .await;
+    backends[0].process.kill();
+    assert_eq!(wire.reply().await, LOST);
+    let witness = eventually("failures are told", Duration::from_secs(3), async || {
+        let witness = seen(&proxy, &backends[0]).await;
+        (witness.connect_errors >= 2).then_some(witness)
+    })
+    .await;
+    assert!(witness.last_error.contains("refused"), "{witness:?}");
+    assert_eq!(
+        (witness.lost, witness.timeouts, witness.open, witness.closed),
+        (1, 0, 0, 1)
+    );
+    assert!(wire.call("PING").await == "+PONG");
+}
+
+#[tokio::test]
+async fn product_secret_is_not_given_to_a_stranger_at_a_prepared_servers_place() {
+    const SECRET: &str = "s3cret";
+    let mut server = Valkey::prepared_anywhere(7, SECRET).await;
+    server.give_way_to_a_stranger().await;
+    let toml = format!("product_auth = \"{SECRET}\"");
+    let addr = {
+        // The name that the prepared server had.
+        let name = format!("{}177.1", "0".repeat(8));
+        codis_operator::model::HostPort::new(&name, server.port()).unwrap()
+    };
+    let of = |prepared: bool| {
+        let told = move |id: SlotId, addr: &codis_operator::model::HostPort| Slot {
+            prepared: if prepared { vec![addr.clone()] } else { Vec::new() },
+            ..slot(id, Some(addr), 1)
+        };
+        SlotId::all().map(|id| told(id, &addr)).collect::<Vec<_>>()
+    };
+    for (prepared, reply) in [(false, "+OK"), (true, LOST)] {
+        let setup = Setup {
+            toml: &toml,
+            ..Setup::default()
+        };
+        let proxy = Proxy::serving_with(of(prepared), setup).await;
+        assert_eq!(proxy.wire().await.call("SET a 1").await, reply, "prepared: {prepared}");
+    }
+}
