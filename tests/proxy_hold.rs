@@ -17,6 +17,7 @@ use support::valkey::Valkey;
 use support::wire::request;
 
 const SHORT_OF_REPLICAS: &str = "-NOREPLICAS Not enough good replicas to write.";
+const LOST: &str = "-ERR handle response, backend conn reset";
 
 fn addrs(backends: &[Backend]) -> Vec<HostPort> {
     backends.iter().map(Backend::addr).collect()
@@ -203,6 +204,41 @@ async fn refused_requests_follow_their_slot_to_its_new_server() {
     api.fill_slots(&[slot_of("a", &two, 3)]).await.unwrap();
     assert_eq!([wire.reply().await, wire.reply().await], [":1", ":2"]);
     assert_eq!(backends[1].wire().await.call("GET a").await, "$12");
+}
+
+#[tokio::test]
+async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
+    let mut backends = Backend::several(1).await;
+    let setup = Setup {
+        toml: "backend_ping_period = \"0\"",
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let (mut first, mut second) = (proxy.wire().await, proxy.wire().await);
+    assert_eq!(first.call("SET a 0").await, "+OK");
+    backends[0].process.signal("STOP");
+    // More than the sockets' buffers take: a part of it stays here, and what follows stays whole.
+    first.send(request(&["SET", "a", &"v".repeat(12 << 20)])).await;
+    eventually("the large request is under way", Duration::from_secs(5), async || {
+        let stats = proxy.api().await.stats().await.unwrap();
+        (stats.servers[0].silent_ms > 0).then_some(())
+    })
+    .await;
+    second
+        .send([request(&["INCR", "b"]), request(&["INCR", "b"]), request(&["PING"])].concat())
+        .await;
+    // The proxy counts what it answers itself: this one comes behind the others.
+    eventually("the others are under way", Duration::from_secs(5), async || {
+        let stats = proxy.api().await.stats().await.unwrap();
+        (stats.ops.total >= 2).then_some(())
+    })
+    .await;
+    backends[0].process.kill();
+    assert_eq!(first.reply().await, LOST, "it may have been carried out");
+    backends[0].restart().await;
+    let replies = [second.reply().await, second.reply().await, second.reply().await];
+    assert_eq!(replies, [":1", ":2", "+PONG"]);
 }
 
 #[tokio::test]

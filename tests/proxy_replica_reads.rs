@@ -32,6 +32,8 @@ impl Group {
             group.primary.wire().await.call("MSET who primary other primary").await,
             "+OK"
         );
+        let sync_at_once = "CONFIG SET repl-diskless-sync-delay 0";
+        assert_eq!(group.primary.wire().await.call(sync_at_once).await, "+OK");
         for replica in &group.replicas {
             let mut wire = replica.wire().await;
             assert_eq!(wire.call("CONFIG SET replica-read-only no").await, "+OK");
