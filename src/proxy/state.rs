@@ -12,8 +12,9 @@ use tracing::{info, warn};
 use super::config::Config;
 use super::host::UsageMeter;
 use super::logging::LogControl;
+use super::metrics::{self, Scene};
 use super::slots::{PushError, SlotMap};
-use super::worker::{Control, Settings, Totals, WorkerHandle};
+use super::worker::{Control, Readings, Settings, Totals, WorkerHandle};
 use crate::model::{
     Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, Sessions, Slot,
 };
@@ -85,6 +86,7 @@ impl Proxy {
         record: Record,
         log: LogControl,
     ) -> Self {
+        settings.peers.introduce(&workers);
         let xauth = config.product_name.proxy_xauth(&config.product_auth, &record.token);
         Self {
             config,
@@ -266,6 +268,27 @@ impl Proxy {
             sum.add(totals);
         }
         sum
+    }
+
+    /// All figures, for Prometheus.
+    pub(super) async fn metrics(&self) -> String {
+        let mut readings = Readings::default();
+        for more in self.settings.peers.ask(Readings::of).await {
+            readings.add(more);
+        }
+        let (slots, missing) = {
+            let map = locked(&self.map);
+            (map.slots().to_vec(), map.missing())
+        };
+        metrics::text(&Scene {
+            readings,
+            accepted: self.settings.sessions.get().0,
+            online: self.is_online(),
+            ready: self.unready().is_none(),
+            filled: slots.len() - missing,
+            slots,
+            wrong_passwords: self.settings.guesses.counts(),
+        })
     }
 
     /// What it counted.

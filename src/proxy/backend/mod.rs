@@ -1,6 +1,7 @@
 //! A server's shared connection: the requests of all clients of one worker in one pipeline.
 
 mod connect;
+mod figures;
 mod login;
 mod pipeline;
 
@@ -14,6 +15,8 @@ use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 pub(super) use self::connect::{Backoff, ConnectError, connect};
+pub(super) use self::figures::BackendFigures;
+use self::figures::{Counts, add};
 pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::Pipeline;
 pub(super) use self::pipeline::{Part, Ticket};
@@ -63,6 +66,7 @@ pub(super) struct Backend {
     retired: Cell<bool>,
     closed: Cell<bool>,
     bell: Bell,
+    counts: Counts,
     parked: RefCell<Vec<Rc<Client>>>,
 }
 
@@ -90,6 +94,7 @@ impl Backend {
             retired: Cell::new(false),
             closed: Cell::new(false),
             bell: Bell::default(),
+            counts: Counts::default(),
             parked: RefCell::default(),
         });
         worker.router.watch(&backend);
@@ -106,6 +111,12 @@ impl Backend {
     /// The server.
     pub(super) fn addr(&self) -> &HostPort {
         &self.addr
+    }
+
+    /// What it counted, and how it is.
+    pub(super) fn figures(&self) -> BackendFigures {
+        let under_way = self.pipeline.borrow().under_way();
+        BackendFigures::of(&self.counts, self.socket.borrow().is_some(), under_way)
     }
 
     /// Whether no slot is routed here any more.
@@ -141,6 +152,11 @@ impl Backend {
 
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        let write = |out: &mut Vec<u8>| {
+            let before = out.len();
+            write(out);
+            add(&self.counts.written, out.len() - before);
+        };
         self.pipeline.borrow_mut().push(worker.now(), ticket, write);
         worker.turn.sent();
         if !self.dirty.replace(true) {
@@ -256,11 +272,15 @@ impl Backend {
                 Ok(socket) => {
                     info!(server = %self.addr, protocol = self.protocol.version(), "connected");
                     last_error.clear();
+                    add(&self.counts.opened, 1);
                     let opened = worker.refresh_now();
                     let reason = self.serve(&worker, socket).await;
                     let lost = self.lost(&worker);
                     match reason {
-                        Some(reason) => warn!(server = %self.addr, %reason, lost, "connection lost"),
+                        Some(reason) => {
+                            add(&self.counts.lost, 1);
+                            warn!(server = %self.addr, %reason, lost, "connection lost");
+                        }
                         None => debug!(server = %self.addr, "connection closed, no slot needs it"),
                     }
                     if opened.elapsed() > PROVEN {
@@ -268,6 +288,7 @@ impl Backend {
                     }
                 }
                 Err(error) => {
+                    add(&self.counts.failed, 1);
                     let error = error.to_string();
                     if error != last_error {
                         warn!(server = %self.addr, %error, "can't connect");
@@ -336,6 +357,7 @@ impl Backend {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(error.to_string()),
         };
+        add(&self.counts.read, read);
         if read < buffer.len() {
             // A short read emptied the socket: asking it once more would cost a system call.
             let _ = socket.try_io(tokio::io::Interest::READABLE, || {
@@ -391,5 +413,6 @@ fn deliver(worker: &Rc<Worker>, ticket: Ticket, reply: &[u8]) {
         }
         _ => Outcome::Answered,
     };
+    client.note_if_slow(worker, &ticket, None);
     client.complete(worker, ticket, reply, outcome);
 }

@@ -143,6 +143,7 @@ pub(crate) enum Local {
     Auth,
     Client,
     Command,
+    Config,
     Echo,
     Hello,
     Info,
@@ -150,6 +151,7 @@ pub(crate) enum Local {
     Quit,
     Reset,
     Select,
+    Slowlog,
     Time,
 }
 
@@ -234,6 +236,7 @@ fn local(name: &str) -> Option<Local> {
         "auth" => Local::Auth,
         "client" => Local::Client,
         "command" => Local::Command,
+        "config" => Local::Config,
         "echo" => Local::Echo,
         "hello" => Local::Hello,
         "info" => Local::Info,
@@ -241,6 +244,7 @@ fn local(name: &str) -> Option<Local> {
         "quit" => Local::Quit,
         "reset" => Local::Reset,
         "select" => Local::Select,
+        "slowlog" => Local::Slowlog,
         "time" => Local::Time,
         _ => return None,
     })

@@ -2,16 +2,28 @@
 
 mod bell;
 mod control;
+mod errors;
 mod figures;
+mod guesses;
+mod hot_keys;
+mod latency;
+mod observers;
+mod peers;
+mod readings;
 mod run;
 mod settings;
+mod slow_log;
 mod turn;
 
 pub(super) use bell::Bell;
 pub(super) use control::{Control, WorkerHandle};
 pub(super) use figures::{Outcome, Totals};
+pub(super) use latency::Latencies;
+pub(super) use observers::{Observers, Tap};
+pub(super) use readings::Readings;
 pub(super) use run::spawn;
 pub(super) use settings::Settings;
+pub(super) use slow_log::{SlowEntry, SlowLog, kept_args};
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -44,9 +56,13 @@ pub(super) struct Worker {
     pub(super) turn: Turn,
     /// What was counted.
     pub(super) figures: Figures,
+    /// Requests that took long.
+    pub(super) slow_log: SlowLog,
+    /// Who looks at requests.
+    pub(super) observers: Observers,
     /// What every socket is read into; what has to wait is copied out of it.
     pub(super) buffer: RefCell<Vec<u8>>,
-    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    pub(super) clients: RefCell<HashMap<u64, Rc<Client>>>,
     now: Cell<Instant>,
     draining: Cell<bool>,
 }
@@ -54,6 +70,8 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         Self {
+            observers: Observers::new(settings.hot_keys_sample),
+            slow_log: SlowLog::default(),
             settings,
             router: Router::default(),
             private: Places::default(),

@@ -99,7 +99,11 @@ fn obey(worker: &Rc<Worker>, control: Control) {
         Control::Figures { by_command, told } => {
             let _ = told.send(worker.figures.totals(by_command));
         }
-        Control::ResetFigures => worker.figures.reset(),
+        Control::Ask(question) => question.answer(worker),
+        Control::ResetFigures => {
+            worker.figures.reset();
+            worker.observers.reset();
+        }
         Control::Drain { .. } => {}
     }
 }
