@@ -4,7 +4,7 @@
 export KUBECONFIG ?=
 export IMAGE ?=
 
-.PHONY: demo demo-down test unit e2e bench tools binaries images crds openapi manifests fmt
+.PHONY: demo demo-down test unit e2e bench fuzz tools binaries images crds openapi manifests fmt
 
 demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
 	@e2e/demo
@@ -25,6 +25,10 @@ bench: ## Measure what is promised: the tables of docs/performance.md
 	@e2e/tools install packages valkey etcd nutcracker
 	@cargo test --quiet --test dashboard_speed -- --ignored --nocapture --test-threads=1
 	@cargo test --quiet --release --test proxy_speed -- --ignored --nocapture --test-threads=1
+
+fuzz: ## Ten minutes of nonsense for the proxy (`make test` does one)
+	@e2e/tools install packages valkey
+	@CODIS_FUZZ_SECONDS=600 cargo test --quiet --test proxy_fuzz -- --nocapture
 
 tools: ## Install what building, testing and the demo need
 	@e2e/tools install

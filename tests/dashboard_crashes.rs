@@ -15,18 +15,39 @@ use codis_operator::dashboard::FAULT_POINTS;
 use codis_operator::model::{ActionState, Slot, Stats};
 use support::dashboard::{Api, Dashboard};
 use support::eventually;
+use support::sentinel::Sentinel;
 use support::shop::{SECRET, Shop, wait_group};
 use support::valkey::Valkey;
 use support::writer::Writer;
 
+/// How the names of the points begin that are gone through here.
+const MET: [&str; 7] = [
+    "promote.",
+    "admission.",
+    "online.",
+    "move.",
+    "commit.",
+    "sentinels.",
+    "leaving.",
+];
+
 /// The points whose names begin so, each with both ways to fail there.
 fn faults(prefix: &str) -> Vec<String> {
+    assert!(MET.contains(&prefix), "{prefix}");
     let points = FAULT_POINTS.iter().filter(|point| point.starts_with(prefix));
     let faults: Vec<String> = points
         .flat_map(|point| [format!("kill@{point}"), format!("stop@{point}")])
         .collect();
     assert!(!faults.is_empty(), "{prefix}");
     faults
+}
+
+#[test]
+fn every_point_is_met() {
+    let unmet = FAULT_POINTS
+        .iter()
+        .find(|point| !MET.iter().any(|prefix| point.starts_with(prefix)));
+    assert_eq!(unmet, None);
 }
 
 /// Another dashboard takes over from the one that ended or sleeps; that is woken afterwards and changes nothing.
@@ -202,6 +223,7 @@ async fn assignments_and_moves_of_many_slots_are_finished_whoever_ends_in_them()
     let mut shop = Shop::start(2, 1, 1).await;
     let mut target = 2;
     let mut all = faults("move.");
+    assert_eq!(faults("commit.").len(), 2);
     for part in [1, 4, 9] {
         all.extend([format!("kill@commit.part:{part}"), format!("stop@commit.part:{part}")]);
     }
@@ -235,6 +257,70 @@ async fn assignments_and_moves_of_many_slots_are_finished_whoever_ends_in_them()
             "{fault}: not all of them"
         );
         target = 3 - target;
+    }
+}
+
+#[tokio::test]
+async fn servers_leave_their_group_whoever_ends_while_telling_them() {
+    let mut shop = Shop::start(1, 2, 0).await;
+    for fault in faults("leaving.") {
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        shop.wait_in_sync(1, 1).await;
+        let addr = shop.groups[0][1].addr();
+        shop.api().done(&format!("/api/topom/group/del/X/1/{addr}")).await;
+        take_over(&mut shop, standby, &fault).await;
+        eventually(&format!("{fault}: it left"), Duration::from_secs(10), async || {
+            let group = shop.api().group(1).await?.group;
+            let alone = shop.groups[0][1].info("master_port").await == "1";
+            (alone && group.leaving.is_empty() && group.servers.len() == 1).then_some(())
+        })
+        .await;
+        shop.api().done(&format!("/api/topom/group/add/X/1/{addr}")).await;
+        shop.api()
+            .done(&format!("/api/topom/group/action/create/X/{addr}"))
+            .await;
+    }
+    shop.wait_in_sync(1, 1).await;
+}
+
+#[tokio::test]
+async fn sentinels_are_told_whoever_ends_while_telling_them() {
+    let mut shop = Shop::bare("").await;
+    let (server, sentinel) = (Valkey::with_password(SECRET).await, Sentinel::start().await);
+    shop.api().done("/api/topom/group/create/X/1").await;
+    shop.api()
+        .done(&format!("/api/topom/group/add/X/1/{}", server.addr()))
+        .await;
+    let addr = sentinel.addr();
+    let [add, resync, remove] = [
+        format!("/api/topom/sentinels/add/X/{addr}"),
+        "/api/topom/sentinels/resync-all/X".to_owned(),
+        format!("/api/topom/sentinels/del/X/{addr}/0"),
+    ];
+    let watches = || sentinel.remembered().iter().any(|line| line.starts_with("monitor "));
+    for fault in faults("sentinels.") {
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        let mut met = false;
+        for path in [&add, &resync, &remove] {
+            let answer = shop.api().try_put_within(path, "", Duration::from_millis(700)).await;
+            met |= answer.is_none();
+        }
+        assert!(met, "{fault} was not met");
+        take_over(&mut shop, standby, &fault).await;
+        let known = shop.api().client.stats().await.unwrap().sentinels.model;
+        if known.servers.is_empty() {
+            shop.api().done(&add).await;
+        } else {
+            assert!(known.out_of_sync, "{fault}: what was not finished is marked");
+        }
+        shop.api().done(&resync).await;
+        let known = shop.api().client.stats().await.unwrap().sentinels.model;
+        assert!(!known.out_of_sync && watches(), "{fault}: {known:?}");
+        shop.api().done(&remove).await;
+        let known = shop.api().client.stats().await.unwrap().sentinels.model;
+        assert!(known.servers.is_empty() && !watches(), "{fault}: {known:?}");
     }
 }
 

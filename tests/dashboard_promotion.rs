@@ -394,3 +394,30 @@ async fn where_a_proxy_was_shut_off_out_of_the_primarys_hearing_the_promotion_wa
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_hung_primary_that_may_let_in_a_shut_off_proxy_wakes_without_any_replica() {
+    let shop = Shop::start(1, 3, 2).await;
+    let [primary, replica, other] = &shop.groups[0][..] else {
+        panic!()
+    };
+    shop.wait_in_sync(1, 2).await;
+    primary.signal("STOP");
+    shop.proxies[0].process.signal("STOP");
+    let path = promote(1, replica);
+    let promoted = done(&shop, &path, r#"{"shut_off": true}"#);
+    let followed_at_the_end = async {
+        // Before anybody is told of the new primary.
+        eventually("the candidate leads", Duration::from_secs(15), async || {
+            (replica.info("role").await == "master").then_some(())
+        })
+        .await;
+        other.info("master_port").await
+    };
+    let (_, followed) = tokio::join!(promoted, followed_at_the_end);
+    assert_eq!(followed, replica.port().to_string());
+    primary.signal("CONT");
+    shop.proxies[0].process.signal("CONT");
+    shop.wait_in_sync(1, 2).await;
+    assert_eq!(primary.info("role").await, "slave");
+}

@@ -165,6 +165,34 @@ async fn waiting_command_follows_its_slot_and_its_client_notices_nothing() {
 }
 
 #[tokio::test]
+async fn reader_of_a_streams_end_misses_nothing_that_came_while_its_slot_was_locked() {
+    let (backends, proxy) = cluster(1).await;
+    let api = proxy.api().await;
+    let slot = |epoch| slot_of("a", &backends[0].addr(), epoch);
+    let mut server = backends[0].wire().await;
+    server.call("XADD {a}s 1-1 f v").await;
+    let mut epoch = 2;
+    for (stream, first) in [("{a}s", "2-1"), ("{a}new", "1-1")] {
+        let mut wire = proxy.wire().await;
+        ask(&mut wire, &format!("XREAD BLOCK 0 STREAMS {stream} {{a}}other $ $")).await;
+        blocked_at(&backends[0], 1).await;
+        api.fill_slots(&[Slot {
+            locked: true,
+            ..slot(epoch)
+        }])
+        .await
+        .unwrap();
+        assert_eq!(
+            server.call(&format!("XADD {stream} {first} f w")).await,
+            format!("${first}")
+        );
+        api.fill_slots(&[slot(epoch + 1)]).await.unwrap();
+        epoch += 2;
+        assert_eq!(wire.reply().await, format!("*[*[${stream} *[*[${first} *[$f $w]]]]]"));
+    }
+}
+
+#[tokio::test]
 async fn time_of_a_command_that_moved_is_not_begun_anew() {
     let (backends, proxy) = cluster(2).await;
     let api = proxy.api().await;

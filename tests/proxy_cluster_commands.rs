@@ -220,6 +220,14 @@ async fn scripts_are_known_everywhere_once_they_were_loaded() {
         })
         .await;
     }
+    backends[0].restart().await;
+    eventually("the server is there again", Duration::from_secs(10), async || {
+        (wire.call("GET a").await == "$-").then_some(())
+    })
+    .await;
+    wire.call("MULTI").await;
+    assert_eq!(wire.call(&format!("EVALSHA {name} 1 a")).await, "+QUEUED");
+    assert_eq!(wire.call("EXEC").await, "*[:1]");
     assert_eq!(wire.call("SCRIPT FLUSH").await, "+OK");
     assert_eq!(wire.call(&format!("SCRIPT EXISTS {name}")).await, "*[:0]");
     assert!(wire.call(&format!("EVALSHA {name} 1 a")).await.starts_with(missing));

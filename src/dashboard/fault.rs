@@ -1,7 +1,7 @@
 //! Places at which tests end or freeze the process. They do nothing in a release build.
 
 /// All places, so that a test can go through them.
-pub const POINTS: [&str; 16] = [
+pub const POINTS: [&str; 24] = [
     "commit.part",
     "online.recorded",
     "online.pushed",
@@ -10,6 +10,7 @@ pub const POINTS: [&str; 16] = [
     "admission.users",
     "admission.commanded",
     "promote.preparing",
+    "promote.unwatched",
     "promote.locked",
     "promote.prepared",
     "promote.commanded",
@@ -18,6 +19,13 @@ pub const POINTS: [&str; 16] = [
     "move.preparing",
     "move.locked",
     "move.finished",
+    "sentinels.reached",
+    "sentinels.leaving",
+    "sentinels.stopped",
+    "sentinels.begun",
+    "sentinels.watching",
+    "sentinels.told",
+    "leaving.parted",
 ];
 
 /// Ends the process as a power cut would, or freezes it until it is woken, when the environment says so:

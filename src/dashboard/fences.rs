@@ -34,10 +34,30 @@ pub enum Durability {
 struct Told {
     /// The process.
     run_id: String,
+    /// The history that it writes: another one when it was a replica in between.
+    history: String,
     /// Whether the fence was to be up.
     wanted: bool,
     /// Whether it is.
     fenced: bool,
+    /// When it said so.
+    at: Instant,
+}
+
+/// What is to be done about a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    /// The fence goes up. Who is in sync is recorded by later polls.
+    Raise,
+    /// What was found is recorded; whether the fence is up is known.
+    Note { fenced: bool },
+    /// Nothing yet: what was found is older than the fence. A replica that was lost before, when nothing stopped the
+    /// primary, would be recorded as one that has all.
+    AwaitPolls,
+    /// The fence comes down, after what was found is recorded.
+    Lower,
+    /// There never was a fence, and what a user set at a server of his own is left as it is.
+    Leave,
 }
 
 /// Works until the term ends.
@@ -68,6 +88,27 @@ pub(crate) async fn run(term: Arc<Term>) {
     }
 }
 
+/// Whether the fence is to be up.
+fn is_wanted(durability: Durability, group: &Group, found: &Findings) -> bool {
+    match durability {
+        Durability::None => false,
+        Durability::Preferred => !found.in_sync.is_empty(),
+        Durability::Required => group.fenced || !found.in_sync.is_empty(),
+    }
+}
+
+/// Decides what is to be done. `told`: what this process was told last, while it wrote this history.
+fn next(group: &Group, found: &Findings, wanted: bool, told: Option<&Told>) -> Step {
+    let prepared = group.primary().is_some_and(|record| record.prepared);
+    match told {
+        Some(told) if told.wanted == wanted && told.fenced && found.at < told.at => Step::AwaitPolls,
+        Some(told) if told.wanted == wanted => Step::Note { fenced: told.fenced },
+        _ if wanted => Step::Raise,
+        told if group.fenced || prepared || told.is_some_and(|told| told.fenced) => Step::Lower,
+        _ => Step::Leave,
+    }
+}
+
 /// Brings record and fence in line with what was found. The fence goes up before the record says that somebody is in sync,
 /// and comes down only after the record says that nobody is. `told` is what is known to have been told.
 async fn keep(term: &Term, group: &Group, found: &Findings, told: &mut Option<Told>) -> Result<(), Error> {
@@ -75,41 +116,33 @@ async fn keep(term: &Term, group: &Group, found: &Findings, told: &mut Option<To
         return Ok(());
     };
     let (id, primary) = (group.id, &record.server);
-    let wanted = match term.means.durability {
-        Durability::None => false,
-        Durability::Preferred => !found.in_sync.is_empty(),
-        Durability::Required => group.fenced || !found.in_sync.is_empty(),
-    };
-    let same = told.take_if(|told| told.run_id != found.run_id).is_none();
-    let known = told
-        .as_ref()
-        .filter(|told| same && told.wanted == wanted && told.fenced == group.fenced);
+    told.take_if(|told| (&told.run_id, &told.history) != (&found.run_id, &found.history));
+    let wanted = is_wanted(term.means.durability, group, found);
     let note = async |fenced: bool| {
         term.change(|topology| replication::note(topology, id, primary, found, fenced))
             .await
     };
     let now = |fenced: bool| Told {
         run_id: found.run_id.clone(),
+        history: found.history.clone(),
         wanted,
         fenced,
+        at: Instant::now(),
     };
-    match known.map(|told| told.fenced) {
-        Some(fenced) => {
-            note(fenced).await?;
-        }
-        None if wanted => {
+    match next(group, found, wanted, told.as_ref()) {
+        Step::AwaitPolls => {}
+        Step::Note { fenced } => drop(note(fenced).await?),
+        Step::Raise => {
             let fenced = set_fence(term, primary, &found.run_id, true).await?;
             *told = Some(now(fenced));
-            note(fenced).await?;
         }
-        // What a user set at a server of his own is left as it is.
-        None if group.fenced || record.prepared || told.as_ref().is_some_and(|told| told.fenced) => {
+        Step::Lower => {
             note(group.fenced).await?;
             set_fence(term, primary, &found.run_id, false).await?;
             note(false).await?;
             *told = Some(now(false));
         }
-        None => {
+        Step::Leave => {
             note(false).await?;
             *told = Some(now(false));
         }
@@ -130,5 +163,73 @@ async fn set_fence(term: &Term, primary: &HostPort, run_id: &str, on: bool) -> R
         }
         Err(ServerError::Refused { .. }) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::GroupServer;
+
+    fn group(fenced: bool) -> Group {
+        let mut group = Group::new(GroupId::new(1).unwrap());
+        group.servers = ["a:1", "b:1"]
+            .map(|server| GroupServer::new(server.parse().unwrap(), ""))
+            .into();
+        group.fenced = fenced;
+        group
+    }
+
+    fn found(at: Instant) -> Findings {
+        Findings {
+            at,
+            run_id: "r".to_owned(),
+            lineage: 0,
+            history: "h".to_owned(),
+            offset: 7,
+            in_sync: vec!["b:1".parse().unwrap()],
+        }
+    }
+
+    fn told(at: Instant, wanted: bool, fenced: bool) -> Told {
+        Told {
+            run_id: "r".to_owned(),
+            history: "h".to_owned(),
+            wanted,
+            fenced,
+            at,
+        }
+    }
+
+    #[test]
+    fn only_what_was_polled_after_the_fence_went_up_is_recorded() {
+        let (up, second) = (Instant::now(), Duration::from_secs(1));
+        let before = up.checked_sub(second).unwrap();
+        let decide = |at, told: Option<&Told>| next(&group(false), &found(at), true, told);
+        assert_eq!(decide(before, None), Step::Raise);
+        let fenced = told(up, true, true);
+        assert_eq!(decide(before, Some(&fenced)), Step::AwaitPolls);
+        assert_eq!(decide(up + second, Some(&fenced)), Step::Note { fenced: true });
+        // Nothing is lost by the age of a poll where there is no such setting.
+        assert_eq!(
+            decide(before, Some(&told(up, true, false))),
+            Step::Note { fenced: false }
+        );
+    }
+
+    #[test]
+    fn a_fence_comes_down_only_where_one_may_be_up() {
+        let at = Instant::now();
+        let decide = |group: &Group, told: Option<&Told>| next(group, &found(at), false, told);
+        assert_eq!(decide(&group(false), None), Step::Leave);
+        assert_eq!(decide(&group(true), None), Step::Lower);
+        assert_eq!(decide(&group(false), Some(&told(at, true, true))), Step::Lower);
+        assert_eq!(
+            decide(&group(false), Some(&told(at, false, false))),
+            Step::Note { fenced: false }
+        );
+        let mut prepared = group(false);
+        prepared.servers[0].prepared = true;
+        assert_eq!(decide(&prepared, None), Step::Lower);
     }
 }

@@ -16,6 +16,8 @@ const SILENT: i64 = 2;
 /// What was found of a group whose primary is at work.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Findings {
+    /// When the oldest poll began that this rests upon.
+    pub(crate) at: Instant,
     /// The primary's process.
     pub(crate) run_id: String,
     /// The stretch of the group's history that was recorded as the newest.
@@ -46,21 +48,32 @@ pub(crate) fn judge(
         return None;
     }
     let fed: Vec<String> = primary.fed().collect();
-    let stays = |replica: &&GroupServer| {
+    // When the poll began by which it stays.
+    let stays = |replica: &GroupServer| {
         let was_in = group.in_sync.contains(&replica.server);
-        match seen.get(&replica.server).and_then(|seen| seen.info(now, FRESH)) {
-            Some(info) => follows(replica, info, primary) && (was_in || has_caught_up(info, poll)),
+        let seen = seen.get(&replica.server);
+        match seen.and_then(|seen| Some((seen.at, seen.info(now, FRESH)?))) {
+            Some((at, info)) => {
+                (follows(replica, info, primary) && (was_in || has_caught_up(info, poll))).then_some(at)
+            }
             // It may be out of our reach only.
-            None => was_in && address(&replica.server).is_some_and(|addr| fed.contains(&addr.to_string())),
+            None => {
+                let is_fed = address(&replica.server).is_some_and(|addr| fed.contains(&addr.to_string()));
+                (was_in && is_fed).then_some(poll.at)
+            }
         }
     };
-    let in_sync = group.servers.iter().skip(1).filter(stays);
+    let replicas = group.servers.iter().skip(1);
+    let in_sync: Vec<(&GroupServer, Instant)> = replicas
+        .filter_map(|replica| Some((replica, stays(replica)?)))
+        .collect();
     Some(Findings {
+        at: in_sync.iter().map(|(_, at)| *at).fold(poll.at, Instant::min),
         run_id: primary.run_id().to_owned(),
         lineage: group.lineage_epoch(),
         history: primary.history().to_owned(),
         offset: primary.offset(),
-        in_sync: in_sync.map(|replica| replica.server.clone()).collect(),
+        in_sync: in_sync.into_iter().map(|(replica, _)| replica.server.clone()).collect(),
     })
 }
 
@@ -127,6 +140,10 @@ mod tests {
     }
 
     fn found(group: &Group, polls: &[(&str, Seen)], now: Instant) -> Option<Vec<HostPort>> {
+        findings(group, polls, now).map(|findings| findings.in_sync)
+    }
+
+    fn findings(group: &Group, polls: &[(&str, Seen)], now: Instant) -> Option<Findings> {
         let polls = polls.iter().map(|(name, seen)| (addr(name), seen.clone())).collect();
         let address = |name: &HostPort| {
             Some(
@@ -135,7 +152,7 @@ mod tests {
                     .unwrap(),
             )
         };
-        judge(group, &polls, address, now).map(|findings| findings.in_sync)
+        judge(group, &polls, address, now)
     }
 
     #[test]
@@ -153,6 +170,18 @@ mod tests {
         ] {
             assert_eq!(with(replica(now, "h", 100, not_yet)), Some(vec![]), "{not_yet}");
         }
+    }
+
+    #[test]
+    fn what_is_found_is_as_old_as_the_oldest_poll_that_it_rests_upon() {
+        let now = Instant::now();
+        let before = now.checked_sub(Duration::from_millis(700)).unwrap();
+        let at = |polls: &[(&str, Seen)]| findings(&group(&[]), polls, now).unwrap().at;
+        let of_replica = |at, offset| ("b:1", replica(at, "h", offset, ""));
+        assert_eq!(at(&[("a:1", primary(now, "")), of_replica(before, 100)]), before);
+        assert_eq!(at(&[("a:1", primary(before, "")), of_replica(now, 100)]), before);
+        // One that is not in sync says nothing.
+        assert_eq!(at(&[("a:1", primary(now, "")), of_replica(before, 1)]), now);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use super::error::Error;
 use super::store::{Acquired, Lock, StoreError};
 use super::term::{Means, Term};
-use super::{fences, moves, polls, promotion, roles, sentinels};
+use super::{fences, leaving, marks, moves, polls, promotion, roles, sentinels};
 use crate::model::Topom;
 
 /// The shortest and the longest pause after the store failed.
@@ -163,6 +163,8 @@ impl Candidate {
         tasks.spawn(sentinels::polls::run(Arc::clone(&term)));
         tasks.spawn(promotion::run(Arc::clone(&term)));
         tasks.spawn(fences::run(Arc::clone(&term)));
+        tasks.spawn(marks::run(Arc::clone(&term)));
+        tasks.spawn(leaving::run(Arc::clone(&term)));
         tasks.spawn(moves::run(Arc::clone(&term)));
         term.means.metrics.term_began();
         tracing::info!(revision = lock.revision, took = ?began.elapsed(), "active");

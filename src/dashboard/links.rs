@@ -1,8 +1,8 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::model::ProxyToken;
+use crate::model::{ProxyToken, Slot, SlotId};
 
 /// The state of the pushes to one proxy.
 pub(crate) struct Link {
@@ -11,6 +11,7 @@ pub(crate) struct Link {
     pub(crate) turn: tokio::sync::Mutex<()>,
     doubts: AtomicU64,
     settled: AtomicU64,
+    acknowledged: Mutex<BTreeMap<SlotId, Slot>>,
 }
 
 /// How often it was doubted that a proxy knows everything, when a push was computed.
@@ -23,6 +24,7 @@ impl Default for Link {
             turn: tokio::sync::Mutex::default(),
             doubts: AtomicU64::new(1),
             settled: AtomicU64::new(0),
+            acknowledged: Mutex::default(),
         }
     }
 }
@@ -31,6 +33,26 @@ impl Link {
     /// Whether the proxy acknowledged a push of all slots in this term, and every push since.
     pub(crate) fn is_complete(&self) -> bool {
         self.settled.load(Ordering::SeqCst) == self.doubts.load(Ordering::SeqCst)
+    }
+
+    /// The proxy acknowledged this.
+    pub(crate) fn note(&self, slots: &[Slot]) {
+        let mut acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        acknowledged.extend(slots.iter().map(|slot| (slot.id, slot.clone())));
+    }
+
+    /// Whether the proxy routes these slots so: it acknowledged everything, and of these the same. Their epochs grow with
+    /// each change of a record, also where that is nothing to proxies.
+    pub(crate) fn routes(&self, slots: &[Slot]) -> bool {
+        let acknowledged = self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_known = |slot: &Slot| {
+            let known = acknowledged.get(&slot.id);
+            known.is_some_and(|known| {
+                let epoch = slot.epoch;
+                *slot == Slot { epoch, ..known.clone() }
+            })
+        };
+        self.is_complete() && slots.iter().all(is_known)
     }
 
     /// To be asked before a push is computed.
@@ -96,5 +118,23 @@ mod tests {
         assert!(!link.is_complete());
         link.settle(link.doubts());
         assert!(link.is_complete());
+    }
+
+    #[test]
+    fn a_proxy_routes_as_it_acknowledged_last_whatever_the_epoch() {
+        let link = Link::default();
+        let slot = |epoch, locked| Slot {
+            epoch,
+            locked,
+            ..Slot::offline(SlotId::new(7).unwrap())
+        };
+        link.settle(link.doubts());
+        assert!(!link.routes(&[slot(1, true)]), "nobody told it");
+        link.note(&[slot(1, true)]);
+        assert!(link.routes(&[slot(2, true)]) && !link.routes(&[slot(1, false)]));
+        link.note(&[slot(3, false)]);
+        assert!(link.routes(&[slot(3, false)]));
+        link.doubt();
+        assert!(!link.routes(&[slot(3, false)]), "it may have missed something");
     }
 }

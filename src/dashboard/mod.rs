@@ -3,8 +3,8 @@
 //! - [`store`](self): records and the lock, in etcd or in files; [`topology`](self): the same in memory; `rules`: what may
 //!   change and how, pure.
 //! - `lead`: competing for the lock; `term`: one holding of it, through which every change goes.
-//! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `polls`: the I/O
-//!   that carries them out.
+//! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `leaving`, `polls`: the
+//!   I/O that carries them out.
 //! - `sentinels`: the Sentinels that the user runs. `slot_action`: the switches of the mover of slots.
 //! - `api`: Codis 3.2's HTTP API.
 
@@ -18,8 +18,10 @@ mod fences;
 mod identity;
 mod in_sync;
 mod lead;
+mod leaving;
 mod links;
 mod logging;
+mod marks;
 mod metrics;
 #[cfg(test)]
 mod model_tests;
@@ -32,6 +34,8 @@ mod report;
 mod roles;
 mod rules;
 mod run;
+#[cfg(test)]
+mod samples;
 mod sentinels;
 mod server;
 mod slot_action;
@@ -41,6 +45,7 @@ mod term;
 mod topology;
 mod users;
 mod view;
+mod workers;
 
 pub use api::{TlsError, TlsFiles, openapi};
 pub use config::{Config, ConfigError, DEFAULT_TOML, Secret, Settings};

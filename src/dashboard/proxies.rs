@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::error::Error;
+use super::rules::epochs::Expected;
 use super::rules::{self, proxies::Registration};
 use super::term::Term;
 use super::{fault, sentinels, users, view};
@@ -81,9 +82,11 @@ async fn admit(term: &Term, proxy: &Proxy) -> Result<(), Error> {
 /// Ends a proxy and forgets it. With `force` it is forgotten even when it does not answer.
 ///
 /// # Errors
-/// When it is not registered, or did not end and that is not forced.
-pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool) -> Result<(), Error> {
+/// When it is not registered, was changed since the caller saw it, or did not end and that is not forced.
+pub(crate) async fn remove(term: &Term, token: &ProxyToken, force: bool, expected: &Expected) -> Result<(), Error> {
     let proxy = registered(term, token)?;
+    // It is looked at before the proxy ends. What changes afterwards changes nothing: then it is to be forgotten.
+    expected.check(&term.topology())?;
     term.check()?;
     if let Err(error) = client(term, &proxy.admin_addr, &proxy).shutdown().await {
         tracing::warn!(proxy = %token, %error, force, "the proxy did not shut down");
@@ -171,6 +174,7 @@ async fn push(
     };
     match term.means.metrics.push(&proxy.token, pushed).await {
         Ok(()) => {
+            link.note(&slots);
             if all {
                 link.settle(doubts);
             }

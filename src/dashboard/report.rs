@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::observations::Seen;
 use super::term::Term;
-use crate::model::{Group, GroupServer, GroupStatus, HostPort, ProxyStatus, ServerStatus, Status};
+use crate::model::{Group, GroupServer, GroupStatus, HostPort, ProxyStatus, ServerStatus, SlotId, Status};
 
 /// `GET /api/topom/v2/status`.
 pub(crate) fn status(term: &Term) -> Status {
@@ -13,6 +13,7 @@ pub(crate) fn status(term: &Term) -> Status {
     let polled = term.observations.proxies();
     Status {
         lock_epoch: term.epoch(),
+        slots_epoch: SlotId::all().map(|id| topology.slot_epoch(id)).max().unwrap_or(0),
         groups: topology
             .groups()
             .map(|group| GroupStatus {
@@ -29,6 +30,7 @@ pub(crate) fn status(term: &Term) -> Status {
             .proxies()
             .map(|proxy| ProxyStatus {
                 token: proxy.token.clone(),
+                epoch: topology.proxy_epoch(&proxy.token),
                 admin_addr: proxy.admin_addr.clone(),
                 reachable: polled
                     .get(proxy.token.as_str())

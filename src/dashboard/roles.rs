@@ -8,13 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use tokio::task::JoinSet;
 
 use super::admission::{self, Decision, Other};
 use super::error::Error;
 use super::rules::actions::{self, Outcome};
 use super::server::{Info, ReplicationSource, Server, ServerError};
 use super::term::Term;
+use super::workers::Workers;
 use super::{fault, users};
 use crate::model::{Group, GroupId, HostPort};
 
@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// Works until the term ends.
 pub(crate) async fn run(term: Arc<Term>) {
-    let (mut busy, mut workers) = (HashSet::new(), JoinSet::new());
+    let mut workers = Workers::default();
     term.wait_swept().await;
     loop {
         if let Err(error) = term.catch_up().await {
@@ -32,20 +32,14 @@ pub(crate) async fn run(term: Arc<Term>) {
         // What a former term, or a worker of this one that lost the store's answer, left half done is waiting, too.
         let topology = term.topology();
         for group in topology.groups().filter(|group| !actions::waiting(group).is_empty()) {
-            if busy.insert(group.id) {
-                let (term, id) = (Arc::clone(&term), group.id);
-                workers.spawn(async move {
-                    work_on(&term, id).await;
-                    id
-                });
-            }
+            let (term, id) = (Arc::clone(&term), group.id);
+            workers.begin(id, async move { work_on(&term, id).await });
         }
         tokio::select! {
             () = term.actions_asked.notified() => {}
             () = tokio::time::sleep(RETRY) => {}
-            Some(done) = workers.join_next(), if !workers.is_empty() => match done {
-                Ok(id) => drop(busy.remove(&id)),
-                Err(error) => return term.end(&format!("giving roles failed: {error}")),
+            ended = workers.ended() => if let Err(error) = ended {
+                return term.end(&format!("giving roles failed: {error}"));
             }
         }
     }

@@ -17,7 +17,7 @@ use super::store::{Lock, Store, StoreError, unfinished};
 use super::topology::{Change, Topology};
 use super::users::Told;
 use crate::client::Http;
-use crate::model::{GroupId, HostPort, ProductName};
+use crate::model::{GroupId, HostPort, Leaving, ProductName};
 
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);
@@ -192,6 +192,19 @@ impl Term {
     /// See [`ServerError`].
     pub(crate) async fn connect(&self, addr: &HostPort) -> Result<Server, ServerError> {
         self.servers.connect(addr, self.standing(addr)).await
+    }
+
+    /// A connection to a server that left its group.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub(crate) async fn connect_left(&self, left: &Leaving) -> Result<Server, ServerError> {
+        let standing = if left.prepared {
+            Standing::Prepared
+        } else {
+            Standing::Member
+        };
+        self.servers.connect(&left.server, standing).await
     }
 
     /// `INFO` of this server over a connection of its own.

@@ -163,6 +163,19 @@ impl Topology {
             .map_or(0, |group| self.epochs.value.base + group.revision)
     }
 
+    /// The same for a proxy's record; 0: there is no such proxy.
+    pub(crate) fn proxy_epoch(&self, token: &ProxyToken) -> i64 {
+        self.proxies.get(token).map_or(0, |proxy| self.as_epoch(proxy.revision))
+    }
+
+    /// The same for a slot's record, which its group's is no part of; 0: it was never written.
+    pub(crate) fn slot_epoch(&self, id: SlotId) -> i64 {
+        match self.slots[id.index()].revision {
+            0 => 0,
+            revision => self.as_epoch(revision),
+        }
+    }
+
     /// What epochs are counted from.
     pub(crate) fn epochs(&self) -> Epochs {
         self.epochs.value

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::join_all;
 
 use super::error::Error;
-use super::rules;
+use super::rules::{self, epochs::Expected};
 use super::server::Server;
 use super::term::Term;
 use crate::model::{HostPort, ProxyToken, ServerUserKind};
@@ -103,10 +103,14 @@ pub(crate) async fn let_in(term: &Term, name: &HostPort, server: &mut Server) ->
 /// slot map. Servers that don't answer are marked until they heard of it.
 ///
 /// # Errors
-/// When it is not registered, or is one that servers do not know apart, and what the store says.
-pub(crate) async fn shut_off(term: &Term, token: &ProxyToken) -> Result<(), Error> {
-    term.change(|topology| rules::proxies::shut_off(topology, token))
-        .await?;
+/// When it is not registered, was changed since the caller saw it, or is one that servers do not know apart, and what the
+/// store says.
+pub(crate) async fn shut_off(term: &Term, token: &ProxyToken, expected: &Expected) -> Result<(), Error> {
+    term.change(|topology| {
+        expected.check(topology)?;
+        rules::proxies::shut_off(topology, token)
+    })
+    .await?;
     tracing::warn!(proxy = %token, "the proxy is shut off");
     tighten(term).await;
     Ok(())

@@ -187,6 +187,16 @@ pub struct Lineage {
     pub offset: i64,
 }
 
+/// A server that was taken out of its group, and may still follow its primary.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Leaving {
+    /// The server.
+    pub server: HostPort,
+    /// Whether it was admitted as one that the operator prepared.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub prepared: bool,
+}
+
 /// The stored record of a group. `servers[0]` is the primary; the order is all there is about roles.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Group {
@@ -215,6 +225,9 @@ pub struct Group {
     /// Our own: the group's history, the newest stretch last.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lineage: Vec<Lineage>,
+    /// Our own: servers that are to follow nobody of this group any more, and were not told yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub leaving: Vec<Leaving>,
 }
 
 /// How much of a group's history is kept. A copy older than that is one of unknown history.
@@ -232,6 +245,7 @@ impl Group {
             in_sync: Vec::new(),
             fenced: false,
             lineage: Vec::new(),
+            leaving: Vec::new(),
         }
     }
 

@@ -19,7 +19,7 @@ pub use addr::{AddrError, HostPort};
 pub use error::{REMOTE_ERROR_STATUS, RemoteError};
 pub use format::{ByteSize, FormatError, GoDuration};
 pub use group::{
-    ActionState, Group, GroupId, GroupIdError, GroupServer, Lineage, PromoteState, Promoting, ServerAction,
+    ActionState, Group, GroupId, GroupIdError, GroupServer, Leaving, Lineage, PromoteState, Promoting, ServerAction,
 };
 pub use product::{ProductName, ProductNameError, store_paths};
 pub use proxy::{Proxy, ProxyToken};

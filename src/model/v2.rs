@@ -22,6 +22,9 @@ pub struct Promotion {
 pub struct Status {
     /// The revision of the lock, as an epoch: larger with each change of the active dashboard.
     pub lock_epoch: i64,
+    /// The epoch of the slot that was changed last; name it to change slots as they were seen.
+    #[serde(default)]
+    pub slots_epoch: i64,
     /// All groups, ascending.
     pub groups: Vec<GroupStatus>,
     /// All proxies, ascending by token.
@@ -80,6 +83,9 @@ pub struct ServerStatus {
 pub struct ProxyStatus {
     /// The proxy.
     pub token: ProxyToken,
+    /// The revision of its record as an epoch; name it to change what was seen.
+    #[serde(default)]
+    pub epoch: i64,
     /// Where its admin API is.
     pub admin_addr: String,
     /// Whether the last poll was answered.

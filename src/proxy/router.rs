@@ -156,16 +156,18 @@ impl Router {
     /// All servers that slots are routed to, by group.
     pub(super) fn primaries(&self) -> Vec<Primary> {
         let mut primaries: Vec<Primary> = Vec::new();
+        let mut places = HashMap::new();
         for (slot, route) in SlotId::all().zip(self.routes.borrow().iter()) {
             let Some(server) = &route.server else { continue };
-            match primaries.iter_mut().find(|primary| Rc::ptr_eq(&primary.server, server)) {
-                Some(primary) => primary.slots.push(slot),
-                None => primaries.push(Primary {
+            let place = *places.entry(Rc::as_ptr(server)).or_insert_with(|| {
+                primaries.push(Primary {
                     group: route.group,
                     server: server.clone(),
-                    slots: vec![slot],
-                }),
-            }
+                    slots: Vec::new(),
+                });
+                primaries.len() - 1
+            });
+            primaries[place].slots.push(slot);
         }
         primaries.sort_by_cached_key(|primary| (primary.group, primary.server.addr().to_string()));
         primaries

@@ -7,6 +7,7 @@ pub mod dashboard;
 pub mod etcd;
 pub mod etcd_cluster;
 pub mod etcd_tls;
+pub mod grammar;
 pub mod nutcracker;
 mod process;
 pub mod proxy;

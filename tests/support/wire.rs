@@ -33,6 +33,11 @@ impl Wire {
         self.socket.write_all(bytes.as_ref()).await.unwrap();
     }
 
+    /// The same; whether the other side still took them.
+    pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.socket.write_all(bytes).await.is_ok()
+    }
+
     /// Sends these words as one request and gives its reply.
     pub async fn call(&mut self, words: &str) -> String {
         self.send(request(&words.split(' ').collect::<Vec<_>>())).await;
@@ -78,7 +83,12 @@ impl Wire {
 
     /// Ends the sending half.
     pub async fn finish(&mut self) {
-        self.socket.shutdown().await.unwrap();
+        assert!(self.try_finish().await);
+    }
+
+    /// The same; whether the connection was still there.
+    pub async fn try_finish(&mut self) -> bool {
+        self.socket.shutdown().await.is_ok()
     }
 }
 

@@ -1,13 +1,15 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use axum::extract::{FromRequestParts, RawPathParams};
+use axum::extract::{FromRequestParts, Query, RawPathParams};
 use axum::http::request::Parts;
+use serde::Deserialize;
 use subtle::ConstantTimeEq;
 
 use super::Api;
 use super::answer::Done;
 use crate::dashboard::error::Error;
+use crate::dashboard::rules::epochs::{Expected, Subject};
 use crate::dashboard::rules::{Refusal, Ruling};
 use crate::dashboard::term::Term;
 use crate::dashboard::topology::Topology;
@@ -21,6 +23,14 @@ pub(crate) struct Call {
     /// The term to serve it in.
     pub(crate) term: Arc<Term>,
     params: Vec<(String, String)>,
+    /// The epoch that the caller saw.
+    pub(crate) epoch: Option<i64>,
+}
+
+/// What may stand behind the path. Anything else is passed over, as in Codis.
+#[derive(Deserialize)]
+struct Asked {
+    epoch: Option<i64>,
 }
 
 impl FromRequestParts<Api> for Call {
@@ -39,7 +49,9 @@ impl FromRequestParts<Api> for Call {
         if given.is_some_and(|(_, xauth)| !bool::from(xauth.as_bytes().ct_eq(api.xauth.as_bytes()))) {
             return Err(Refusal("invalid xauth, please check product name & auth".to_owned()).into());
         }
-        Ok(Self { term, params })
+        let Query(Asked { epoch }) = Query::try_from_uri(&parts.uri)
+            .map_err(|error| Refusal(format!("the query can't be read, epoch has to be a number: {error}")))?;
+        Ok(Self { term, params, epoch })
     }
 }
 
@@ -60,6 +72,11 @@ impl Call {
         self.param("addr")
             .parse()
             .map_err(|error: crate::model::AddrError| Refusal(error.to_string()))
+    }
+
+    /// What the caller saw of what is to be changed.
+    pub(crate) fn expected(&self, subject: Subject) -> Expected {
+        Expected::new(subject, self.epoch)
     }
 
     /// A number in the path.
@@ -97,6 +114,22 @@ pub(crate) async fn to_the_end<T: Send + 'static>(
             Err(error) => Err(Error::TimedOut(format!("the request was not finished: {error}"))),
         },
     }
+}
+
+/// Makes a change of the records, as a rule says, if they still are what the caller saw.
+///
+/// # Errors
+/// That they are not, what the rule refuses, and what the store says.
+pub(crate) async fn change_seen<F>(call: Call, subject: Subject, rule: F) -> Result<Done, Error>
+where
+    F: Fn(&Topology) -> Ruling + Send + Sync + 'static,
+{
+    let expected = call.expected(subject);
+    change(call.term, move |topology| {
+        expected.check(topology)?;
+        rule(topology)
+    })
+    .await
 }
 
 /// Makes a change of the records, as a rule says.

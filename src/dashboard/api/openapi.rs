@@ -58,6 +58,18 @@ fn parameter(name: &str) -> Option<Value> {
     Some(json!({"name": name, "in": "path", "required": true, "description": text, "schema": schema}))
 }
 
+/// The epoch that a caller may name.
+fn epoch(what: &str) -> Option<Value> {
+    let text = format!(
+        "The epoch of {what} that the caller saw, as v2/status tells it: refused when that was changed since. Where the \
+         body has an epoch, that one counts."
+    );
+    Some(json!({
+        "name": "epoch", "in": "query", "required": false, "description": text,
+        "schema": {"type": "integer", "format": "int64"},
+    }))
+}
+
 fn document(entries: &[Entry]) -> Value {
     let mut answers = SchemaSettings::draft2020_12()
         .for_serialize()
@@ -102,12 +114,18 @@ fn document(entries: &[Entry]) -> Value {
 }
 
 fn operation(entry: &Entry, answers: &mut SchemaGenerator, bodies: &mut SchemaGenerator) -> Value {
-    let Says { text, takes, answer } = &entry.says;
+    let Says {
+        text,
+        takes,
+        answer,
+        expects,
+    } = &entry.says;
+    let parameters = parameters(&entry.path).map(parameter).chain(expects.map(epoch));
     let mut operation = json!({
         "operationId": operation_id(entry),
         "tags": [entry.subject],
         "summary": text,
-        "parameters": parameters(&entry.path).map(parameter).collect::<Vec<_>>(),
+        "parameters": parameters.collect::<Vec<_>>(),
         "responses": {"default": {"$ref": "#/components/responses/Failed"}},
     });
     let (status, done) = match answer {

@@ -33,6 +33,8 @@ pub(crate) struct Says {
     pub(crate) takes: Option<SchemaOf>,
     /// What it answers.
     pub(crate) answer: Answer,
+    /// What has the epoch that may stand behind its path.
+    pub(crate) expects: Option<&'static str>,
 }
 
 /// A route that reads no body and answers `"OK"`, until more is said.
@@ -41,6 +43,7 @@ pub(crate) fn says(text: &'static str) -> Says {
         text,
         takes: None,
         answer: Answer::Done,
+        expects: None,
     }
 }
 
@@ -49,6 +52,14 @@ impl Says {
     pub(crate) fn takes<T: JsonSchema>(self) -> Self {
         Self {
             takes: Some(T::json_schema),
+            ..self
+        }
+    }
+
+    /// The caller may name the epoch of this that it saw.
+    pub(crate) fn expects(self, what: &'static str) -> Self {
+        Self {
+            expects: Some(what),
             ..self
         }
     }

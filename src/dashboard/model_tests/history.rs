@@ -426,6 +426,7 @@ impl World {
             .collect();
         let wanted = !in_sync.is_empty();
         let found = Findings {
+            at: std::time::Instant::now(),
             history: format!("h-{run_id}"),
             run_id,
             offset: 1,

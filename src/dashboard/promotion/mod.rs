@@ -14,9 +14,11 @@ use std::time::{Duration, Instant};
 use self::judge::{Way, judge};
 use self::servers::examine;
 use super::error::Error;
+use super::rules::epochs::{Expected, Subject};
 use super::rules::promotion::{self as rules, Acknowledged, Wish};
 use super::rules::{self as all_rules, Refusal};
 use super::term::Term;
+use super::workers::Workers;
 use super::{fault, proxies, sentinels, users};
 use crate::model::{Group, GroupId, PromoteState, SlotId};
 
@@ -84,15 +86,27 @@ pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<
     Ok(done)
 }
 
-/// Goes on with promotions that were left undone, until the term ends.
+/// Goes on with promotions that were left undone, until the term ends: each by itself, so that one that has to wait long
+/// holds no other group up.
 pub(crate) async fn run(term: Arc<Term>) {
+    let mut workers = Workers::default();
     term.wait_swept().await;
     loop {
         let topology = term.topology();
-        let open = topology.groups().filter(|group| !group.promoting.state.is_nothing());
-        let resumed = open.map(|group| resume(&term, group.id));
-        futures::future::join_all(resumed).await;
-        tokio::time::sleep(RETRY).await;
+        for group in topology.groups().filter(|group| !group.promoting.state.is_nothing()) {
+            let (term, id) = (Arc::clone(&term), group.id);
+            workers.begin(id, async move {
+                resume(&term, id).await;
+                // So that one that can't be finished is not tried without pause.
+                tokio::time::sleep(RETRY).await;
+            });
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            ended = workers.ended() => if let Err(error) = ended {
+                return term.end(&format!("going on with promotions failed: {error}"));
+            }
+        }
     }
 }
 
@@ -187,6 +201,7 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
     };
     times.way = Some(way);
     sentinels::unwatch(term, id).await;
+    fault::point("promote.unwatched");
     let drop_after = (way != Way::HandOver).then_some(DROP_AFTER);
     loop {
         let slots = all_rules::slots::of_group(&term.topology(), id);
@@ -224,7 +239,8 @@ async fn lock(term: &Term, group: &Group, manner: Manner, times: &mut Times) -> 
             .collect();
         if !to_shut_off.is_empty() {
             for (proxy, _) in to_shut_off {
-                users::shut_off(term, &proxy.token).await?;
+                let whatever = Expected::new(Subject::Proxy(proxy.token.clone()), None);
+                users::shut_off(term, &proxy.token, &whatever).await?;
             }
         } else if Instant::now() >= deadline {
             let reasons: Vec<String> = missing.iter().map(|(_, error)| error.to_string()).collect();
@@ -277,6 +293,8 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
             };
             if record.leaky && same && !forced {
                 servers::wait_until_stopped(term, group, index).await?;
+                // Should it wake, its fence must not find a replica that still follows it.
+                examined.repoint_others(term, index).await?;
             }
             examined.fail_over(term, index).await?
         }

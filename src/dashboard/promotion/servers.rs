@@ -120,6 +120,24 @@ impl Examined {
         make_leader(term, name, server).await
     }
 
+    /// All others but the primary follow the candidate, who is about to lead.
+    pub(super) async fn repoint_others(&mut self, term: &Term, index: usize) -> Result<(), Error> {
+        let source = self.server(index)?.1.source();
+        let others = self.servers.iter_mut().enumerate();
+        let others = others.filter(|(place, _)| *place != 0 && *place != index);
+        let told = others.map(|(_, (name, answer))| {
+            let source = &source;
+            async move {
+                let Ok((server, _)) = answer else {
+                    return Err(Error::TimedOut(format!("server-[{name}] does not answer any more")));
+                };
+                term.while_active(server.set_source_login(source)).await??;
+                Ok(term.while_active(server.follow(source)).await??)
+            }
+        });
+        join_all(told).await.into_iter().collect()
+    }
+
     /// What a candidate that leads already says of itself.
     pub(super) async fn leader(&mut self, term: &Term, index: usize) -> Result<Leader, Error> {
         let (_, server) = self.server(index)?;

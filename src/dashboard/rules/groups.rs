@@ -1,6 +1,6 @@
 use super::{Refusal, Ruling, existing, not_promoting, refuse, sentinels};
 use crate::dashboard::topology::{Change, Topology};
-use crate::model::{Group, GroupId, GroupServer, HostPort};
+use crate::model::{Group, GroupId, GroupServer, HostPort, Leaving};
 
 /// A new, empty group.
 ///
@@ -49,8 +49,12 @@ pub(crate) fn add_server(
     let mut group = existing(topology, id)?.clone();
     not_promoting(&group)?;
     group.servers.push(GroupServer::new(server.clone(), datacenter));
+    group.leaving.retain(|leaving| leaving.server != *server);
+    let others = topology.groups().filter(|other| other.id != id);
+    let stayed = others.filter_map(|other| without_leaving(other, server));
     Ok(sentinels::mark(topology)
         .into_iter()
+        .chain(stayed)
         .chain([Change::PutGroup(group)])
         .collect())
 }
@@ -69,6 +73,12 @@ pub(crate) fn remove_server(topology: &Topology, id: GroupId, server: &HostPort)
         return refuse(format!("group-[{id}] can't remove master, still in use"));
     }
     let removed = group.servers.remove(index);
+    if index > 0 && (removed.admitted_run_id.is_some() || !removed.action.state.is_nothing()) {
+        group.leaving.push(Leaving {
+            server: removed.server.clone(),
+            prepared: removed.prepared,
+        });
+    }
     group.out_of_sync |= removed.replica_group;
     group.in_sync.retain(|replica| *replica != removed.server);
     if group.servers.is_empty() {
@@ -79,6 +89,24 @@ pub(crate) fn remove_server(topology: &Topology, id: GroupId, server: &HostPort)
         .into_iter()
         .chain([Change::PutGroup(group)])
         .collect())
+}
+
+/// Notes that a server that was taken out of this group follows nobody of it any more, or is given up.
+///
+/// # Errors
+/// None.
+pub(crate) fn left(topology: &Topology, id: GroupId, server: &HostPort) -> Ruling {
+    let group = topology.group(id);
+    Ok(group
+        .and_then(|group| without_leaving(group, server))
+        .into_iter()
+        .collect())
+}
+
+fn without_leaving(group: &Group, server: &HostPort) -> Option<Change> {
+    let mut changed = group.clone();
+    changed.leaving.retain(|leaving| leaving.server != *server);
+    (changed != *group).then_some(Change::PutGroup(changed))
 }
 
 /// Notes that every proxy knows the groups as they are. Groups that don't exist any more are passed over.
@@ -197,6 +225,35 @@ mod tests {
                 .len(),
             1
         );
+    }
+
+    #[test]
+    fn a_replica_that_was_given_its_role_is_told_to_leave_unless_it_comes_back() {
+        let admitted = Outcome::Admitted {
+            run_id: "rb".to_owned(),
+            prepared: true,
+            history: None,
+        };
+        let t = after(
+            &topology(),
+            &actions::end(&topology(), &addr("b:1"), &admitted).unwrap(),
+        );
+        let leaving = |t: &Topology| t.group(gid(1)).unwrap().leaving.clone();
+        let t = after(&t, &remove_server(&t, gid(1), &addr("b:1")).unwrap());
+        let expected = Leaving {
+            server: addr("b:1"),
+            prepared: true,
+        };
+        assert_eq!(leaving(&t), [expected]);
+        assert_eq!(leaving(&after(&t, &left(&t, gid(1), &addr("b:1")).unwrap())), []);
+        assert_eq!(left(&t, gid(1), &addr("d:1")).unwrap(), []);
+        for group in [1, 2] {
+            let back = after(&t, &add_server(&t, gid(group), &addr("b:1"), "", None).unwrap());
+            assert_eq!(leaving(&back), [], "it is in group {group} now");
+        }
+        // Whom nobody gave a role follows whom somebody else chose.
+        let never = after(&topology(), &remove_server(&topology(), gid(1), &addr("b:1")).unwrap());
+        assert_eq!(leaving(&never), []);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! The texts of refusals are those of Codis 3.2 where it has one, because its tools show them.
 
 pub(crate) mod actions;
+pub(crate) mod epochs;
 pub(crate) mod groups;
 pub(crate) mod mirror;
 pub(crate) mod promotion;

@@ -1,3 +1,4 @@
+use super::epochs::{Expected, Subject};
 use super::{Refusal, Ruling, actions, existing, refuse, sentinels, slot_moves};
 use crate::dashboard::topology::{Change, Topology};
 use crate::model::{
@@ -52,12 +53,7 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
         }
         return Ok(Vec::new());
     }
-    if let Some(epoch) = wish.epoch
-        && epoch != topology.group_epoch(id)
-    {
-        let now = topology.group_epoch(id);
-        return refuse(format!("group-[{id}] was changed: its epoch is {now}, not {epoch}"));
-    }
+    Expected::new(Subject::Group(id), wish.epoch).check(topology)?;
     if index == 0 {
         return refuse(format!("group-[{id}] can't promote master"));
     }
@@ -198,8 +194,8 @@ pub(crate) fn done(topology: &Topology, id: GroupId, known: bool) -> Ruling {
     })])
 }
 
-/// Gives a promotion up: everything is as before, and the candidate is told once more whom to follow, should it have been
-/// told to lead.
+/// Gives a promotion up: everything is as before, and the replicas are told once more whom to follow, should the candidate
+/// have been told to lead, or another one to follow it.
 ///
 /// # Errors
 /// When the candidate was recorded as primary already.
@@ -210,11 +206,9 @@ pub(crate) fn undo(topology: &Topology, id: GroupId) -> Ruling {
         PromoteState::Finished => return refuse(format!("group-[{id}] has its new primary already")),
         PromoteState::Preparing => {}
         PromoteState::Prepared => {
-            let number = actions::next_index(topology);
-            let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
-            if let Some(candidate) = group.servers.get_mut(index) {
-                candidate.action = ServerAction {
-                    index: number,
+            for (index, replica) in (actions::next_index(topology)..).zip(group.servers.iter_mut().skip(1)) {
+                replica.action = ServerAction {
+                    index,
                     state: ActionState::Pending,
                 };
             }

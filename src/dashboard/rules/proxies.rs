@@ -1,6 +1,6 @@
 use super::{Refusal, Ruling, refuse};
 use crate::dashboard::topology::{Change, Topology};
-use crate::model::{ActionState, GroupServer, HostPort, ProductName, Proxy, ProxyToken, ServerUserKind, SlotId};
+use crate::model::{ActionState, Group, GroupServer, HostPort, ProductName, Proxy, ProxyToken, ServerUserKind, SlotId};
 
 /// What registering a proxy may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,24 +128,32 @@ pub(crate) fn tight(topology: &Topology, told: &[(HostPort, Vec<ServerUserKind>)
     let now = topology.admitted_proxies();
     let right = |(_, proxies): &&(HostPort, Vec<ServerUserKind>)| proxies.iter().all(|proxy| now.contains(proxy));
     let right: Vec<&HostPort> = told.iter().filter(right).map(|(server, _)| server).collect();
-    mark(topology, false, |server| right.contains(&&server.server))
+    mark(topology, false, |_, server| right.contains(&&server.server))
 }
 
 /// Every server that the operator prepared may let in a proxy that it must not, until it was told. So may one that is being
-/// given its role: whether it was prepared is recorded afterwards.
+/// given its role, by a sync-action or as the candidate of a promotion, which need not have held any before: whether it was
+/// prepared is recorded afterwards.
 fn leaky(topology: &Topology) -> Vec<Change> {
-    mark(topology, true, |server| {
-        server.prepared || server.action.state == ActionState::Syncing
+    mark(topology, true, |group, server| {
+        server.prepared || server.action.state == ActionState::Syncing || is_candidate(group, server)
     })
 }
 
-fn mark(topology: &Topology, leaky: bool, concerned: impl Fn(&GroupServer) -> bool) -> Vec<Change> {
+fn is_candidate(group: &Group, server: &GroupServer) -> bool {
+    let candidate = usize::try_from(group.promoting.index)
+        .ok()
+        .and_then(|place| group.servers.get(place));
+    !group.promoting.state.is_nothing() && candidate.is_some_and(|candidate| candidate.server == server.server)
+}
+
+fn mark(topology: &Topology, leaky: bool, concerned: impl Fn(&Group, &GroupServer) -> bool) -> Vec<Change> {
     let changed = topology.groups().filter_map(|group| {
         let mut changed = group.clone();
         changed
             .servers
             .iter_mut()
-            .filter(|server| concerned(server))
+            .filter(|server| concerned(group, server))
             .for_each(|server| server.leaky = leaky);
         (changed != *group).then_some(Change::PutGroup(changed))
     });
@@ -160,8 +168,8 @@ fn known<'a>(topology: &'a Topology, token: &ProxyToken) -> Result<&'a Proxy, Re
 
 #[cfg(test)]
 mod tests {
-    use super::super::actions;
     use super::super::fixture::*;
+    use super::super::{actions, promotion};
     use super::*;
 
     fn proxy(token: &str, incarnation: &str) -> Proxy {
@@ -251,6 +259,38 @@ mod tests {
         let t = after(&t, &actions::begin(&t, gid(2), &addr("c:1"), 0, "r1").unwrap());
         let t = after(&t, &shut_off(&t, &a.token).unwrap());
         assert_eq!(leaks(&t), [true, false, true]);
+    }
+
+    /// It is told whom to let in before it is recorded that it leads: who is shut off in between may be let in there.
+    #[test]
+    fn a_candidate_that_never_had_a_role_may_let_in_a_proxy_that_was_shut_off_meanwhile() {
+        let (t, a) = with_proxy_let_in();
+        let wish = promotion::Wish {
+            group: gid(1),
+            server: addr("b:1"),
+            epoch: None,
+            forced: true,
+            planned: false,
+        };
+        let t = after(&t, &promotion::begin(&t, &wish).unwrap());
+        let t = after(
+            &t,
+            &promotion::prepared(&t, gid(1), &[(a.token.clone(), "1".to_owned())]).unwrap(),
+        );
+        let t = after(&t, &shut_off(&t, &a.token).unwrap());
+        assert_eq!(leaks(&t), [true, true, false]);
+        let leader = promotion::Leader {
+            run_id: "rb".to_owned(),
+            prepared: true,
+            history: "n".to_owned(),
+            offset: 9,
+            fenced: false,
+        };
+        let t = after(&t, &promotion::finished(&t, gid(1), &leader).unwrap());
+        let primary = t.group(gid(1)).unwrap().primary().unwrap();
+        assert!(primary.leaky && primary.prepared, "its next promotion has to know");
+        let t = after(&t, &tight(&t, &[(addr("b:1"), vec![])]));
+        assert!(!t.group(gid(1)).unwrap().primary().unwrap().leaky);
     }
 
     #[test]

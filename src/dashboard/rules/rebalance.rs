@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
+use super::epochs::{Expected, Subject};
 use super::{Refusal, Ruling, refuse, slot_actions};
 use crate::dashboard::topology::Topology;
 use crate::model::{GroupId, SlotId, SlotMapping};
@@ -20,6 +21,8 @@ pub(crate) struct Wanted {
     weights: BTreeMap<GroupId, Weight>,
     /// Groups that are to be emptied.
     exclude: Vec<GroupId>,
+    /// `slots_epoch` as the caller saw it: refused when any slot was changed since.
+    pub(crate) epoch: Option<i64>,
     /// Whether it is done, or only computed.
     pub(crate) confirm: bool,
 }
@@ -49,6 +52,7 @@ pub(crate) fn parse(body: &[u8]) -> Result<Wanted, Refusal> {
 /// # Errors
 /// When a group that is named does not exist, is empty, or is named against itself, or no group is left.
 pub(crate) fn plan(topology: &Topology, wanted: &Wanted) -> Result<BTreeMap<SlotId, GroupId>, Refusal> {
+    Expected::new(Subject::Slots(SlotId::all().collect()), wanted.epoch).check(topology)?;
     let mut excluded = BTreeSet::new();
     for id in &wanted.exclude {
         if topology.group(*id).is_none() {

@@ -43,6 +43,7 @@ mod tests {
 
     fn found(in_sync: &[&str]) -> Findings {
         Findings {
+            at: std::time::Instant::now(),
             run_id: "r".to_owned(),
             lineage: 0,
             history: "h".to_owned(),

@@ -15,10 +15,10 @@ use std::time::Duration;
 use futures::future::{join_all, try_join_all};
 
 use super::error::Error;
-use super::proxies;
 use super::rules::{self, Refusal};
 use super::server::{ServerError, Standing};
 use super::term::Term;
+use super::{fault, proxies};
 use crate::model::{GroupId, HostPort, Proxy, SentinelStats};
 
 pub(crate) use client::SentinelClient;
@@ -36,6 +36,7 @@ pub(crate) async fn add(term: &Term, policy: &Policy, addr: &HostPort) -> Result
     rules::sentinels::add(&term.topology(), addr)?;
     let mut sentinel = SentinelClient::connect(&term.means.servers, addr, Standing::Stranger, policy.patience).await?;
     sentinel.flush_config().await?;
+    fault::point("sentinels.reached");
     term.change(|topology| rules::sentinels::add(topology, addr)).await?;
     Ok(())
 }
@@ -48,12 +49,14 @@ pub(crate) async fn add(term: &Term, policy: &Policy, addr: &HostPort) -> Result
 pub(crate) async fn remove(term: &Term, policy: &Policy, addr: &str, force: bool) -> Result<(), Error> {
     term.change(|topology| rules::sentinels::begin_removal(topology, addr))
         .await?;
+    fault::point("sentinels.leaving");
     if let Err(error) = instruct(term, policy, addr, &[]).await {
         tracing::warn!(sentinel = addr, %error, force, "the Sentinel may go on watching");
         if !force {
             return Err(error);
         }
     }
+    fault::point("sentinels.stopped");
     term.change(|topology| rules::sentinels::remove(topology, addr)).await?;
     Ok(())
 }
@@ -65,6 +68,7 @@ pub(crate) async fn remove(term: &Term, policy: &Policy, addr: &str, force: bool
 /// marked.
 pub(crate) async fn resync_all(term: &Term, policy: &Policy) -> Result<(), Error> {
     term.change(rules::sentinels::begin_resync).await?;
+    fault::point("sentinels.begun");
     let told = rules::sentinels::told(&term.topology())?;
     let primaries = try_join_all(
         told.primaries
@@ -74,11 +78,13 @@ pub(crate) async fn resync_all(term: &Term, policy: &Policy) -> Result<(), Error
     let primaries = primaries.await?;
     let instructed = told.servers.iter().map(|addr| instruct(term, policy, addr, &primaries));
     all(join_all(instructed).await, Error::Sentinel)?;
+    fault::point("sentinels.watching");
     let topology = term.topology();
     all(
         join_all(topology.proxies().map(|proxy| tell(term, proxy))).await,
         Error::Proxy,
     )?;
+    fault::point("sentinels.told");
     term.change(|topology| rules::sentinels::in_sync(topology, &told))
         .await?;
     Ok(())

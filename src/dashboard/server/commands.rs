@@ -100,6 +100,16 @@ impl Server {
             .await
     }
 
+    /// Makes it a replica of nothing: it follows nobody and keeps its data. One that the operator prepared serves none of
+    /// it then, as after its start; another one is a primary by itself.
+    pub(crate) async fn leave(&mut self) -> Result<(), ServerError> {
+        if self.prepared {
+            self.query("REPLICAOF", cmd("REPLICAOF").arg("127.0.0.1").arg(1)).await
+        } else {
+            self.lead().await
+        }
+    }
+
     /// Tells it as whom to log in at the server that it is to follow.
     pub(crate) async fn set_source_login(&mut self, source: &ReplicationSource) -> Result<(), ServerError> {
         let user = ServerUser::at(ServerUserKind::Replica, &source.addr).filter(|_| source.prepared);

@@ -28,7 +28,7 @@ pub(crate) struct Servers {
 pub(crate) struct Server {
     pub(super) addr: HostPort,
     peer: SocketAddr,
-    prepared: bool,
+    pub(super) prepared: bool,
     run_id: Option<String>,
     connection: MultiplexedConnection,
     _driver: Driver,

@@ -14,5 +14,5 @@ pub(crate) use listing::{count, put_all, put_infos};
 pub(crate) use patience::Patience;
 pub(crate) use policy::{Everywhere, Local, Optional, Plan, Split, Subscribe, TimeoutAt, Transact};
 pub(crate) use scan::{ScanCursor, ScanPlace};
-pub(crate) use streams::StreamRead;
+pub(crate) use streams::{StreamRead, last_entry};
 pub(crate) use table::{Command, CommandId, Found, table};

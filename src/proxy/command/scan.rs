@@ -56,7 +56,7 @@ impl ScanCursor {
 
     /// The number that a client is given; `None` when the server's cursor is too large.
     pub(crate) fn number(self) -> Option<u64> {
-        (self.cursor < LARGEST).then(|| self.cursor << PLACE_BITS | self.place.0)
+        (self.cursor < LARGEST).then_some(self.cursor << PLACE_BITS | self.place.0)
     }
 }
 

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use crate::proxy::resp::Request;
+use crate::proxy::resp::{Request, bulk, elements};
 
 /// What `XREAD` or `XREADGROUP` asks for. Their options may stand in any order, and a group may have an option's name, so
 /// that they are read one by one, as servers do: the key specification alone would be misled.
@@ -49,6 +49,23 @@ impl StreamRead {
         }
         Self::Malformed
     }
+
+    /// The names that are read from their stream's end on, and what says so: their places.
+    pub(crate) fn read_from_end(&self, request: &Request<'_>) -> Vec<(usize, usize)> {
+        let Self::Streams { keys, .. } = self else {
+            return Vec::new();
+        };
+        let ids = keys.clone().map(|key| (key, key + keys.len()));
+        ids.filter(|(_, id)| request.arg(*id) == b"$").collect()
+    }
+}
+
+/// The stream's last entry, as `XREVRANGE` with `COUNT 1` answers; `None` when that is no such answer.
+pub(crate) fn last_entry(reply: &[u8]) -> Option<&[u8]> {
+    match elements(reply)?.next() {
+        None => Some(b"0-0"),
+        Some(entry) => bulk(elements(entry)?.next()?),
+    }
 }
 
 #[cfg(test)]
@@ -57,12 +74,28 @@ mod tests {
     use crate::proxy::resp::{Limits, RequestParser, Step};
 
     fn read(line: &str) -> StreamRead {
+        read_with_ends(line).0
+    }
+
+    fn read_with_ends(line: &str) -> (StreamRead, Vec<(usize, usize)>) {
         let data = [line.as_bytes(), b"\r\n"].concat();
         let mut parser = RequestParser::default();
         let Ok(Step::Done(len)) = parser.parse(&data, Limits::AUTHENTICATED) else {
             panic!("{line}")
         };
-        StreamRead::of(&parser.request(&data, len))
+        let request = parser.request(&data, len);
+        let read = StreamRead::of(&request);
+        let ends = read.read_from_end(&request);
+        (read, ends)
+    }
+
+    #[test]
+    fn streams_that_are_read_from_their_end_are_found() {
+        assert_eq!(read_with_ends("xread block 0 streams a $ b $ 0 $").1, [(4, 7), (6, 9)]);
+        assert_eq!(read_with_ends("xread streams a").1, []);
+        assert_eq!(last_entry(b"*1\r\n*2\r\n$3\r\n7-1\r\n*0\r\n"), Some(b"7-1".as_slice()));
+        assert_eq!(last_entry(b"*0\r\n"), Some(b"0-0".as_slice()));
+        assert_eq!(last_entry(b"-WRONGTYPE no\r\n"), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use self::feed::Feed;
-pub(super) use self::topic::{Topic, TopicKind};
+pub(super) use self::topic::{Topic, TopicKind, TopicSet};
 use super::session::Client;
 use super::worker::Worker;
 use crate::model::HostPort;
@@ -45,21 +45,21 @@ impl PubSub {
 
     /// Until these topics are heard of wherever they live.
     pub(super) async fn until_confirmed(&self, worker: &Rc<Worker>, topics: &[Topic]) {
-        loop {
-            let confirmed = self.confirmed.notified();
-            let all = topics.iter().all(|topic| {
-                let servers = servers_of(worker, topic);
-                let feeds = self.feeds.borrow();
-                !servers.is_empty()
-                    && servers
-                        .iter()
-                        .all(|addr| feeds.get(addr).is_some_and(|feed| feed.is_confirmed(topic)))
-            });
-            if all {
-                return;
+        for topic in topics {
+            loop {
+                let confirmed = self.confirmed.notified();
+                if self.is_confirmed(worker, topic) {
+                    break;
+                }
+                confirmed.await;
             }
-            confirmed.await;
         }
+    }
+
+    fn is_confirmed(&self, worker: &Worker, topic: &Topic) -> bool {
+        let (servers, feeds) = (servers_of(worker, topic), self.feeds.borrow());
+        let confirmed = |addr| feeds.get(addr).is_some_and(|feed| feed.is_confirmed(topic));
+        !servers.is_empty() && servers.iter().all(confirmed)
     }
 
     /// The client gets what is published from now on.

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::model::SlotId;
@@ -68,6 +69,49 @@ impl Topic {
     }
 }
 
+/// What one client is subscribed to.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct TopicSet {
+    topics: HashSet<Topic>,
+    shards: usize,
+}
+
+impl TopicSet {
+    /// Adds one.
+    pub(in crate::proxy) fn insert(&mut self, topic: &Topic) {
+        if self.topics.insert(topic.clone()) && topic.kind == TopicKind::Shard {
+            self.shards += 1;
+        }
+    }
+
+    /// Takes one out. Whether it was there.
+    pub(in crate::proxy) fn remove(&mut self, topic: &Topic) -> bool {
+        let there = self.topics.remove(topic);
+        if there && topic.kind == TopicKind::Shard {
+            self.shards -= 1;
+        }
+        there
+    }
+
+    /// All of them.
+    pub(in crate::proxy) fn iter(&self) -> impl Iterator<Item = &Topic> {
+        self.topics.iter()
+    }
+
+    /// How many there are.
+    pub(in crate::proxy) fn len(&self) -> usize {
+        self.topics.len()
+    }
+
+    /// How many clients are told that there are; Redis counts channels and patterns together.
+    pub(in crate::proxy) fn told(&self, kind: TopicKind) -> usize {
+        match kind {
+            TopicKind::Shard => self.shards,
+            TopicKind::Channel | TopicKind::Pattern => self.topics.len() - self.shards,
+        }
+    }
+}
+
 /// What a server sends on a connection that subscribed, in RESP2.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Heard {
@@ -107,6 +151,25 @@ impl Heard {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shards_are_counted_apart() {
+        let mut set = TopicSet::default();
+        for kind in [
+            TopicKind::Channel,
+            TopicKind::Pattern,
+            TopicKind::Shard,
+            TopicKind::Shard,
+        ] {
+            set.insert(&Topic::new(kind, b"a"));
+        }
+        let told =
+            |set: &TopicSet| [TopicKind::Channel, TopicKind::Pattern, TopicKind::Shard].map(|kind| set.told(kind));
+        assert_eq!((set.len(), told(&set)), (3, [2, 2, 1]));
+        let shard = Topic::new(TopicKind::Shard, b"a");
+        assert!(set.remove(&shard) && !set.remove(&shard));
+        assert_eq!((set.len(), told(&set)), (2, [2, 2, 0]));
+    }
 
     #[test]
     fn what_a_subscribed_connection_hears_is_understood() {

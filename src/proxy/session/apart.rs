@@ -1,4 +1,3 @@
-use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -6,7 +5,7 @@ use super::transaction::Transaction;
 use super::{Session, Verdict, Wait};
 use crate::model::SlotId;
 use crate::proxy::private::{Blocked, Private};
-use crate::proxy::pubsub::Topic;
+use crate::proxy::pubsub::TopicSet;
 use crate::proxy::worker::Worker;
 
 /// How long a client's own connection is kept for its next use.
@@ -25,7 +24,7 @@ pub(super) struct Apart {
     /// Its command that waits at a server.
     pub(super) blocked: Option<Rc<Blocked>>,
     /// What it is subscribed to.
-    pub(super) topics: Option<Box<HashSet<Topic>>>,
+    pub(super) topics: Option<Box<TopicSet>>,
 }
 
 /// Keys that the client's own connection watches.

@@ -12,7 +12,7 @@ use super::private::{give_up, hand_over};
 use super::{Client, Session, Verdict};
 use crate::model::{HostPort, SlotId};
 use crate::proxy::backend::Ticket;
-use crate::proxy::command::{Command, Patience};
+use crate::proxy::command::{Command, Patience, Plan, StreamRead, last_entry};
 use crate::proxy::private::{Blocked, Private, PrivateError};
 use crate::proxy::resp::{Protocol, Request, put_error, put_null_array, put_request};
 use crate::proxy::router::Route;
@@ -36,6 +36,9 @@ struct Call {
     blocked: Rc<Blocked>,
     /// Whether its connection may serve the client's next use.
     keeps: bool,
+    /// What is read from its stream's end on, and the arguments that say so. Where the end was is asked for with the
+    /// first try: in a later one it is not where it was.
+    ends: Vec<(usize, usize)>,
 }
 
 /// What came of sending it once.
@@ -52,6 +55,17 @@ enum End {
     Nothing,
     NoServer,
     Lost(PrivateError),
+}
+
+impl Call {
+    /// Has a further try begin where streams ended in the first.
+    fn begin_at(&mut self, ends: Vec<Vec<u8>>) {
+        for ((_, id), end) in std::mem::take(&mut self.ends).into_iter().zip(ends) {
+            if let (Some(entry), Some(arg)) = (last_entry(&end), self.args.get_mut(id)) {
+                *arg = entry.to_vec();
+            }
+        }
+    }
 }
 
 impl Session {
@@ -86,6 +100,10 @@ impl Session {
             blocked: blocked.clone(),
             // The place of the one that watches is not to be taken by another.
             keeps: self.apart.watch.is_none(),
+            ends: match command.plan {
+                Plan::StreamRead => StreamRead::of(request).read_from_end(request),
+                _ => Vec::new(),
+            },
         };
         let own = if call.keeps { self.apart.own.take() } else { None };
         self.apart.alone = true;
@@ -173,7 +191,7 @@ async fn until_open(worker: &Worker, call: &Call) -> bool {
     }
 }
 
-async fn send(worker: &Rc<Worker>, call: &Call, own: Option<Box<Private>>) -> Result<Sent, PrivateError> {
+async fn send(worker: &Rc<Worker>, call: &mut Call, own: Option<Box<Private>>) -> Result<Sent, PrivateError> {
     let Route::Open(server) = worker.router.route(call.slot) else {
         return Ok(Sent::Back);
     };
@@ -193,8 +211,9 @@ async fn send(worker: &Rc<Worker>, call: &Call, own: Option<Box<Private>>) -> Re
         return Ok(Sent::Back);
     }
     call.blocked.is_sent(own.id(), backend);
-    let (reply, asked_back) = reply_to(worker, call, &mut own, &addr).await?;
+    let (ends, reply, asked_back) = reply_to(worker, call, &mut own, &addr).await?;
     call.blocked.is_back();
+    call.begin_at(ends);
     if reply.starts_with(b"-UNBLOCKED") {
         // The server is no primary any more.
         sleep_until(Instant::now() + PAUSE).await;
@@ -208,18 +227,26 @@ async fn send(worker: &Rc<Worker>, call: &Call, own: Option<Box<Private>>) -> Re
     })
 }
 
-/// The reply, and whether the command had to be asked back for it.
+/// Where streams ended, the reply, and whether the command had to be asked back for it.
 async fn reply_to(
     worker: &Worker,
     call: &Call,
     own: &mut Private,
     addr: &HostPort,
-) -> Result<(Vec<u8>, bool), PrivateError> {
-    let mut request = Vec::new();
-    put_request(&mut request, call.args.iter().map(Vec::as_slice));
-    let mut reply = Box::pin(async {
-        own.send(&request).await?;
-        own.reply().await
+) -> Result<(Vec<Vec<u8>>, Vec<u8>, bool), PrivateError> {
+    let mut requests = Vec::new();
+    for (key, _) in &call.ends {
+        let words: [&[u8]; 6] = [b"XREVRANGE", &call.args[*key], b"+", b"-", b"COUNT", b"1"];
+        put_request(&mut requests, words.into_iter());
+    }
+    put_request(&mut requests, call.args.iter().map(Vec::as_slice));
+    let mut replies = Box::pin(async {
+        own.send(&requests).await?;
+        let mut ends = Vec::new();
+        for _ in &call.ends {
+            ends.push(own.reply().await?);
+        }
+        Ok::<_, PrivateError>((ends, own.reply().await?))
     });
     let slow = worker.settings.backend_recv_timeout;
     let overdue = async {
@@ -229,14 +256,14 @@ async fn reply_to(
         }
     };
     tokio::select! {
-        reply = &mut reply => return Ok((reply?, false)),
+        came = &mut replies => return came.map(|(ends, reply)| (ends, reply, false)),
         () = overdue => return Err(PrivateError::Slow(addr.clone(), slow)),
         () = wanted_back(&call.blocked) => {}
     }
     let until = Instant::now() + LET_GO;
     while Instant::now() < until {
-        if let Ok(reply) = timeout(ASK_EVERY, &mut reply).await {
-            return Ok((reply?, true));
+        if let Ok(came) = timeout(ASK_EVERY, &mut replies).await {
+            return came.map(|(ends, reply)| (ends, reply, true));
         }
         call.blocked.wake(worker);
     }

@@ -111,8 +111,8 @@ impl Session {
 
     /// Is told of no topic any more.
     pub(super) fn leave_topics(&mut self, worker: &Worker) {
-        for topic in self.apart.topics.take().into_iter().flat_map(|topics| *topics) {
-            worker.pubsub.leave(&topic, self.id);
+        for topic in self.apart.topics.take().iter().flat_map(|topics| topics.iter()) {
+            worker.pubsub.leave(topic, self.id);
         }
     }
 
@@ -121,17 +121,15 @@ impl Session {
         let mut reply = Vec::new();
         for topic in topics {
             worker.pubsub.join(topic, client);
-            self.apart.topics.get_or_insert_default().insert(topic.clone());
+            self.apart.topics.get_or_insert_default().insert(topic);
             self.put_change(&mut reply, topic.kind(), true, Some(topic.name()));
         }
         reply
     }
 
-    /// How many of `kind` there are is told with each change. Redis counts channels and patterns together.
+    /// How many there are is told with each change.
     fn put_change(&self, out: &mut Vec<u8>, kind: TopicKind, begins: bool, name: Option<&[u8]>) {
-        let shard = |kind| kind == TopicKind::Shard;
-        let topics = self.apart.topics.iter().flat_map(|topics| topics.iter());
-        let count = topics.filter(|topic| shard(topic.kind()) == shard(kind)).count();
+        let count = self.apart.topics.as_ref().map_or(0, |topics| topics.told(kind));
         put_push(out, self.protocol, 3);
         put_bulk(out, kind.word(begins).as_bytes());
         match name {

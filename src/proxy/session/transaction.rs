@@ -11,6 +11,7 @@ use crate::model::SlotId;
 use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::command::{Command, Local, Plan, Transact};
 use crate::proxy::resp::{Request, put_array, put_null_array, put_simple};
+use crate::proxy::scripts::{ScriptName, script_name};
 use crate::proxy::worker::Worker;
 
 /// Longest transaction, in bytes and commands.
@@ -28,6 +29,8 @@ pub(super) struct Transaction {
     requests: Vec<u8>,
     commands: usize,
     slot: Option<SlotId>,
+    /// Scripts that are run by their name.
+    scripts: Vec<ScriptName>,
     /// A command could not be queued.
     pub(super) broken: bool,
 }
@@ -54,6 +57,7 @@ impl Transaction {
     pub(super) fn abort(&mut self) {
         self.broken = true;
         self.requests = Vec::new();
+        self.scripts = Vec::new();
     }
 
     fn put(&self, out: &mut Vec<u8>) {
@@ -105,7 +109,13 @@ impl Session {
             _ => slot_of(command, request),
         };
         let queued = queued.and_then(|slot| match &mut self.apart.transaction {
-            Some(transaction) => Ok(transaction.queue(request.raw(), slot)?),
+            Some(transaction) => {
+                transaction.queue(request.raw(), slot)?;
+                if command.plan == (Plan::Script { by_name: true }) {
+                    transaction.scripts.extend(script_name(request.arg(1)));
+                }
+                Ok(())
+            }
             None => Ok(()),
         });
         match queued {
@@ -183,6 +193,9 @@ impl Session {
             Ok(backend) => backend,
             Err(verdict) => return verdict,
         };
+        for name in &transaction.scripts {
+            backend.give_script(worker, *name);
+        }
         let ticket = self.ticket(worker, client, command, slot);
         backend.send_together(worker, transaction.commands + 1, ticket, |out| transaction.put(out));
         Verdict::Taken

@@ -50,7 +50,7 @@ def use_what_one_connection_remembers(client):
             pass
         else:
             raise AssertionError("a watched key changed, and nothing was said")
-    assert client.transaction(lambda pipe: pipe.incr("{py}n"), "{py}n") == [5]
+    assert client.transaction(lambda pipe: pipe.multi() or pipe.incr("{py}n"), "{py}n") == [5]
     client.delete("{py}l")
     assert client.blpop("{py}l", timeout=0.01) is None
     client.rpush("{py}l", "a", "b")

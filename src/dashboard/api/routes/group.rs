@@ -3,10 +3,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::dashboard::api::answer::{Done, Json};
-use crate::dashboard::api::call::{Call, change, to_the_end};
+use crate::dashboard::api::call::{Call, change, change_seen, to_the_end};
 use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::proxies;
+use crate::dashboard::rules::epochs::Subject;
 use crate::dashboard::rules::{self, Refusal};
 use crate::dashboard::server::ServerError;
 use crate::dashboard::term::Term;
@@ -15,11 +16,18 @@ use crate::model::{GroupId, HostPort, SlotId};
 /// How long a server that is to be added may take to answer.
 const REACH_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// Whose epoch may be named.
+const GROUP: &str = "the group";
+
 /// Groups, their servers, and the roles of these.
 pub(super) fn routes() -> Table {
     Table::of("groups")
         .put("group/create/X/{gid}", create_group, says("Creates an empty group."))
-        .put("group/remove/X/{gid}", remove_group, says("Removes an empty group."))
+        .put(
+            "group/remove/X/{gid}",
+            remove_group,
+            says("Removes an empty group.").expects(GROUP),
+        )
         .put(
             "group/resync/X/{gid}",
             resync_group,
@@ -33,27 +41,28 @@ pub(super) fn routes() -> Table {
         .put(
             "group/add/X/{gid}/{addr}",
             add_server,
-            says("Appends a server to a group; the first one becomes its primary."),
+            says("Appends a server to a group; the first one becomes its primary.").expects(GROUP),
         )
         .put(
             "group/add/X/{gid}/{addr}/{datacenter}",
             add_server,
-            says("Appends a server to a group, and tells where it is."),
+            says("Appends a server to a group, and tells where it is.").expects(GROUP),
         )
         .put(
             "group/del/X/{gid}/{addr}",
             remove_server,
-            says("Removes a server from its group."),
+            says("Removes a server from its group. It keeps what it holds, and follows nobody of the group any more.")
+                .expects(GROUP),
         )
         .put(
             "group/action/create/X/{addr}",
             create_action,
-            says("Asks that a server be given the role that its group says."),
+            says("Asks that a server be given the role that its group says.").expects(GROUP),
         )
         .put(
             "group/action/remove/X/{addr}",
             remove_action,
-            says("Forgets what was asked for a server's role."),
+            says("Forgets what was asked for a server's role.").expects(GROUP),
         )
         .get(
             "group/info/{addr}",
@@ -69,17 +78,23 @@ async fn create_group(call: Call) -> Result<Done, Error> {
 
 async fn remove_group(call: Call) -> Result<Done, Error> {
     let id = rules::groups::parse_id(call.param("gid"))?;
-    change(call.term, move |topology| rules::groups::remove(topology, id)).await
+    change_seen(call, Subject::Group(id), move |topology| {
+        rules::groups::remove(topology, id)
+    })
+    .await
 }
 
 async fn add_server(call: Call) -> Result<Done, Error> {
     let (id, addr) = (rules::groups::parse_id(call.param("gid"))?, call.addr()?);
     let datacenter = call.param("datacenter").to_owned();
     let term = Arc::clone(&call.term);
+    let expected = call.expected(Subject::Group(id));
     // What can't be added is not logged into either.
+    expected.check(&term.topology())?;
     rules::groups::add_server(&term.topology(), id, &addr, &datacenter, None)?;
     let run_id = Some(reach(&term, &addr).await?).filter(|run_id| !run_id.is_empty());
     change(term, move |topology| {
+        expected.check(topology)?;
         rules::groups::add_server(topology, id, &addr, &datacenter, run_id.as_deref())
     })
     .await
@@ -99,7 +114,7 @@ async fn reach(term: &Term, addr: &HostPort) -> Result<String, Error> {
 
 async fn remove_server(call: Call) -> Result<Done, Error> {
     let (id, addr) = (rules::groups::parse_id(call.param("gid"))?, call.addr()?);
-    change(call.term, move |topology| {
+    change_seen(call, Subject::Group(id), move |topology| {
         rules::groups::remove_server(topology, id, &addr)
     })
     .await
@@ -107,15 +122,16 @@ async fn remove_server(call: Call) -> Result<Done, Error> {
 
 async fn create_action(call: Call) -> Result<Done, Error> {
     let (addr, term) = (call.addr()?, Arc::clone(&call.term));
-    let done = change(call.term, move |topology| rules::actions::create(topology, &addr)).await;
+    let group = Subject::GroupOf(addr.clone());
+    let done = change_seen(call, group, move |topology| rules::actions::create(topology, &addr)).await;
     term.actions_asked.notify_one();
     done
 }
 
 async fn remove_action(call: Call) -> Result<Done, Error> {
     let (addr, term) = (call.addr()?, Arc::clone(&call.term));
-    let named = addr.clone();
-    let done = change(call.term, move |topology| rules::actions::remove(topology, &named)).await?;
+    let (group, named) = (Subject::GroupOf(addr.clone()), addr.clone());
+    let done = change_seen(call, group, move |topology| rules::actions::remove(topology, &named)).await?;
     term.observations.note_admission(&addr, None);
     Ok(done)
 }

@@ -18,12 +18,14 @@ pub(super) fn routes() -> Table {
         .put(
             "group/promote/X/{gid}/{addr}",
             promote_as_codis,
-            says("Makes a replica the primary of its group; while the primary answers, nothing is lost."),
+            says("Makes a replica the primary of its group; while the primary answers, nothing is lost.")
+                .expects("the group"),
         )
         .put(
             "v2/group/promote/X/{gid}/{addr}",
             promote,
             says("Makes a replica the primary of its group, on conditions.")
+                .expects("the group")
                 .takes::<Options>()
                 .answers::<Promotion>(),
         )
@@ -31,6 +33,7 @@ pub(super) fn routes() -> Table {
             "v2/group/handover/X/{gid}/{addr}",
             hand_over,
             says("Has the primary of a group hand over to a replica: nothing is lost, and no client sees an error.")
+                .expects("the group")
                 .takes::<Options>()
                 .answers::<Promotion>(),
         )
@@ -66,7 +69,7 @@ async fn run(call: Call, options: Options, planned: bool) -> Result<Json<Promoti
     let wish = Wish {
         group: parse_id(call.param("gid"))?,
         server: call.addr()?,
-        epoch: options.epoch,
+        epoch: options.epoch.or(call.epoch),
         forced: options.force,
         planned,
     };

@@ -3,6 +3,7 @@ use crate::dashboard::api::call::{Call, to_the_end};
 use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
 use crate::dashboard::proxies;
+use crate::dashboard::rules::epochs::Subject;
 use crate::dashboard::rules::proxies::Registration;
 use crate::model::ProxyToken;
 
@@ -27,7 +28,7 @@ pub(super) fn routes() -> Table {
         .put(
             "proxy/remove/X/{token}/{force}",
             remove_proxy,
-            says("Ends a proxy and forgets it."),
+            says("Ends a proxy and forgets it.").expects("the proxy"),
         )
 }
 
@@ -55,7 +56,8 @@ async fn reinit_proxy(call: Call) -> Result<Done, Error> {
 
 async fn remove_proxy(call: Call) -> Result<Done, Error> {
     let (token, force) = (ProxyToken::from(call.param("token")), call.switch("force")?);
-    to_the_end(async move { proxies::remove(&call.term, &token, force).await })
+    let expected = call.expected(Subject::Proxy(token.clone()));
+    to_the_end(async move { proxies::remove(&call.term, &token, force, &expected).await })
         .await
         .map(|()| Done)
 }

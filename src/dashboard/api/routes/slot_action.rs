@@ -58,6 +58,7 @@ pub(super) fn routes() -> Table {
             rebalance_as_wanted,
             says("The same with weights, and with groups to be emptied.")
                 .takes::<Wanted>()
+                .expects("the slot that was changed last (slots_epoch)")
                 .answers::<BTreeMap<SlotId, GroupId>>(),
         )
 }
@@ -104,7 +105,8 @@ async fn rebalance(call: Call) -> Result<Json<BTreeMap<SlotId, GroupId>>, Error>
 }
 
 async fn rebalance_as_wanted(call: Call, body: Body) -> Result<Json<BTreeMap<SlotId, GroupId>>, Error> {
-    let wanted = rules::rebalance::parse(&read(body).await?)?;
+    let mut wanted = rules::rebalance::parse(&read(body).await?)?;
+    wanted.epoch = wanted.epoch.or(call.epoch);
     spread(call, wanted).await
 }
 

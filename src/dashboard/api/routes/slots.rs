@@ -9,11 +9,15 @@ use crate::dashboard::api::body::read;
 use crate::dashboard::api::call::{Call, to_the_end};
 use crate::dashboard::api::table::{Table, says};
 use crate::dashboard::error::Error;
+use crate::dashboard::rules::epochs::Subject;
 use crate::dashboard::rules::{self, Refusal, Ruling};
 use crate::dashboard::term::Term;
 use crate::dashboard::topology::{Change, Topology};
 use crate::dashboard::{proxies, view};
 use crate::model::{Slot, SlotId, SlotMapping};
+
+/// Whose epoch may be named.
+const SLOTS: &str = "the slot that was changed last (slots_epoch)";
 
 /// The slot map.
 pub(super) fn routes() -> Table {
@@ -31,18 +35,23 @@ pub(super) fn routes() -> Table {
         .put(
             "slots/assign/X",
             assign,
-            says("Gives slots to groups. Moves no keys.").takes::<Vec<SlotMapping>>(),
+            says("Gives slots to groups. Moves no keys.")
+                .takes::<Vec<SlotMapping>>()
+                .expects(SLOTS),
         )
         .put(
             "slots/assign/X/offline",
             assign_offline,
-            says("Takes slots from their groups. Moves no keys.").takes::<Vec<SlotMapping>>(),
+            says("Takes slots from their groups. Moves no keys.")
+                .takes::<Vec<SlotMapping>>()
+                .expects(SLOTS),
         )
         .put(
             "v2/slots/assign/X",
             assign_with_options,
             says("Gives slots to groups, with force also when servers hold keys that a lost map may have led to.")
-                .takes::<Assignment>(),
+                .takes::<Assignment>()
+                .expects(SLOTS),
         )
 }
 
@@ -72,15 +81,18 @@ struct Assignment {
     /// The slots, as Codis' route takes them.
     #[schemars(with = "Vec<SlotMapping>")]
     slots: Vec<serde_json::Value>,
+    /// `slots_epoch` as the caller saw it: the assignment is refused when one of these slots was changed later.
+    epoch: Option<i64>,
     /// Assign although no slot has an owner and servers hold keys.
     #[serde(default)]
     force: bool,
 }
 
-async fn assign_with_options(call: Call, body: Body) -> Result<Done, Error> {
+async fn assign_with_options(mut call: Call, body: Body) -> Result<Done, Error> {
     let given: Assignment = serde_json::from_slice(&read(body).await?)
         .map_err(|error| Refusal(format!("the body is not {{\"slots\": […], \"force\": …}}: {error}")))?;
     let wanted = rules::slots::parse_elements(given.slots)?;
+    call.epoch = given.epoch.or(call.epoch);
     if !given.force {
         refuse_over_keys(&call.term).await?;
     }
@@ -124,10 +136,14 @@ async fn map_slots(
     wanted: Vec<SlotMapping>,
     rule: fn(&Topology, &[SlotMapping]) -> Ruling,
 ) -> Result<Done, Error> {
+    let expected = call.expected(Subject::Slots(wanted.iter().map(|slot| slot.id).collect()));
     to_the_end(async move {
         let changes = call
             .term
-            .change(|topology| rule(topology, &wanted))
+            .change(|topology| {
+                expected.check(topology)?;
+                rule(topology, &wanted)
+            })
             .await
             .inspect_err(|error| {
                 // A part of it may be stored, and no proxy was told.

@@ -3,7 +3,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::state::State;
 use crate::dashboard::store::StoreError;
@@ -150,6 +150,20 @@ impl Files {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(self.failed("locking", &path, &error)),
         }
+    }
+
+    /// Marks the file as in use at this moment.
+    pub(super) fn beat(&self, file: &File) -> Result<(), StoreError> {
+        let marked = file.set_modified(SystemTime::now());
+        marked.map_err(|error| self.failed("marking the lock in", &self.root, &error))
+    }
+
+    /// When the record's file was marked, or written, last. The clock that tells may be set at any time: only that it
+    /// changes means something.
+    pub(super) fn beaten_at(&self, key: &str) -> Result<Option<SystemTime>, StoreError> {
+        let path = self.path(key);
+        let modified = present(fs::metadata(&path).and_then(|metadata| metadata.modified()));
+        modified.map_err(|error| self.failed("looking at", &path, &error))
     }
 
     /// Whether the record's file is this one, and not another of the same name.

@@ -6,16 +6,18 @@ mod tests;
 use std::fs::File;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use self::files::{Files, Turn};
 use self::state::{Revision, State};
 use super::{Acquired, Later, Lock, Record, Snapshot, Store, StoreError, Write};
 use crate::model::{ProductName, Topom, store_paths};
 
-/// How long a holder of the lock may act before it looks again. Nobody else waits for this: the kernel frees the lock when
-/// the process dies. It bounds how long a holder whose disk hangs goes on.
+/// How long a holder of the lock may act before it looks again. It bounds how long a holder whose disk hangs goes on.
 const HOLD: Duration = Duration::from_millis(2400);
+/// How long a holder that lives, but gives no sign of it, keeps others out: one that was stopped acts no more after
+/// [`HOLD`], which it counts from before its last sign. Nobody waits for this when it dies: the kernel frees the lock.
+const SILENCE: Duration = Duration::from_secs(3);
 /// The longest call. A slow disk takes most of a second for all slots.
 const CALL_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long one watch of the lock lasts, and how often it looks.
@@ -27,7 +29,11 @@ const LOOK: Duration = Duration::from_millis(50);
 /// The lock is the file that Codis has for it, held with `flock` by the holder's open file ([`File::try_lock`] of the standard
 /// library: nothing to maintain, and the kernel frees it however the holder dies). The file alone is no lock, so one that a killed
 /// dashboard left is taken over; and who removes or replaces the file takes the lock away, because it is then another file
-/// that the next one locks.
+/// that the next one locks. A holder shows that it is at work by the time of its file, with each renewal. One that is stopped
+/// (SIGSTOP, a debugger) keeps its file locked; whoever waits takes the lock away when that time stands still.
+///
+/// One that is stopped in the middle of a call, for milliseconds of each second, keeps everybody out until it goes on or
+/// ends: what it wrote half, it may still write.
 pub(crate) struct FilesystemStore {
     shared: Arc<Shared>,
 }
@@ -36,12 +42,21 @@ struct Shared {
     files: Files,
     product: ProductName,
     held: Mutex<Option<Held>>,
+    /// The last sign of another holder.
+    sign: Mutex<Option<Sign>>,
 }
 
 /// Our holding of the lock.
 struct Held {
     revision: i64,
     file: File,
+}
+
+/// A sign of the lock's holder.
+struct Sign {
+    beaten_at: Option<SystemTime>,
+    /// When it was seen first.
+    since: Instant,
 }
 
 /// The lock, as it was seen.
@@ -58,6 +73,7 @@ impl FilesystemStore {
                 files: Files::new(root, product.clone()),
                 product,
                 held: Mutex::default(),
+                sign: Mutex::default(),
             }),
         }
     }
@@ -149,7 +165,17 @@ impl Shared {
                 "{name}, whose lock was not made by a dashboard of this kind; when it is gone, start with --remove-lock"
             )));
         }
-        Ok(self.files.lock(&key)?.is_none().then_some(name))
+        let is_kept = self.files.lock(&key)?.is_none() && !self.is_silent(&key)?;
+        Ok(is_kept.then_some(name))
+    }
+
+    /// Whether the lock's holder has given no sign for so long that it does not act any more.
+    fn is_silent(&self, key: &str) -> Result<bool, StoreError> {
+        let (beaten_at, since) = (self.files.beaten_at(key)?, Instant::now());
+        let mut sign = self.sign.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = sign.take().filter(|known| known.beaten_at == beaten_at);
+        let known = sign.insert(known.unwrap_or(Sign { beaten_at, since }));
+        Ok(known.since.elapsed() > SILENCE)
     }
 
     fn is_ours(&self, state: &State, lock: Lock) -> Result<bool, StoreError> {
@@ -232,6 +258,9 @@ impl Shared {
         let asked_at = Instant::now();
         let (_turn, state) = self.enter()?;
         self.check_ours(&state, lock)?;
+        if let Some(held) = &*self.held() {
+            self.files.beat(&held.file)?;
+        }
         Ok(asked_at + HOLD)
     }
 

@@ -192,3 +192,39 @@ async fn an_emptied_folder_begins_after_all_that_was_said() {
     let after = take(&store(&root)).await;
     assert!(after.revision > before.revision);
 }
+
+#[tokio::test]
+async fn a_holder_that_gives_no_sign_loses_the_lock_and_one_that_renews_it_does_not() {
+    let root = TempDir::new().unwrap();
+    let (holder, waiting) = (store(&root), store(&root));
+    let lock = take(&holder).await;
+    let ask = async || waiting.acquire(&topom("two:1")).await.unwrap();
+    let began = Instant::now();
+    while began.elapsed() < SILENCE + Duration::from_secs(1) {
+        holder.renew(lock).await.unwrap();
+        let asked = ask().await;
+        assert!(
+            matches!(&asked, Acquired::Held { by, .. } if by == "one:1"),
+            "{asked:?}"
+        );
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    let until = holder.renew(lock).await.unwrap();
+    let next = loop {
+        match ask().await {
+            Acquired::Ours(next) => break next,
+            Acquired::Held { revision, .. } => waiting.wait_changed(Some(revision)).await.unwrap(),
+        }
+    };
+    assert!(Instant::now() > until, "it could still act");
+    assert_eq!(holder.renew(lock).await, Err(StoreError::LockLost));
+    let change = [write("a", Some("late"), 0)];
+    assert_eq!(
+        holder.commit(lock, lock.revision, &change).await,
+        Err(StoreError::LockLost)
+    );
+    waiting.commit(next, next.revision, &change).await.unwrap();
+    // Giving up what it has not disturbs nobody.
+    holder.release(lock).await.unwrap();
+    waiting.renew(next).await.unwrap();
+}
