@@ -189,6 +189,27 @@ async fn a_certificate_that_cannot_be_used_ends_the_start_with_its_file_named() 
 }
 
 #[tokio::test]
+async fn a_proxy_believes_the_authority_that_is_written_into_its_file_later() {
+    let etcd = Etcd::start().await;
+    let (authority, files) = (Authority::new("ours"), Files::new());
+    let (dashboard, client) = over_tls(&etcd, &authority, &files, &[]).await;
+    let ca = Authority::new("another").write(files.folder.path().join("ca.crt"));
+    let proxy = Proxy::launch(Setup {
+        toml: "",
+        flags: &[
+            &format!("--dashboard=https://{}", dashboard.api.addr()),
+            &format!("--dashboard-ca={}", ca.display()),
+        ],
+        slots: None,
+    })
+    .await;
+    assert!(client.stats().await.unwrap().proxy.models.is_empty());
+    authority.write(ca);
+    proxy.wait_ready().await;
+    assert_eq!(client.stats().await.unwrap().proxy.models.len(), 1);
+}
+
+#[tokio::test]
 async fn a_proxy_registers_itself_and_leaves_over_tls_with_the_token() {
     let etcd = Etcd::start().await;
     let (authority, files) = (Authority::new("ours"), Files::new());

@@ -118,12 +118,12 @@ async fn calls_that_are_not_meant_for_this_process_are_refused() {
         let xauth = proxy.xauth().await;
         assert_eq!(
             proxy.get(&format!("/api/proxy/{path}/{xauth}")).await,
-            (404, "404 page not found".to_owned()),
+            (404, "404 page not found\n".to_owned()),
             "{path}"
         );
     }
     assert_eq!(proxy.put("/proxy/model", "").await.0, 404);
-    assert_eq!(proxy.get("/nosuch").await, (404, "404 page not found".to_owned()));
+    assert_eq!(proxy.get("/nosuch").await, (404, "404 page not found\n".to_owned()));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use codis_operator::log_file;
 use codis_operator::model::ProductName;
 use codis_operator::proxy::{self, Config, DEFAULT_CONFIG, LogLevel, Options, Source};
 
@@ -21,10 +22,10 @@ struct Flags {
     /// Settings (TOML).
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Append the log to this file instead of writing it to standard error.
+    /// Log to this file instead of to standard error, a new one each day (UTC), which is added to the name.
     #[arg(short, long, value_name = "FILE")]
     log: Option<PathBuf>,
-    /// ERROR, WARN, INFO or DEBUG.
+    /// ERROR, WARN, INFO, DEBUG or NONE.
     #[arg(long, value_name = "LEVEL", default_value = "INFO")]
     log_level: LogLevel,
     /// Where others reach the admin API.
@@ -150,7 +151,9 @@ fn start(flags: Flags) -> Result<(), String> {
             "--ulimit={wanted}: only {limit} files may be open; raise the limit (ulimit -n)"
         ));
     }
-    let log = proxy::start_log(flags.log.as_deref(), flags.log_level).map_err(|error| format!("--log: {error}"))?;
+    let file = flags.log.as_deref().map(log_file::open).transpose();
+    let file = file.map_err(|error| format!("--log: {error}"))?;
+    let log = proxy::start_log(file, flags.log_level).map_err(|error| format!("--log: {error}"))?;
     if flags.max_ncpu.is_some() {
         tracing::info!("--max-ncpu has no effect: the number of worker threads does not change");
     }

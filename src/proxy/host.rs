@@ -48,6 +48,29 @@ pub(super) fn uname() -> String {
     )
 }
 
+/// Memory that the process uses.
+pub(super) fn resident_bytes() -> i64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = statm
+        .split_whitespace()
+        .nth(1)
+        .and_then(|pages| pages.parse::<i64>().ok());
+    pages.unwrap_or(0) * PAGE
+}
+
+/// Seconds of processor time that the process used itself, and in the system for it.
+pub(super) fn cpu_seconds() -> (f64, f64) {
+    let stat = fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    // The second field, in brackets, may hold blanks.
+    let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
+    let mut ticks = fields
+        .split_whitespace()
+        .skip(11)
+        .map(|field| field.parse::<f64>().unwrap_or(0.0));
+    let mut seconds = || ticks.next().unwrap_or(0.0) / TICKS_PER_SECOND;
+    (seconds(), seconds())
+}
+
 /// How many files the process may have open.
 pub fn open_files_limit() -> Option<u64> {
     let limits = fs::read_to_string("/proc/self/limits").ok()?;

@@ -1,11 +1,11 @@
 //! Where the log goes, and how much of it.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
 use std::str::FromStr;
 
 use tracing::level_filters::LevelFilter;
+use tracing_appender::rolling::RollingFileAppender;
+use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Registry, reload};
@@ -16,7 +16,7 @@ pub struct LogLevel(LevelFilter);
 
 /// A text that is no log level.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("invalid log level {0:?}: it must be ERROR, WARN, INFO or DEBUG")]
+#[error("invalid log level {0:?}: it must be ERROR, WARN, INFO, DEBUG or NONE")]
 pub struct LogLevelError(String);
 
 impl FromStr for LogLevel {
@@ -28,6 +28,7 @@ impl FromStr for LogLevel {
             "WARN" | "WARNING" => Ok(Self(LevelFilter::WARN)),
             "INFO" => Ok(Self(LevelFilter::INFO)),
             "DEBUG" => Ok(Self(LevelFilter::DEBUG)),
+            "NONE" => Ok(Self(LevelFilter::OFF)),
             _ => Err(LogLevelError(text.to_owned())),
         }
     }
@@ -51,29 +52,20 @@ impl LogControl {
     }
 }
 
-/// Begins to log: to the end of `file`, or else to standard error.
+/// Begins to log: to the file, or else to standard error.
 ///
 /// # Errors
-/// When the file can't be opened.
-pub fn start(file: Option<&Path>, level: LogLevel) -> io::Result<LogControl> {
+/// When the process logs already.
+pub fn start(file: Option<RollingFileAppender>, level: LogLevel) -> io::Result<LogControl> {
     let (filter, handle) = reload::Layer::new(level.0);
-    let registry = tracing_subscriber::registry().with(filter);
-    let begun = match file {
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
-            let writer = std::sync::Mutex::new(file);
-            registry
-                .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
-                .try_init()
-        }
-        None => registry
-            .with(
-                tracing_subscriber::fmt::layer()
-                    .with_ansi(false)
-                    .with_writer(io::stderr),
-            )
-            .try_init(),
+    let writer = match file {
+        Some(file) => BoxMakeWriter::new(file),
+        None => BoxMakeWriter::new(io::stderr),
     };
-    begun.map_err(io::Error::other)?;
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(tracing_subscriber::fmt::layer().with_ansi(false).with_writer(writer))
+        .try_init()
+        .map_err(io::Error::other)?;
     Ok(LogControl(handle))
 }

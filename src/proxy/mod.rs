@@ -10,6 +10,7 @@ mod config;
 mod host;
 mod listen;
 mod logging;
+mod metrics;
 mod outbox;
 mod private;
 mod pubsub;

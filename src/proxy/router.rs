@@ -54,6 +54,17 @@ pub(super) struct Primary {
     pub(super) slots: Vec<SlotId>,
 }
 
+/// How many slots are how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SlotCounts {
+    /// Served.
+    pub(super) open: usize,
+    /// Held.
+    pub(super) locked: usize,
+    /// Without a server.
+    pub(super) offline: usize,
+}
+
 /// The routes of all slots.
 #[derive(Debug)]
 pub(super) struct Router {
@@ -331,6 +342,24 @@ impl Router {
         let backends = self.backends.borrow();
         let routed = backends.iter().filter(|backend| !backend.is_retired());
         by_server(routed.map(|backend| backend.seen(now)))
+    }
+
+    /// How many slots are how.
+    pub(super) fn slot_counts(&self) -> SlotCounts {
+        let mut counts = SlotCounts::default();
+        for route in self.routes.borrow().iter() {
+            match (&route.server, route.locked) {
+                (None, _) => counts.offline += 1,
+                (Some(_), true) => counts.locked += 1,
+                (Some(_), false) => counts.open += 1,
+            }
+        }
+        counts
+    }
+
+    /// Shows all connections to servers.
+    pub(super) fn each_backend(&self, mut show: impl FnMut(&Backend)) {
+        self.backends.borrow().iter().for_each(|backend| show(backend));
     }
 
     /// Looks for time-outs of servers' connections.

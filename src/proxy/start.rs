@@ -13,12 +13,12 @@ use tracing::{error, info, warn};
 use super::config::{Config, ConfigError};
 use super::listen::{self, ListenError};
 use super::logging::LogControl;
-use super::register::{self, LEAVE_TIMEOUT, WrongProduct};
+use super::register::{self, Dashboard, LEAVE_TIMEOUT, WrongProduct};
 use super::slots::read_push;
 use super::state::{Phase, Proxy};
 use super::worker::{self, Settings};
 use super::{admin, host};
-use crate::client::{ClientError, DashboardClient};
+use crate::client::ClientError;
 use crate::model::{Proxy as Record, ProxyToken};
 
 /// What the command line says beyond the settings.
@@ -179,7 +179,7 @@ async fn live(
         }
     });
     let dashboard = match &source {
-        Source::Dashboard(addrs) => Some(register::dashboard(addrs, &proxy)?),
+        Source::Dashboard(addrs) => Some(Arc::new(Dashboard::new(addrs, &proxy)?)),
         Source::File(_) | Source::Anyone => None,
     };
     if let Source::File(path) = &source {
@@ -206,7 +206,7 @@ async fn live(
 
 /// Ends: what is under way first, then the dashboard is left. In this order, because the dashboard no longer waits for
 /// the acknowledgements of a proxy that left, so that nothing may be sent to servers after that.
-async fn end(proxy: &Arc<Proxy>, dashboard: Option<DashboardClient>) {
+async fn end(proxy: &Arc<Proxy>, dashboard: Option<Arc<Dashboard>>) {
     let patience = proxy.config().shutdown_timeout.0;
     let for_clients = patience
         .saturating_sub(LEAVE_TIMEOUT + Duration::from_millis(500))

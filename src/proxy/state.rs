@@ -13,8 +13,9 @@ use super::backend::by_server;
 use super::config::Config;
 use super::host::UsageMeter;
 use super::logging::LogControl;
+use super::metrics::{self, Scene};
 use super::slots::{PushError, SlotMap};
-use super::worker::{Control, Settings, Totals, WorkerHandle};
+use super::worker::{Control, Readings, Settings, Totals, WorkerHandle};
 use crate::model::{
     Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, ServerWitness,
     Sessions, Slot,
@@ -87,6 +88,7 @@ impl Proxy {
         record: Record,
         log: LogControl,
     ) -> Self {
+        settings.peers.introduce(&workers);
         let xauth = config.product_name.proxy_xauth(&config.product_auth, &record.token);
         Self {
             config,
@@ -276,6 +278,27 @@ impl Proxy {
     async fn servers_seen(&self) -> Vec<ServerWitness> {
         let all = join_all(self.workers.iter().map(WorkerHandle::servers)).await;
         by_server(all.into_iter().flatten().flatten())
+    }
+
+    /// All figures, for Prometheus.
+    pub(super) async fn metrics(&self) -> String {
+        let mut readings = Readings::default();
+        for more in self.settings.peers.ask(Readings::of).await {
+            readings.add(more);
+        }
+        let (slots, missing) = {
+            let map = locked(&self.map);
+            (map.slots().to_vec(), map.missing())
+        };
+        metrics::text(&Scene {
+            readings,
+            accepted: self.settings.sessions.get().0,
+            online: self.is_online(),
+            ready: self.unready().is_none(),
+            filled: slots.len() - missing,
+            slots,
+            wrong_passwords: self.settings.guesses.counts(),
+        })
     }
 
     /// What it counted.

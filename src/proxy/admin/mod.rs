@@ -1,21 +1,23 @@
 //! The admin HTTP API, with Codis' paths and conventions.
 
 mod answer;
+mod observe;
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Bytes;
 use axum::extract::rejection::BytesRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, put};
-use axum::{Json, Router};
 use serde::Deserialize;
+use tower_http::compression::CompressionLayer;
 use tracing::info;
 
-use self::answer::{Answer, ok, refused};
+use self::answer::{Answer, Json, ok, refused};
 use super::logging::LogLevel;
 use super::slots::read_push;
 use super::state::{Phase, Proxy, StatsParts};
@@ -36,6 +38,8 @@ pub(super) fn router(proxy: Arc<Proxy>) -> Router {
         .route("/api/proxy/stats/{xauth}", get(stats))
         .route("/api/proxy/stats/{xauth}/{flags}", get(stats))
         .route("/api/proxy/slots/{xauth}", get(slots))
+        .route("/api/proxy/monitor/{xauth}", get(observe::monitor))
+        .route("/api/proxy/hotkeys/{xauth}", get(observe::hot_keys))
         .route("/api/proxy/start/{xauth}", put(start))
         .route("/api/proxy/stats/reset/{xauth}", put(reset_stats))
         .route("/api/proxy/forcegc/{xauth}", put(force_gc))
@@ -64,18 +68,20 @@ pub(super) fn router(proxy: Arc<Proxy>) -> Router {
             }),
         )
         .route("/proxy/slots", get(slots))
+        .route("/metrics", get(metrics))
         .route("/healthz", get(async || "ok"))
         .route("/readyz", get(ready))
         .merge(guarded)
         .fallback(not_found)
         .method_not_allowed_fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(CompressionLayer::new())
         .with_state(proxy)
 }
 
 /// Wrong paths and wrong methods look the same, as in Codis.
 async fn not_found() -> Response {
-    (StatusCode::NOT_FOUND, "404 page not found").into_response()
+    (StatusCode::NOT_FOUND, "404 page not found\n").into_response()
 }
 
 #[derive(Debug, Deserialize)]
@@ -135,6 +141,11 @@ async fn stats(State(proxy): Shared, Path(path): Path<Flags>) -> Response {
             .await,
     )
     .into_response()
+}
+
+async fn metrics(State(proxy): Shared) -> impl IntoResponse {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], proxy.metrics().await)
 }
 
 async fn ready(State(proxy): Shared) -> Response {

@@ -1,6 +1,7 @@
 //! A server's shared connection: the requests of all clients of one worker in one pipeline.
 
 mod connect;
+mod figures;
 mod login;
 mod pipeline;
 mod refusal;
@@ -18,6 +19,8 @@ use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
+pub(super) use self::figures::BackendFigures;
+use self::figures::{Counts, add};
 pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
@@ -72,6 +75,7 @@ pub(super) struct Backend {
     retired: Cell<bool>,
     closed: Cell<bool>,
     bell: Bell,
+    counts: Counts,
     parked: RefCell<Vec<Rc<Client>>>,
     witness: Witness,
     replication: Replication,
@@ -122,6 +126,7 @@ impl Backend {
             retired: Cell::new(false),
             closed: Cell::new(false),
             bell: Bell::default(),
+            counts: Counts::default(),
             parked: RefCell::default(),
             witness: Witness::default(),
             replication: Replication::default(),
@@ -156,6 +161,12 @@ impl Backend {
     pub(super) fn seen(&self, now: Instant) -> ServerWitness {
         let silent = self.pipeline.borrow().silent_for(now);
         self.witness.tell(&self.addr, self.is_open(), silent)
+    }
+
+    /// What it counted, and how it is.
+    pub(super) fn figures(&self) -> BackendFigures {
+        let under_way = self.pipeline.borrow().under_way();
+        BackendFigures::of(&self.counts, self.is_open(), under_way)
     }
 
     /// Whether no slot is routed here any more.
@@ -196,6 +207,11 @@ impl Backend {
 
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
+        let write = |out: &mut Vec<u8>| {
+            let before = out.len();
+            write(out);
+            add(&self.counts.written, out.len() - before);
+        };
         self.pipeline.borrow_mut().push(worker.now(), ticket, write);
         self.mark(worker);
     }
@@ -335,11 +351,13 @@ impl Backend {
                 Ok(socket) => {
                     info!(server = %self.addr, protocol = self.protocol.version(), database = self.database, "connected");
                     last_error.clear();
+                    add(&self.counts.opened, 1);
                     let opened = worker.refresh_now();
                     let reason = self.serve(&worker, socket).await;
                     let lost = self.lost(&worker);
                     match reason {
                         Some(reason) => {
+                            add(&self.counts.lost, 1);
                             warn!(server = %self.addr, reason = reason.text(), lost, "connection lost");
                             let witness = &self.witness;
                             witness.note(&witness.lost, reason.text());
@@ -354,6 +372,7 @@ impl Backend {
                     }
                 }
                 Err(error) => {
+                    add(&self.counts.failed, 1);
                     let error = error.to_string();
                     self.witness.note(&self.witness.connect_errors, &error);
                     if error != last_error {
@@ -423,6 +442,7 @@ impl Backend {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(Reason::Other(error.to_string())),
         };
+        add(&self.counts.read, read);
         if read < buffer.len() {
             // A short read emptied the socket: asking it once more would cost a system call.
             let _ = socket.try_io(tokio::io::Interest::READABLE, || {
@@ -469,6 +489,7 @@ impl Backend {
     }
 
     fn deliver(&self, worker: &Rc<Worker>, Ended { ticket, request }: Ended<'_>, reply: &[u8]) {
+        worker.turn.answered();
         let Some(client) = ticket.client.clone() else {
             if ticket.asks_for_replication() {
                 self.replication
@@ -487,6 +508,7 @@ impl Backend {
             }
             _ => Outcome::Answered,
         };
+        client.note_if_slow(worker, &ticket, None);
         client.complete(worker, ticket, reply, outcome);
     }
 }

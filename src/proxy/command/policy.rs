@@ -143,6 +143,7 @@ pub(crate) enum Local {
     Auth,
     Client,
     Command,
+    Config,
     Echo,
     Hello,
     Info,
@@ -152,6 +153,7 @@ pub(crate) enum Local {
     ReadWrite,
     Reset,
     Select,
+    Slowlog,
     Time,
 }
 
@@ -236,6 +238,7 @@ fn local(name: &str) -> Option<Local> {
         "auth" => Local::Auth,
         "client" => Local::Client,
         "command" => Local::Command,
+        "config" => Local::Config,
         "echo" => Local::Echo,
         "hello" => Local::Hello,
         "info" => Local::Info,
@@ -245,6 +248,7 @@ fn local(name: &str) -> Option<Local> {
         "readwrite" => Local::ReadWrite,
         "reset" => Local::Reset,
         "select" => Local::Select,
+        "slowlog" => Local::Slowlog,
         "time" => Local::Time,
         _ => return None,
     })

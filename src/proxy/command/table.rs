@@ -158,6 +158,13 @@ impl CommandTable {
         &self.commands
     }
 
+    /// The name of the command at this place in the figures.
+    pub(crate) fn name_of(&self, id: CommandId) -> &'static str {
+        self.commands
+            .get(usize::from(id))
+            .map_or("other", |command| command.name)
+    }
+
     /// The place in the figures of what has none of its own.
     pub(crate) fn other(&self) -> CommandId {
         self.commands.len() as CommandId
@@ -231,7 +238,7 @@ mod tests {
         assert_eq!(plan_of("sunsubscribe"), to(false, TopicKind::Shard));
         assert_eq!(plan_of("publish"), Some(Plan::Key(1)));
         assert_eq!(plan_of("hello"), Some(Plan::Local(Local::Hello)));
-        for name in ["WAIT", "PUBSUB", "RESTORE-ASKING", "CONFIG", "MIGRATE", "MOVE"] {
+        for name in ["WAIT", "PUBSUB", "RESTORE-ASKING", "MIGRATE", "MOVE"] {
             assert_eq!(plan_of(name), Some(Plan::Denied), "{name}");
         }
         for name in [

@@ -9,6 +9,11 @@ use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
 /// Every key with its default, as `--default-config` prints it.
 pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
 
+/// The least that a client may have waiting for it, or send.
+const MIN_SESSION_SIZE: ByteSize = ByteSize(1 << 20);
+/// The longest slow log.
+const MAX_SLOW_LOG: u32 = 100_000;
+
 /// Keys that are never shown.
 const SECRETS: [&str; 5] = [
     "dashboard_token",
@@ -92,6 +97,13 @@ pub struct Config {
     pub hold_max_requests: u32,
     pub hold_max_bytes: ByteSize,
     pub repeat_timeout: GoDuration,
+    pub session_max_output_size: ByteSize,
+    pub session_max_request_size: ByteSize,
+    pub session_auth_failures: u32,
+    pub slowlog_log_slower_than: i64,
+    pub slowlog_max_len: u32,
+    pub hot_keys_sample: u32,
+    pub admin_monitor: bool,
     pub shutdown_timeout: GoDuration,
     pub metrics_report_server: String,
     pub metrics_report_period: GoDuration,
@@ -182,6 +194,13 @@ impl Default for Config {
             hold_max_requests: 10_000,
             hold_max_bytes: ByteSize(64 << 20),
             repeat_timeout: seconds(2),
+            session_max_output_size: ByteSize(256 << 20),
+            session_max_request_size: ByteSize(1 << 30),
+            session_auth_failures: 10,
+            slowlog_log_slower_than: 10_000,
+            slowlog_max_len: 128,
+            hot_keys_sample: 0,
+            admin_monitor: false,
             shutdown_timeout: seconds(20),
             metrics_report_server: String::new(),
             metrics_report_period: seconds(1),
@@ -243,6 +262,20 @@ impl Config {
         }
         if self.backend_number_databases > u32::from(u16::MAX) {
             return fail("backend_number_databases", "must be 65535 or less");
+        }
+        for (key, size) in [
+            ("session_max_output_size", self.session_max_output_size),
+            ("session_max_request_size", self.session_max_request_size),
+        ] {
+            if size < MIN_SESSION_SIZE {
+                return fail(
+                    key,
+                    "must be 1mb or more, or ordinary requests and replies would not pass",
+                );
+            }
+        }
+        if self.slowlog_max_len > MAX_SLOW_LOG {
+            return fail("slowlog_max_len", "must be 100000 or less: each worker keeps so many");
         }
         if self.backend_recv_timeout.0 < Duration::from_millis(100) {
             return fail(

@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 use super::apart::Apart;
 use super::subscribe::MOST_UNREAD;
-use super::{HARD_LIMIT, Session, Wait};
+use super::{Session, Wait};
 use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::private::Private;
 use crate::proxy::pubsub::Topic;
@@ -22,7 +22,7 @@ use crate::proxy::worker::{Bell, Outcome, Worker};
 pub(in crate::proxy) struct Client {
     id: u64,
     socket: TcpStream,
-    session: RefCell<Session>,
+    pub(super) session: RefCell<Session>,
     dirty: Cell<bool>,
     wants_write: Cell<bool>,
     /// To be closed at once, whatever is under way.
@@ -50,10 +50,13 @@ impl Client {
         if let Some(period) = worker.settings.session_keepalive {
             SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
         }
+        let socket = TcpStream::from_std(socket)?;
+        let mut session = Session::new(id, &worker.settings, worker.refresh_now());
+        session.about.learn(&socket);
         Ok(Rc::new(Self {
             id,
-            socket: TcpStream::from_std(socket)?,
-            session: RefCell::new(Session::new(id, &worker.settings, worker.now())),
+            socket,
+            session: RefCell::new(session),
             dirty: Cell::new(false),
             wants_write: Cell::new(false),
             doomed: Cell::new(false),
@@ -103,6 +106,9 @@ impl Client {
         match ticket.part {
             Part::Whole(slot) => {
                 worker.router.ended(slot);
+                if outcome != Outcome::Answered {
+                    worker.figures.record_error(reply.get(1..).unwrap_or_default());
+                }
                 worker.figures.record(
                     ticket.command,
                     worker.now().saturating_duration_since(ticket.since),
@@ -206,7 +212,7 @@ impl Client {
         }
     }
 
-    fn mark(self: &Rc<Self>, worker: &Worker) {
+    pub(super) fn mark(self: &Rc<Self>, worker: &Worker) {
         if !self.dirty.replace(true) {
             worker.turn.add_client(self);
         }
@@ -217,7 +223,7 @@ impl Client {
         self.dirty.set(false);
         if !self.wants_write.get() {
             self.write(worker);
-        } else if self.session.borrow().replies.backlog() > HARD_LIMIT {
+        } else if self.session.borrow().replies.backlog() > worker.settings.session_max_output {
             self.doom();
         }
     }
@@ -229,13 +235,14 @@ impl Client {
         }
         match session.replies.out.write_to(&self.socket) {
             Ok(taken) => {
+                worker.figures.written_to_client(taken);
                 // The first try after a while begins the time in which the client has to take something.
                 if taken > 0 || !self.wants_write.get() {
                     session.last_sent = worker.now();
                 }
                 let more = !session.replies.out.is_empty();
                 self.wants_write.set(more);
-                let over = session.replies.backlog() > HARD_LIMIT;
+                let over = session.replies.backlog() > worker.settings.session_max_output;
                 let can_go_on = match session.waits {
                     Some(Wait::Replies) => !session.is_full(&worker.settings),
                     Some(Wait::AllReplies) => session.replies.under_way() == 0,
@@ -258,7 +265,7 @@ impl Client {
         }
     }
 
-    fn doom(&self) {
+    pub(super) fn doom(&self) {
         self.doomed.set(true);
         self.bell.ring();
     }
@@ -345,6 +352,7 @@ impl Client {
                 return false;
             }
         };
+        worker.figures.read_from_client(read);
         let all = read < buffer.len();
         if all {
             // A short read emptied the socket: asking it once more would cost a system call.

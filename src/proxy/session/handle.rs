@@ -25,6 +25,7 @@ impl Session {
                 );
             }
         };
+        self.about.last = command.name;
         if !self.authenticated
             && !matches!(
                 command.plan,
@@ -48,7 +49,7 @@ impl Session {
             return self.queue_checked(worker, command, request);
         }
         match command.plan {
-            Plan::Local(local) => self.answer_locally(worker, local, command, request),
+            Plan::Local(local) => self.answer_locally(worker, client, local, command, request),
             Plan::Container => match command.subcommand(request.arg(1)) {
                 None => self.unknown_subcommand(worker, command, request),
                 Some(sub) if !sub.takes(request.len()) => self.wrong_number(worker, sub),

@@ -1,21 +1,23 @@
+use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::{SYNTAX, Session, Verdict, Wait};
+use super::{Client, SYNTAX, Session, Verdict, Wait};
 use crate::proxy::command::{Command, Local, count, put_all, put_infos};
-use crate::proxy::resp::{
-    Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_null, put_simple,
-};
+use crate::proxy::resp::{Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_simple};
 use crate::proxy::worker::Worker;
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const TOO_MANY_GUESSES: &str =
+    "ERR too many wrong passwords came from this address, so this one was not looked at; try again in a second";
 /// What clients that ask for the server's version are told: the one that Valkey 8 gives for this purpose too.
-const REDIS_VERSION: &str = "7.2.4";
+pub(super) const REDIS_VERSION: &str = "7.2.4";
 
 impl Session {
     /// Answers a command that needs no server.
     pub(super) fn answer_locally(
         &mut self,
-        worker: &Worker,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
         local: Local,
         command: &'static Command,
         request: &Request<'_>,
@@ -23,14 +25,12 @@ impl Session {
         let id = command.id;
         match local {
             Local::Auth => self.auth(worker, command, request),
-            Local::Client => self.client(worker, command, request),
+            Local::Client => self.client(worker, client, command, request),
             Local::Command => self.command(worker, command, request),
+            Local::Config => self.config(worker, command, request),
             Local::Echo => self.answer(worker, id, |out| put_bulk(out, request.arg(1))),
             Local::Hello => self.hello(worker, command, request),
-            Local::Info => {
-                let text = info(worker);
-                self.answer(worker, id, |out| put_bulk(out, text.as_bytes()))
-            }
+            Local::Info => self.info(worker, client, command, request),
             Local::Ping => match request.get(1) {
                 None => self.answer(worker, id, |out| put_simple(out, "PONG")),
                 Some(_) if request.len() > 2 => self.wrong_number(worker, command),
@@ -58,6 +58,7 @@ impl Session {
                 self.answer(worker, id, |out| put_simple(out, "RESET"))
             }
             Local::Select => self.select(worker, command, request),
+            Local::Slowlog => self.slow_log(worker, client, command, request),
             Local::Time => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
                 self.answer(worker, id, |out| {
@@ -95,16 +96,24 @@ impl Session {
         if user.is_none() && !worker.settings.wants_password() {
             return self.reject(worker, command.id, "ERR Client sent AUTH, but no password is set");
         }
-        if !self.log_in(worker, user.unwrap_or(b"default"), password) {
-            return self.reject(worker, command.id, WRONG_PASSWORD);
+        if let Err(text) = self.log_in(worker, user.unwrap_or(b"default"), password) {
+            return self.reject(worker, command.id, text);
         }
         self.answer(worker, command.id, |out| put_simple(out, "OK"))
     }
 
-    fn log_in(&mut self, worker: &Worker, user: &[u8], password: &[u8]) -> bool {
+    fn log_in(&mut self, worker: &Worker, user: &[u8], password: &[u8]) -> Result<(), &'static str> {
+        let (guesses, from) = (&worker.settings.guesses, self.about.addr.ip());
+        if guesses.refuses(from, worker.now()) {
+            return Err(TOO_MANY_GUESSES);
+        }
         let right = worker.settings.is_password(password) & (user == b"default");
         self.authenticated |= right;
-        right
+        if right {
+            return Ok(());
+        }
+        guesses.wrong(from, worker.now());
+        Err(WRONG_PASSWORD)
     }
 
     /// `HELLO [version [AUTH user password] [SETNAME name]]`. Nothing is changed unless all of it is right.
@@ -144,9 +153,9 @@ impl Session {
             return Verdict::Waits(Wait::AllReplies);
         }
         if let Some((user, password)) = login
-            && !self.log_in(worker, user, password)
+            && let Err(text) = self.log_in(worker, user, password)
         {
-            return self.reject(worker, id, WRONG_PASSWORD);
+            return self.reject(worker, id, text);
         }
         if !self.authenticated {
             let text = "NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO <proto> \
@@ -178,40 +187,6 @@ impl Session {
         })
     }
 
-    fn client(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
-        let Some(sub) = command.subcommand(request.arg(1)) else {
-            return self.unknown_subcommand(worker, command, request);
-        };
-        if !sub.takes(request.len()) {
-            return self.wrong_number(worker, sub);
-        }
-        let (id, protocol, client) = (command.id, self.protocol, self.id);
-        match sub.short_name() {
-            "id" => self.answer(worker, id, |out| put_integer(out, client as i64)),
-            "getname" if self.name.is_empty() => self.answer(worker, id, |out| put_null(out, protocol)),
-            "getname" => {
-                let name = self.name.clone();
-                self.answer(worker, id, |out| put_bulk(out, &name))
-            }
-            "setname" if !is_name(request.arg(2)) => self.reject(worker, id, BAD_NAME),
-            "setname" => {
-                self.name = request.arg(2).to_vec();
-                self.answer(worker, id, |out| put_simple(out, "OK"))
-            }
-            "setinfo" => {
-                let known = ["LIB-NAME", "LIB-VER"]
-                    .iter()
-                    .any(|name| request.arg(2).eq_ignore_ascii_case(name.as_bytes()));
-                if !known {
-                    let text = format!("ERR Unrecognized option '{}'", String::from_utf8_lossy(request.arg(2)));
-                    return self.reject(worker, id, &text);
-                }
-                self.answer(worker, id, |out| put_simple(out, "OK"))
-            }
-            _ => self.not_allowed(worker, sub, ""),
-        }
-    }
-
     fn command(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
         let (id, protocol, optional) = (command.id, self.protocol, worker.settings.optional);
         let Some(given) = request.get(1) else {
@@ -237,35 +212,8 @@ impl Session {
     }
 }
 
-const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
+pub(super) const BAD_NAME: &str = "ERR Client names cannot contain spaces, newlines or special characters.";
 
-fn is_name(name: &[u8]) -> bool {
+pub(super) fn is_name(name: &[u8]) -> bool {
     name.iter().all(u8::is_ascii_graphic)
-}
-
-/// `INFO` of the proxy itself.
-fn info(worker: &Worker) -> String {
-    let settings = &worker.settings;
-    let (total, alive) = settings.sessions.get();
-    let lines = [
-        "# Server".to_owned(),
-        format!("redis_version:{REDIS_VERSION}"),
-        "redis_mode:standalone".to_owned(),
-        format!("codis_proxy_version:{}", env!("CARGO_PKG_VERSION")),
-        format!("product_name:{}", settings.product_name),
-        format!("process_id:{}", std::process::id()),
-        format!("uptime_in_seconds:{}", settings.started.elapsed().as_secs()),
-        format!("proxy_workers:{}", settings.workers),
-        String::new(),
-        "# Clients".to_owned(),
-        format!("connected_clients:{alive}"),
-        String::new(),
-        "# Stats".to_owned(),
-        format!("total_connections_received:{total}"),
-        String::new(),
-        "# Replication".to_owned(),
-        "role:master".to_owned(),
-        String::new(),
-    ];
-    lines.join("\r\n")
 }

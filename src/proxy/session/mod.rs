@@ -1,11 +1,17 @@
 //! A client: its requests are read, judged and sent on; its replies leave in the order of its requests.
 
+mod about;
 mod apart;
 mod block;
 mod client;
+mod clients;
+mod config;
+mod errand;
 mod everywhere;
+mod figures;
 mod forward;
 mod handle;
+mod info;
 mod local;
 mod merge;
 mod place;
@@ -15,28 +21,28 @@ mod refused;
 mod repeat;
 mod replies;
 mod script;
+mod select;
+mod slow;
 mod split;
 mod subscribe;
 mod transaction;
 
 pub(super) use client::{Client, serve};
+pub(super) use figures::ClientFigures;
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use self::about::About;
 use self::apart::Apart;
 use self::refused::Refused;
 use self::replies::Replies;
-use super::command::CommandId;
-use super::resp::{Limits, Protocol, RequestParser, Step, put_error};
+use super::command::{CommandId, Found, table};
+use super::resp::{Limits, Protocol, Request, RequestParser, Step, put_error};
 use super::worker::{HeldRequest, Outcome, Settings, Worker};
 
 /// A client that has so many bytes of replies to take is not read on.
 const HIGH_WATER: usize = 1 << 20;
-/// A client that has so many bytes of replies to take is closed.
-const HARD_LIMIT: usize = 256 << 20;
-/// Longest request.
-const MAX_REQUEST: usize = 1 << 30;
 /// How much is read of a client whose next request waits for its route; only to see when it leaves.
 const READ_AHEAD: usize = 64 << 10;
 
@@ -93,6 +99,7 @@ struct Session {
     last_sent: Instant,
     /// What does not go over shared connections as it comes.
     apart: Apart,
+    about: About,
     /// Places of keys; kept so that no request allocates.
     places: Vec<usize>,
 }
@@ -119,6 +126,7 @@ impl Session {
             last_read: now,
             last_sent: now,
             apart: Apart::default(),
+            about: About::new(now),
             places: Vec::new(),
         }
     }
@@ -196,8 +204,8 @@ impl Session {
             };
             match parser.parse(&data[used..], limits) {
                 Ok(Step::More) => {
-                    if data.len() - used > MAX_REQUEST {
-                        self.refuse("ERR Protocol error: too big request");
+                    if data.len() - used > worker.settings.session_max_request {
+                        self.refuse(worker, "ERR Protocol error: too big request");
                     }
                     break;
                 }
@@ -208,6 +216,9 @@ impl Session {
                     } else {
                         self.handle(worker, client, &request)
                     };
+                    if verdict == Verdict::Taken && worker.observers.are_there() && request.len() > 0 {
+                        self.show(worker, &request);
+                    }
                     parser.reset();
                     match verdict {
                         Verdict::Taken => {
@@ -222,7 +233,7 @@ impl Session {
                         }
                     }
                 }
-                Err(error) => self.refuse(&error.to_string()),
+                Err(error) => self.refuse(worker, &error.to_string()),
             }
         }
         self.parser = parser;
@@ -235,6 +246,13 @@ impl Session {
         used
     }
 
+    /// Shows a request that was taken up to those who look at them. What strangers send is nobody's business.
+    fn show(&self, worker: &Worker, request: &Request<'_>) {
+        if let (true, Found::Known(command)) = (self.authenticated, table().find(request.arg(0))) {
+            worker.observers.see(self.about.addr, command, request);
+        }
+    }
+
     /// Whether the client has to wait for replies, or take some, before more of its requests are taken up.
     fn is_full(&self, settings: &Settings) -> bool {
         self.refused.is_some()
@@ -243,7 +261,8 @@ impl Session {
     }
 
     /// Answers with an error behind all replies that are due, then ends.
-    fn refuse(&mut self, text: &str) {
+    fn refuse(&mut self, worker: &Worker, text: &str) {
+        worker.figures.record_error(text.as_bytes());
         self.replies.answer(|out| put_error(out, text));
         self.closing = true;
     }
@@ -252,6 +271,7 @@ impl Session {
     fn fail(&mut self, worker: &Worker, command: CommandId, text: &str) -> Verdict {
         self.abort_transaction();
         self.replies.answer(|out| put_error(out, text));
+        worker.figures.record_error(text.as_bytes());
         worker.figures.record(command, Duration::ZERO, Outcome::Failed);
         if worker.settings.session_break_on_failure {
             self.closing = true;
@@ -263,6 +283,7 @@ impl Session {
     fn reject(&mut self, worker: &Worker, command: CommandId, text: &str) -> Verdict {
         self.abort_transaction();
         self.replies.answer(|out| put_error(out, text));
+        worker.figures.record_error(text.as_bytes());
         worker.figures.record(command, Duration::ZERO, Outcome::Error);
         Verdict::Taken
     }

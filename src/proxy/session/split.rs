@@ -134,6 +134,9 @@ impl Session {
             Some(b'-' | b'!') => Outcome::Error,
             _ => Outcome::Answered,
         };
+        if outcome != Outcome::Answered {
+            worker.figures.record_error(reply.get(1..).unwrap_or_default());
+        }
         worker
             .figures
             .record(command, worker.now().saturating_duration_since(since), outcome);

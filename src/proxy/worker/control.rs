@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::Totals;
+use super::{Totals, Worker};
 use crate::model::{ServerWitness, Slot};
 
 /// What the rest of the process asks of a worker. Commands are carried out in the order in which they were sent.
@@ -38,6 +38,8 @@ pub(in crate::proxy) enum Control {
         /// Told at once.
         told: oneshot::Sender<Vec<ServerWitness>>,
     },
+    /// Answer a question.
+    Ask(Question),
     /// Begin the figures anew.
     ResetFigures,
     /// Begin nothing new; close clients as soon as what they asked for was answered.
@@ -47,6 +49,22 @@ pub(in crate::proxy) enum Control {
         /// Told when the last client left.
         ended: oneshot::Sender<()>,
     },
+}
+
+/// Something that is asked rarely enough to be carried out as a whole between two requests.
+pub(in crate::proxy) struct Question(Box<dyn FnOnce(&Worker) + Send>);
+
+impl Question {
+    /// Finds the answer, and tells it.
+    pub(super) fn answer(self, worker: &Worker) {
+        (self.0)(worker);
+    }
+}
+
+impl std::fmt::Debug for Question {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Question")
+    }
 }
 
 /// A way to a worker.
@@ -75,6 +93,22 @@ impl WorkerHandle {
     pub(in crate::proxy) async fn figures(&self, by_command: bool) -> Option<Totals> {
         let (told, hear) = oneshot::channel();
         self.send(Control::Figures { by_command, told });
-        tokio::time::timeout(Duration::from_secs(1), hear).await.ok()?.ok()
+        heard(hear).await
     }
+
+    /// What the worker answers to a question; `None` when it does not answer in time.
+    pub(in crate::proxy) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&Worker) -> T + Send + 'static,
+    ) -> Option<T> {
+        let (told, hear) = oneshot::channel();
+        self.send(Control::Ask(Question(Box::new(move |worker| {
+            let _ = told.send(question(worker));
+        }))));
+        heard(hear).await
+    }
+}
+
+async fn heard<T>(hear: oneshot::Receiver<T>) -> Option<T> {
+    tokio::time::timeout(Duration::from_secs(1), hear).await.ok()?.ok()
 }

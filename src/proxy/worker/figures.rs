@@ -1,6 +1,9 @@
 use std::cell::Cell;
 use std::time::Duration;
 
+use super::Readings;
+use super::errors::Errors;
+use super::latency::Latency;
 use crate::model::OpStat;
 use crate::proxy::command::{CommandId, table};
 
@@ -20,6 +23,10 @@ pub(in crate::proxy) enum Outcome {
 pub(in crate::proxy) struct Figures {
     server_errors: Cell<i64>,
     commands: Vec<PerCommand>,
+    latency: Latency,
+    errors: Errors,
+    from_clients: Cell<u64>,
+    to_clients: Cell<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +56,10 @@ impl Default for Figures {
         Self {
             server_errors: Cell::new(0),
             commands: (0..places).map(|_| PerCommand::default()).collect(),
+            latency: Latency::default(),
+            errors: Errors::default(),
+            from_clients: Cell::new(0),
+            to_clients: Cell::new(0),
         }
     }
 }
@@ -65,6 +76,10 @@ impl Figures {
         };
         add(&figures.calls, 1);
         add(&figures.micros, took.as_micros() as i64);
+        // What the proxy answers itself takes no time, and says nothing about the time that others take.
+        if !took.is_zero() {
+            self.latency.record(took);
+        }
         match outcome {
             Outcome::Answered => {}
             Outcome::Error => add(&figures.errors, 1),
@@ -77,13 +92,40 @@ impl Figures {
         add(&self.server_errors, 1);
     }
 
-    /// Begins anew.
+    /// Counts an error that a client gets, by its text without the sign.
+    pub(in crate::proxy) fn record_error(&self, text: &[u8]) {
+        self.errors.record(text);
+    }
+
+    /// Counts bytes that a client sent.
+    pub(in crate::proxy) fn read_from_client(&self, bytes: usize) {
+        self.from_clients.set(self.from_clients.get() + bytes as u64);
+    }
+
+    /// Counts bytes that a client took.
+    pub(in crate::proxy) fn written_to_client(&self, bytes: usize) {
+        self.to_clients.set(self.to_clients.get() + bytes as u64);
+    }
+
+    /// Begins anew. What Prometheus reads and Codis has not goes on: it does not like to see counters fall.
     pub(in crate::proxy) fn reset(&self) {
         self.server_errors.set(0);
         for command in &self.commands {
             for cell in [&command.calls, &command.micros, &command.fails, &command.errors] {
                 cell.set(0);
             }
+        }
+    }
+
+    /// A copy of all; what is not counted here is left empty.
+    pub(super) fn readings(&self) -> Readings {
+        Readings {
+            totals: self.totals(true),
+            latencies: self.latency.copy(),
+            errors: self.errors.copy(),
+            from_clients: self.from_clients.get(),
+            to_clients: self.to_clients.get(),
+            ..Readings::default()
         }
     }
 

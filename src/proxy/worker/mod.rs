@@ -2,18 +2,30 @@
 
 mod bell;
 mod control;
+mod errors;
 mod figures;
+mod guesses;
 mod held;
+mod hot_keys;
+mod latency;
+mod observers;
+mod peers;
+mod readings;
 mod run;
 mod settings;
+mod slow_log;
 mod turn;
 
 pub(super) use bell::Bell;
 pub(super) use control::{Control, WorkerHandle};
 pub(super) use figures::{Outcome, Totals};
 pub(super) use held::{Held, HeldRequest};
+pub(super) use latency::Latencies;
+pub(super) use observers::{Observers, Tap};
+pub(super) use readings::Readings;
 pub(super) use run::spawn;
 pub(super) use settings::Settings;
+pub(super) use slow_log::{SlowEntry, SlowLog, kept_args};
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -48,9 +60,13 @@ pub(super) struct Worker {
     pub(super) figures: Figures,
     /// What is held back.
     pub(super) held: Rc<Held>,
+    /// Requests that took long.
+    pub(super) slow_log: SlowLog,
+    /// Who looks at requests.
+    pub(super) observers: Observers,
     /// What every socket is read into; what has to wait is copied out of it.
     pub(super) buffer: RefCell<Vec<u8>>,
-    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    pub(super) clients: RefCell<HashMap<u64, Rc<Client>>>,
     now: Cell<Instant>,
     draining: Cell<bool>,
 }
@@ -59,6 +75,8 @@ impl Worker {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let held = Held::new(settings.hold_max_requests, settings.hold_max_bytes);
         Self {
+            observers: Observers::new(settings.hot_keys_sample),
+            slow_log: SlowLog::default(),
             settings,
             held,
             router: Router::default(),

@@ -102,7 +102,11 @@ fn obey(worker: &Rc<Worker>, control: Control) {
         Control::Servers { told } => {
             let _ = told.send(worker.router.servers_seen(worker.refresh_now()));
         }
-        Control::ResetFigures => worker.figures.reset(),
+        Control::Ask(question) => question.answer(worker),
+        Control::ResetFigures => {
+            worker.figures.reset();
+            worker.observers.reset();
+        }
         Control::Drain { .. } => {}
     }
 }

@@ -1,9 +1,11 @@
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
+use super::guesses::Guesses;
+use super::peers::Peers;
 use crate::model::ServerUserKind;
 use crate::proxy::backend::{Login, PreparedServers};
 use crate::proxy::command::Optional;
@@ -37,6 +39,16 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) session_break_on_failure: bool,
     /// How long a turn waits for more to do; zero: never.
     pub(in crate::proxy) nap: Duration,
+    pub(in crate::proxy) session_max_output: usize,
+    pub(in crate::proxy) session_max_request: usize,
+    /// What took so long is in the slow log.
+    pub(in crate::proxy) slow: Option<Duration>,
+    pub(in crate::proxy) slowlog_max_len: usize,
+    pub(in crate::proxy) hot_keys_sample: u32,
+    pub(in crate::proxy) max_clients: u32,
+    pub(in crate::proxy) guesses: Guesses,
+    pub(in crate::proxy) peers: Peers,
+    pub(in crate::proxy) next_slow_id: AtomicU64,
     pub(in crate::proxy) started: Instant,
     pub(in crate::proxy) workers: usize,
     pub(in crate::proxy) sessions: SessionCount,
@@ -111,6 +123,17 @@ impl Settings {
             session_keepalive: unless_zero(config.session_keepalive_period.0),
             session_break_on_failure: config.session_break_on_failure,
             nap: config.proxy_nap.0,
+            session_max_output: config.session_max_output_size.0 as usize,
+            session_max_request: config.session_max_request_size.0 as usize,
+            slow: u64::try_from(config.slowlog_log_slower_than)
+                .ok()
+                .map(Duration::from_micros),
+            slowlog_max_len: config.slowlog_max_len as usize,
+            hot_keys_sample: config.hot_keys_sample,
+            max_clients: config.proxy_max_clients,
+            guesses: Guesses::new(config.session_auth_failures),
+            peers: Peers::default(),
+            next_slow_id: AtomicU64::new(0),
             started: Instant::now(),
             workers,
             sessions: SessionCount::default(),
