@@ -87,7 +87,7 @@ async fn requests_clients_servers_and_slots_are_counted() {
 async fn held_requests_locked_slots_and_lost_connections_are_seen() {
     let mut backends = Backend::several(1).await;
     let addr = backends[0].addr();
-    let proxy = Proxy::serving(slots_over(&[addr.clone()], 1)).await;
+    let proxy = Proxy::serving(slots_over(std::slice::from_ref(&addr), 1)).await;
     let locked = Slot {
         locked: true,
         ..slot_of("a", &addr, 2)
