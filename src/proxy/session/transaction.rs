@@ -225,7 +225,7 @@ impl Session {
             Err(verdict) => return verdict,
         };
         let (protocol, database) = (self.protocol, self.database);
-        let leads_there = |own: &Box<Private>| own.leads_to(server.addr(), protocol, database) && own.is_open();
+        let leads_there = |own: &Private| own.leads_to(server.addr(), protocol, database) && own.is_open();
         let own = self.apart.own.take().filter(|own| holds && leads_there(own));
         let Some(own) = own else {
             // Nobody knows what happened to the keys, so that the client has to begin anew.
