@@ -48,6 +48,9 @@ async fn clients_of_all_workers_are_listed() {
     let mut wires = named(&proxy, &["one", "two", "three"]).await;
     wires[1].call("CLIENT SETINFO LIB-NAME mylib").await;
     wires[2].call("HELLO 3").await;
+    wires[2].call("SELECT 2").await;
+    wires[2].call("MULTI").await;
+    wires[2].call("SET a 1").await;
     assert_eq!(wires[1].call("GET a").await, "$-");
     let list = wires[0].call("CLIENT LIST").await;
     assert_eq!(list.lines().count(), 3, "{list}");
@@ -56,6 +59,9 @@ async fn clients_of_all_workers_are_listed() {
         ("two", "cmd", "get"),
         ("two", "lib-name", "mylib"),
         ("three", "resp", "3"),
+        ("three", "db", "2"),
+        ("three", "multi", "1"),
+        ("two", "multi", "-1"),
         ("three", "user", "default"),
     ] {
         assert_eq!(field(&list, name, of).as_deref(), Some(value), "{name} {of}: {list}");
@@ -184,6 +190,7 @@ async fn slow_requests_are_remembered_over_all_workers() {
     let log = wires[1].call("SLOWLOG GET").await;
     let of = |name: &str| log.matches(&format!("${name}")).count();
     assert_eq!((of("SET"), of("GET"), of("one"), of("two")), (2, 1, 2, 1), "{log}");
+    assert!(log.contains("*[$SET $a $1]") && log.contains("*[$GET $a]"), "{log}");
     let newest = wires[1].call("SLOWLOG GET 1").await;
     assert!(newest.starts_with("*[*[:2 :") && newest.contains("$GET"), "{newest}");
     wires[0].call("GET a").await;

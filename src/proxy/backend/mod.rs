@@ -508,7 +508,7 @@ impl Backend {
             }
             _ => Outcome::Answered,
         };
-        client.note_if_slow(worker, &ticket, None);
+        client.note_if_slow(worker, &ticket, request);
         client.complete(worker, ticket, reply, outcome);
     }
 }

@@ -4,6 +4,7 @@ use super::local::{BAD_NAME, is_name};
 use super::select::{Candidate, Select};
 use super::{Client, Session, Verdict};
 use crate::proxy::command::Command;
+use crate::proxy::pubsub::TopicKind;
 use crate::proxy::resp::{
     Protocol, Request, begin_map, put_array, put_bulk, put_error, put_integer, put_null, put_simple,
 };
@@ -156,8 +157,18 @@ impl Session {
         let text = String::from_utf8_lossy;
         let flags = if self.waits.is_some() { "b" } else { "N" };
         let output = self.replies.backlog();
+        let of_kind = |kind| {
+            let topics = self.apart.topics.iter().flat_map(|topics| topics.iter());
+            topics.filter(|topic| topic.kind() == kind).count()
+        };
+        let queued = self
+            .apart
+            .transaction
+            .as_ref()
+            .map(|transaction| transaction.commands().to_string());
+        let multi = queued.as_deref().unwrap_or("-1");
         format!(
-            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db=0 sub=0 psub=0 ssub=0 multi=-1 \
+            "id={} addr={} laddr={} fd=-1 name={} age={} idle={} flags={flags} db={} sub={} psub={} ssub={} multi={multi} \
              qbuf={} qbuf-free=0 argv-mem=0 multi-mem=0 obl={output} oll={} omem={output} tot-mem={} events=r cmd={} \
              user=default redir=-1 resp={} lib-name={} lib-ver={}\n",
             self.id,
@@ -166,6 +177,10 @@ impl Session {
             text(&self.name),
             since(about.came),
             since(self.last_read),
+            self.database,
+            of_kind(TopicKind::Channel),
+            of_kind(TopicKind::Pattern),
+            of_kind(TopicKind::Shard),
             self.input.len(),
             self.replies.under_way(),
             self.input.len() + output,

@@ -46,7 +46,7 @@ fn parameters(settings: &Settings) -> Vec<(&'static str, String)> {
             "client-output-buffer-limit",
             format!("normal {} 0 0", settings.session_max_output),
         ),
-        ("databases", "1".to_owned()),
+        ("databases", settings.databases.to_string()),
         ("io-threads", settings.workers.to_string()),
         ("maxclients", settings.max_clients.to_string()),
         ("proto-max-bulk-len", (512 << 20).to_string()),

@@ -54,6 +54,11 @@ impl Transaction {
         Ok(())
     }
 
+    /// How many commands were queued.
+    pub(super) fn commands(&self) -> usize {
+        self.commands
+    }
+
     /// Can't be carried out any more.
     pub(super) fn abort(&mut self) {
         self.broken = true;
