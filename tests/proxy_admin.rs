@@ -138,7 +138,17 @@ async fn stats_have_the_fields_of_codis_in_their_order() {
     let (text, value) = stats(&proxy, "/3").await;
     assert_eq!(
         names(&text),
-        ["online", "closed", "sentinels", "ops", "sessions", "rusage", "backend"]
+        [
+            "online",
+            "closed",
+            "sentinels",
+            "ops",
+            "sessions",
+            "rusage",
+            "backend",
+            // Of ours.
+            "servers"
+        ]
     );
     let ops = &value["ops"];
     assert_eq!(

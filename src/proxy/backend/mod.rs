@@ -207,18 +207,15 @@ impl Backend {
 
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
-        let write = |out: &mut Vec<u8>| {
-            let before = out.len();
-            write(out);
-            add(&self.counts.written, out.len() - before);
-        };
-        self.pipeline.borrow_mut().push(worker.now(), ticket, write);
+        let written = self.pipeline.borrow_mut().push(worker.now(), ticket, write);
+        add(&self.counts.written, written);
         self.mark(worker);
     }
 
     /// The same for a request that its client gets back, to be sent again, when the server did not look at it.
     pub(super) fn send_repeatable(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
-        self.pipeline.borrow_mut().push_repeatable(worker.now(), ticket, write);
+        let written = self.pipeline.borrow_mut().push_repeatable(worker.now(), ticket, write);
+        add(&self.counts.written, written);
         self.mark(worker);
     }
 
@@ -240,6 +237,7 @@ impl Backend {
         let mut pipeline = self.pipeline.borrow_mut();
         for _ in 0..unheard {
             pipeline.push(worker.now(), Ticket::ping(worker.now()), |_| {});
+            worker.turn.sent();
         }
         drop(pipeline);
         self.send(worker, ticket, write);

@@ -117,17 +117,17 @@ impl Pipeline {
         self.requests.len()
     }
 
-    /// Appends a request.
-    pub(super) fn push(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
-        self.append(now, ticket, false, write);
+    /// Appends a request: how long it is.
+    pub(super) fn push(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        self.append(now, ticket, false, write)
     }
 
-    /// Appends a request that is handed back if it was not carried out.
-    pub(super) fn push_repeatable(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
-        self.append(now, ticket, true, write);
+    /// Appends a request that is handed back if it was not carried out: how long it is.
+    pub(super) fn push_repeatable(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+        self.append(now, ticket, true, write)
     }
 
-    fn append(&mut self, now: Instant, ticket: Ticket, repeatable: bool, write: impl FnOnce(&mut Vec<u8>)) {
+    fn append(&mut self, now: Instant, ticket: Ticket, repeatable: bool, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         if self.waiting.is_empty() {
             self.heard = Some(now);
         }
@@ -140,6 +140,7 @@ impl Pipeline {
             len,
             repeatable,
         });
+        len
     }
 
     /// One write of all there is: whether something is left.
