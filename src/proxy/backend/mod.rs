@@ -21,10 +21,11 @@ use tracing::{debug, info, warn};
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
 pub(super) use self::figures::BackendFigures;
 use self::figures::{Counts, add};
+use self::login::LoginError;
 pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
-use self::refusal::is_refusal;
+pub(super) use self::refusal::is_refusal;
 use self::replication::Replication;
 use self::witness::Witness;
 pub(super) use self::witness::by_server;
@@ -371,8 +372,12 @@ impl Backend {
                 }
                 Err(error) => {
                     add(&self.counts.failed, 1);
+                    // That a client asks for a database that there is not says nothing of the server.
+                    let database = matches!(error, ConnectError::Login(LoginError::Database(_)));
                     let error = error.to_string();
-                    self.witness.note(&self.witness.connect_errors, &error);
+                    if !database {
+                        self.witness.note(&self.witness.connect_errors, &error);
+                    }
                     if error != last_error {
                         warn!(server = %self.addr, %error, "can't connect");
                         last_error = error;
@@ -497,11 +502,11 @@ impl Backend {
         };
         let outcome = match reply.first() {
             Some(b'-' | b'!') => {
-                worker.figures.record_server_error();
                 if let Some(request) = request.filter(|_| is_refusal(reply)) {
                     self.replication.forget();
                     return client.refused(worker, ticket, request, reply, Outcome::Error);
                 }
+                worker.figures.record_server_error();
                 Outcome::Error
             }
             _ => Outcome::Answered,

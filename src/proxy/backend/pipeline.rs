@@ -193,13 +193,13 @@ impl Pipeline {
         }
     }
 
-    /// The same where a ping is due next, and no request of a client that may take its time.
+    /// The same where only pings are due, and no request of a client that may take its time: what is read at once is
+    /// answered at once, so that one behind a ping counts too.
     pub(super) fn ping_silent_for(&self, now: Instant) -> Option<Duration> {
-        let ping = self
-            .waiting
-            .front()
-            .is_some_and(|waiting| waiting.ticket.client.is_none());
-        self.silent_for(now).filter(|_| ping)
+        let pings = || self.waiting.iter().all(|waiting| waiting.ticket.client.is_none());
+        let first = self.waiting.front().map(|waiting| &waiting.ticket);
+        let due = first.is_some_and(|ticket| ticket.client.is_none()) && pings();
+        self.silent_for(now).filter(|_| due)
     }
 
     /// How long the socket took nothing although there is something for it.

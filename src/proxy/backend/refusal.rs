@@ -7,7 +7,7 @@ const REFUSALS: [&[u8]; 3] = [
 ];
 
 /// Whether this error means that the request was not carried out, and may be later, or elsewhere.
-pub(super) fn is_refusal(error: &[u8]) -> bool {
+pub(in crate::proxy) fn is_refusal(error: &[u8]) -> bool {
     let loading = || error.starts_with(b"-LOADING ") && memchr::memmem::find(error, b" is loading the ").is_some();
     REFUSALS.iter().any(|refusal| error.starts_with(refusal)) || loading()
 }

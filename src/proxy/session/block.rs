@@ -11,7 +11,7 @@ use super::place::{slot_of, slot_without_keys};
 use super::private::{give_up, hand_over};
 use super::{Client, Session, Verdict};
 use crate::model::{HostPort, SlotId};
-use crate::proxy::backend::Ticket;
+use crate::proxy::backend::{Ticket, is_refusal};
 use crate::proxy::command::{Command, Patience, Plan, StreamRead, last_entry};
 use crate::proxy::private::{Blocked, Private, PrivateError};
 use crate::proxy::resp::{Protocol, Request, put_error, put_null_array, put_request};
@@ -35,6 +35,8 @@ struct Call {
     /// When its time is over.
     until: Option<Instant>,
     blocked: Rc<Blocked>,
+    /// When a server first refused it.
+    refused: Option<Instant>,
     /// Whether its connection may serve the client's next use.
     keeps: bool,
     /// What is read from its stream's end on, and the arguments that say so. Where the end was is asked for with the
@@ -59,6 +61,12 @@ enum End {
 }
 
 impl Call {
+    /// Whether a refusal, which did nothing, is not yet to be shown.
+    fn may_try_again(&mut self, worker: &Worker) -> bool {
+        let now = Instant::now();
+        now.saturating_duration_since(*self.refused.get_or_insert(now)) < worker.settings.repeat_timeout
+    }
+
     /// Has a further try begin where streams ended in the first.
     fn begin_at(&mut self, ends: Vec<Vec<u8>>) {
         for ((_, id), end) in std::mem::take(&mut self.ends).into_iter().zip(ends) {
@@ -88,7 +96,7 @@ impl Session {
         if let Err(verdict) = self.begin_alone() {
             return verdict;
         }
-        if let Err(verdict) = self.primary_of(worker, client, command.id, slot) {
+        if let Err(verdict) = self.primary_of(worker, client, command.id, slot, request.raw().len()) {
             return verdict;
         }
         let blocked = Blocked::new(slot);
@@ -100,6 +108,7 @@ impl Session {
             patience,
             until: patience.read(request).and_then(|time| Instant::now().checked_add(time)),
             blocked: blocked.clone(),
+            refused: None,
             // The place of the one that watches is not to be taken by another.
             keeps: self.apart.watch.is_none(),
             ends: match command.plan {
@@ -219,8 +228,8 @@ async fn send(worker: &Rc<Worker>, call: &mut Call, own: Option<Box<Private>>) -
     let (ends, reply, asked_back) = reply_to(worker, call, &mut own, &addr).await?;
     call.blocked.is_back();
     call.begin_at(ends);
-    if reply.starts_with(b"-UNBLOCKED") {
-        // The server is no primary any more.
+    if reply.starts_with(b"-UNBLOCKED") || (is_refusal(&reply) && call.may_try_again(worker)) {
+        // The server is no primary any more, or none yet.
         sleep_until(Instant::now() + PAUSE).await;
         return Ok(Sent::Back);
     }
@@ -261,7 +270,8 @@ async fn reply_to(
         }
     };
     tokio::select! {
-        came = &mut replies => return came.map(|(ends, reply)| (ends, reply, false)),
+        // It may have been asked back just now.
+        came = &mut replies => return came.map(|(ends, reply)| (ends, reply, call.blocked.is_wanted_back())),
         () = overdue => return Err(PrivateError::Slow(addr.clone(), slow)),
         () = wanted_back(&call.blocked) => {}
     }

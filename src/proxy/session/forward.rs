@@ -109,6 +109,8 @@ impl Session {
             Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
             Admit::Later => {
                 backend.park(client);
+                // A change of the map may come sooner than the connection.
+                worker.router.park(client);
                 return if backend.is_open() {
                     self.wait_for_route(worker, command.id)
                 } else {

@@ -45,31 +45,34 @@ pub(super) fn slot_without_keys() -> SlotId {
 }
 
 impl Session {
-    /// The server that leads a slot now; else what became of the request.
+    /// The server that leads a slot now; else what became of the request, of which so many bytes wait.
     pub(super) fn primary_of(
         &mut self,
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         command: CommandId,
         slot: SlotId,
+        bytes: usize,
     ) -> Result<Rc<Server>, Verdict> {
         match worker.router.route(slot) {
             Route::Open(server) => Ok(server),
             Route::Offline => Err(self.fail(worker, command, NOT_READY)),
             Route::Held => {
                 worker.router.park(client);
-                Err(self.wait_for_route(worker, command))
+                Err(self.hold(worker, command, bytes))
             }
         }
     }
 
-    /// The shared connection to a server, when it takes a request now; else what became of the request.
+    /// The shared connection to a server, when it takes a request now; else what became of the request, of which so many
+    /// bytes wait.
     pub(super) fn admitted(
         &mut self,
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         command: CommandId,
         server: &Server,
+        bytes: usize,
     ) -> Result<Rc<Backend>, Verdict> {
         let backend = server.backend(worker, self.protocol, self.database);
         match backend.admit(worker.now()) {
@@ -77,7 +80,12 @@ impl Session {
             Admit::No => Err(self.fail(worker, command, NO_CONNECTION)),
             Admit::Later => {
                 backend.park(client);
-                Err(self.wait_for_route(worker, command))
+                worker.router.park(client);
+                Err(if backend.is_open() {
+                    self.wait_for_route(worker, command)
+                } else {
+                    self.hold(worker, command, bytes)
+                })
             }
         }
     }

@@ -18,13 +18,16 @@ impl Session {
         request: &Request<'_>,
         by_name: bool,
     ) -> Verdict {
+        if let Some(waits) = self.waits_for_reads(command) {
+            return waits;
+        }
         let slot = match slot_of(command, request) {
             Ok(slot) => slot.unwrap_or_else(slot_without_keys),
             Err(text) => return self.reject(worker, command.id, &text),
         };
         let backend = match self
-            .primary_of(worker, client, command.id, slot)
-            .and_then(|server| self.admitted(worker, client, command.id, &server))
+            .primary_of(worker, client, command.id, slot, request.raw().len())
+            .and_then(|server| self.admitted(worker, client, command.id, &server, request.raw().len()))
         {
             Ok(backend) => backend,
             Err(verdict) => return verdict,

@@ -74,6 +74,7 @@ impl Session {
                 Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
                 Admit::Later => {
                     backend.park(client);
+                    worker.router.park(client);
                     return if backend.is_open() {
                         self.wait_for_route(worker, command.id)
                     } else {

@@ -117,7 +117,7 @@ impl Session {
         let queued = queued.and_then(|slot| match &mut self.apart.transaction {
             Some(transaction) => {
                 transaction.queue(request.raw(), slot)?;
-                if command.plan == (Plan::Script { by_name: true }) {
+                if !transaction.broken && command.plan == (Plan::Script { by_name: true }) {
                     transaction.scripts.extend(script_name(request.arg(1)));
                 }
                 Ok(())
@@ -196,8 +196,8 @@ impl Session {
         }
         let slot = transaction.slot.unwrap_or(slot_without_keys());
         let backend = match self
-            .primary_of(worker, client, command.id, slot)
-            .and_then(|server| self.admitted(worker, client, command.id, &server))
+            .primary_of(worker, client, command.id, slot, transaction.requests.len())
+            .and_then(|server| self.admitted(worker, client, command.id, &server, transaction.requests.len()))
         {
             Ok(backend) => backend,
             Err(verdict) => return verdict,
@@ -225,7 +225,7 @@ impl Session {
             return Verdict::Taken;
         };
         let (slot, holds) = (watch.slot, watch.holds(worker));
-        let server = match self.primary_of(worker, client, command.id, slot) {
+        let server = match self.primary_of(worker, client, command.id, slot, transaction.requests.len()) {
             Ok(server) => server,
             Err(verdict) => return verdict,
         };
@@ -265,7 +265,7 @@ impl Session {
         if let Err(verdict) = self.begin_alone() {
             return verdict;
         }
-        let server = match self.primary_of(worker, client, command.id, slot) {
+        let server = match self.primary_of(worker, client, command.id, slot, request.raw().len()) {
             Ok(server) => server,
             Err(verdict) => return verdict,
         };

@@ -119,7 +119,11 @@ impl Observers {
 fn line(from: SocketAddr, command: &Command, request: &Request<'_>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut line = format!("{}.{:06} [0 {from}]", now.as_secs(), now.subsec_micros());
-    let secret = matches!(command.plan, Plan::Local(Local::Auth | Local::Hello));
+    // Refused ones (`ACL SETUSER`, `CONFIG SET`, `MIGRATE`) included.
+    let secret = matches!(
+        command.plan,
+        Plan::Local(Local::Auth | Local::Hello | Local::Config) | Plan::Denied
+    );
     let shown = if secret { 1 } else { request.len().min(SHOWN_ARGS) };
     for place in 0..shown {
         line.push(' ');
