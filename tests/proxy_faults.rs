@@ -331,6 +331,7 @@ async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_d
     assert_eq!([idle.call("PING").await, busy.call("PING").await], ["+PONG", "+PONG"]);
     backends[0].process.signal("STOP");
     busy.send(request(&["SET", "a", "1"])).await;
+    proxy.took_up("set").await;
     eventually("the request is under way", Duration::from_secs(2), async || {
         let slots = [codis_operator::model::Slot {
             locked: true,

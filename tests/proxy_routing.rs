@@ -319,6 +319,7 @@ async fn lock_is_acknowledged_only_when_nothing_is_under_way() {
     let mut wire = proxy.wire().await;
     backends[0].process.signal("STOP");
     wire.send(request(&["SET", "a", "old"])).await;
+    proxy.took_up("set").await;
     eventually("the request is under way", Duration::from_secs(2), async || {
         let late = api
             .fill_slots(&[Slot {

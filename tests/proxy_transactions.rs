@@ -341,14 +341,12 @@ async fn exec_at_a_hung_server_does_not_hold_up_a_change_of_the_map_that_can_not
     );
     backends[0].process.signal("STOP");
     wire.send(request(&["EXEC"])).await;
-    eventually("the request is under way", Duration::from_secs(1), async || {
-        let locked = Slot {
-            locked: true,
-            ..slot(0, 3)
-        };
-        api.fill_slots(&[locked]).await.is_err().then_some(())
-    })
-    .await;
+    proxy.took_up("exec").await;
+    let locked = Slot {
+        locked: true,
+        ..slot(0, 3)
+    };
+    assert!(api.fill_slots(&[locked]).await.is_err(), "the request is under way");
     api.fill_slots_dropping(&[slot(1, 4)], Duration::from_millis(100))
         .await
         .unwrap();

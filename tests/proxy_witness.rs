@@ -56,6 +56,25 @@ async fn hung_server_is_seen_before_any_client_meets_it() {
 }
 
 #[tokio::test]
+async fn transaction_that_takes_long_is_not_taken_for_a_hung_server() {
+    let backends = Backend::several(1).await;
+    let setup = Setup {
+        // Another core's idle connection would try the server meanwhile.
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&[backends[0].addr()], 1), setup).await;
+    let mut wire = proxy.wire().await;
+    let script = "local began = os.clock() while os.clock() - began < 1.5 do end return 7";
+    assert_eq!(wire.call("MULTI").await, "+OK");
+    wire.send(request(&["EVAL", script, "1", "a"])).await;
+    assert_eq!(wire.reply().await, "+QUEUED");
+    assert_eq!(wire.call("EXEC").await, "*[:7]");
+    let witness = seen(&proxy, &backends[0]).await;
+    assert_eq!((witness.timeouts, witness.lost), (0, 0), "{witness:?}");
+}
+
+#[tokio::test]
 async fn silence_and_failed_connections_are_told() {
     let mut backends = Backend::several(1).await;
     let setup = Setup {

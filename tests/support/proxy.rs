@@ -85,6 +85,15 @@ impl Proxy {
         .await;
     }
 
+    /// Until it took up a client's request of this command, which is none of the asking client's.
+    pub async fn took_up(&self, command: &str) {
+        let (mut wire, seen) = (self.wire().await, format!(" cmd={command} "));
+        eventually("the request is taken up", Duration::from_secs(5), async || {
+            wire.call("CLIENT LIST").await.contains(&seen).then_some(())
+        })
+        .await;
+    }
+
     pub fn admin_addr(&self) -> String {
         format!("127.0.0.1:{}", self.admin_port)
     }
