@@ -15,7 +15,7 @@ use super::host::UsageMeter;
 use super::logging::LogControl;
 use super::metrics::{self, Scene};
 use super::slots::{PushError, SlotMap};
-use super::worker::{Control, Readings, Settings, Totals, WorkerHandle};
+use super::worker::{Control, Readings, Settings, Totals, Worker, WorkerHandle};
 use crate::model::{
     Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, ServerWitness,
     Sessions, Slot,
@@ -276,8 +276,8 @@ impl Proxy {
 
     /// What is seen of servers by all workers; those that do not answer in time are missing.
     async fn servers_seen(&self) -> Vec<ServerWitness> {
-        let all = join_all(self.workers.iter().map(WorkerHandle::servers)).await;
-        by_server(all.into_iter().flatten().flatten())
+        let seen = |worker: &Worker| worker.router.servers_seen(worker.refresh_now());
+        by_server(self.settings.peers.ask(seen).await.into_iter().flatten())
     }
 
     /// All figures, for Prometheus.

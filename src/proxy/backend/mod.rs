@@ -500,17 +500,14 @@ impl Backend {
             }
             return;
         };
-        let outcome = match reply.first() {
-            Some(b'-' | b'!') => {
-                if let Some(request) = request.filter(|_| is_refusal(reply)) {
-                    self.replication.forget();
-                    return client.refused(worker, ticket, request, reply, Outcome::Error);
-                }
-                worker.figures.record_server_error();
-                Outcome::Error
+        let outcome = Outcome::of(reply);
+        if outcome == Outcome::Error {
+            if let Some(request) = request.filter(|_| is_refusal(reply)) {
+                self.replication.forget();
+                return client.refused(worker, ticket, request, reply, outcome);
             }
-            _ => Outcome::Answered,
-        };
+            worker.figures.record_server_error();
+        }
         client.note_if_slow(worker, &ticket, request);
         client.complete(worker, ticket, reply, outcome);
     }

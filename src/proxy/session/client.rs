@@ -1,4 +1,4 @@
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::io;
 use std::net::Shutdown;
 use std::rc::Rc;
@@ -106,14 +106,8 @@ impl Client {
         match ticket.part {
             Part::Whole(slot) => {
                 worker.router.ended(slot);
-                if outcome != Outcome::Answered {
-                    worker.figures.record_error(reply.get(1..).unwrap_or_default());
-                }
-                worker.figures.record(
-                    ticket.command,
-                    worker.now().saturating_duration_since(ticket.since),
-                    outcome,
-                );
+                let took = worker.now().saturating_duration_since(ticket.since);
+                worker.figures.record_reply(ticket.command, took, outcome, reply);
                 session.replies.complete(ticket.sequence, reply);
             }
             Part::Split(part) => session.complete_part(worker, ticket.sequence, part, reply, outcome),
@@ -121,6 +115,11 @@ impl Client {
         if outcome == Outcome::Failed && worker.settings.session_break_on_failure {
             session.closing = true;
         }
+        self.is_answered(worker, session);
+    }
+
+    /// Its replies leave with this turn, unless it is gone and takes none.
+    fn is_answered(self: &Rc<Self>, worker: &Worker, mut session: RefMut<'_, Session>) {
         if session.gone {
             session.replies.out.clear();
             return;
@@ -147,12 +146,7 @@ impl Client {
     pub(super) fn answer_late(self: &Rc<Self>, worker: &Worker, sequence: u64, reply: &[u8]) {
         let mut session = self.session.borrow_mut();
         session.replies.complete(sequence, reply);
-        if session.gone {
-            session.replies.out.clear();
-            return;
-        }
-        drop(session);
-        self.mark(worker);
+        self.is_answered(worker, session);
     }
 
     /// A server did not look at a request, or never saw it: it is sent again later, unless that would change the order
@@ -167,12 +161,7 @@ impl Client {
     ) {
         let mut session = self.session.borrow_mut();
         session.refuse_for_now(worker, ticket, request, error, outcome);
-        if session.gone {
-            session.replies.out.clear();
-            return;
-        }
-        drop(session);
-        self.mark(worker);
+        self.is_answered(worker, session);
     }
 
     /// Gets what was published: `message`, in RESP2.
@@ -292,11 +281,8 @@ impl Client {
         let held = session
             .waits_since
             .is_some_and(|then| since(then) > settings.hold_timeout);
-        let tidies = session.apart.own.is_some();
+        session.drop_idle(worker);
         drop(session);
-        if tidies {
-            self.session.borrow_mut().drop_idle(worker);
-        }
         if worker.is_draining() {
             self.unblock(worker);
         }

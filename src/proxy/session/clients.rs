@@ -23,12 +23,10 @@ impl Session {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Verdict {
-        let Some(sub) = command.subcommand(request.arg(1)) else {
-            return self.unknown_subcommand(worker, command, request);
+        let sub = match self.subcommand(worker, command, request) {
+            Ok(sub) => sub,
+            Err(verdict) => return verdict,
         };
-        if !sub.takes(request.len()) {
-            return self.wrong_number(worker, sub);
-        }
         self.about.last = sub.name;
         let (id, protocol) = (command.id, self.protocol);
         let option = |word: &str| request.arg(2).eq_ignore_ascii_case(word.as_bytes());

@@ -8,12 +8,10 @@ use crate::proxy::worker::{Settings, Worker};
 impl Session {
     /// `CONFIG GET`: what clients ask for before they begin. Nothing can be set, and no password is told.
     pub(super) fn config(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
-        let Some(sub) = command.subcommand(request.arg(1)) else {
-            return self.unknown_subcommand(worker, command, request);
+        let sub = match self.subcommand(worker, command, request) {
+            Ok(sub) => sub,
+            Err(verdict) => return verdict,
         };
-        if !sub.takes(request.len()) {
-            return self.wrong_number(worker, sub);
-        }
         if sub.short_name() != "get" {
             return self.not_allowed(worker, sub, "");
         }

@@ -2,10 +2,8 @@ use std::rc::Rc;
 
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Admit, Part, Ticket};
 use crate::proxy::command::Command;
 use crate::proxy::resp::Request;
-use crate::proxy::router::Route;
 use crate::proxy::worker::Worker;
 
 /// The slot has no server. The text is Codis'.
@@ -95,37 +93,17 @@ impl Session {
         if let Some(waits) = self.waits_for_reads(command) {
             return waits;
         }
-        let server = match worker.router.route(slot) {
-            Route::Open(primary) => self.server_for(worker, command, slot, primary),
-            Route::Offline => return self.fail(worker, command.id, NOT_READY),
-            Route::Held => {
-                worker.router.park(client);
-                return self.hold(worker, command.id, request.raw().len());
-            }
+        let bytes = request.raw().len();
+        let primary = match self.primary_of(worker, client, command.id, slot, bytes) {
+            Ok(primary) => primary,
+            Err(verdict) => return verdict,
         };
-        let backend = server.backend(worker, self.protocol, self.database);
-        match backend.admit(worker.now()) {
-            Admit::Yes => {}
-            Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
-            Admit::Later => {
-                backend.park(client);
-                // A change of the map may come sooner than the connection.
-                worker.router.park(client);
-                return if backend.is_open() {
-                    self.wait_for_route(worker, command.id)
-                } else {
-                    self.hold(worker, command.id, request.raw().len())
-                };
-            }
-        }
-        let ticket = Ticket {
-            client: Some(client.clone()),
-            sequence: self.replies.expect(),
-            part: Part::Whole(slot),
-            command: command.id,
-            since: worker.now(),
+        let server = self.server_for(worker, command, slot, primary);
+        let backend = match self.admitted(worker, client, command.id, &server, bytes) {
+            Ok(backend) => backend,
+            Err(verdict) => return verdict,
         };
-        worker.router.begun(slot);
+        let ticket = self.ticket(worker, client, command, slot);
         backend.send_repeatable(worker, ticket, |out| out.extend_from_slice(request.raw()));
         Verdict::Taken
     }

@@ -50,10 +50,9 @@ impl Session {
         }
         match command.plan {
             Plan::Local(local) => self.answer_locally(worker, client, local, command, request),
-            Plan::Container => match command.subcommand(request.arg(1)) {
-                None => self.unknown_subcommand(worker, command, request),
-                Some(sub) if !sub.takes(request.len()) => self.wrong_number(worker, sub),
-                Some(sub) => self.forward_by_plan(worker, client, sub, request),
+            Plan::Container => match self.subcommand(worker, command, request) {
+                Ok(sub) => self.forward_by_plan(worker, client, sub, request),
+                Err(verdict) => verdict,
             },
             _ => self.forward_by_plan(worker, client, command, request),
         }
@@ -129,7 +128,21 @@ impl Session {
         )
     }
 
-    pub(super) fn unknown_subcommand(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
+    /// The subcommand that a request names, with the arguments that it takes; else what became of the request.
+    pub(super) fn subcommand(
+        &mut self,
+        worker: &Worker,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Result<&'static Command, Verdict> {
+        match command.subcommand(request.arg(1)) {
+            None => Err(self.unknown_subcommand(worker, command, request)),
+            Some(sub) if !sub.takes(request.len()) => Err(self.wrong_number(worker, sub)),
+            Some(sub) => Ok(sub),
+        }
+    }
+
+    fn unknown_subcommand(&mut self, worker: &Worker, command: &Command, request: &Request<'_>) -> Verdict {
         let given = shown(&request.arg(1)[..request.arg(1).len().min(SHOWN_ARGS)]);
         let name = command.name.to_uppercase();
         self.reject(

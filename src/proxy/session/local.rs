@@ -189,15 +189,13 @@ impl Session {
 
     fn command(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
         let (id, protocol, optional) = (command.id, self.protocol, worker.settings.optional);
-        let Some(given) = request.get(1) else {
+        if request.len() == 1 {
             return self.answer(worker, id, |out| put_all(out, optional));
-        };
-        let Some(sub) = command.subcommand(given) else {
-            return self.unknown_subcommand(worker, command, request);
-        };
-        if !sub.takes(request.len()) {
-            return self.wrong_number(worker, sub);
         }
+        let sub = match self.subcommand(worker, command, request) {
+            Ok(sub) => sub,
+            Err(verdict) => return verdict,
+        };
         match sub.short_name() {
             "count" => self.answer(worker, id, |out| put_integer(out, count(optional) as i64)),
             "info" if request.len() == 2 => self.answer(worker, id, |out| put_all(out, optional)),

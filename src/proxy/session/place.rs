@@ -1,4 +1,4 @@
-//! Where requests go that are not forwarded at once.
+//! Where a request goes, and whether it can go there now.
 
 use std::borrow::Cow;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::forward::{CROSS_SLOT, NO_CONNECTION, NOT_READY, slot_of_sort};
 use super::{Client, SYNTAX, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Admit, Backend};
+use crate::proxy::backend::{Admit, Backend, Part, Ticket};
 use crate::proxy::command::{Command, CommandId, Plan, StreamRead};
 use crate::proxy::resp::Request;
 use crate::proxy::router::{Route, Server};
@@ -64,22 +64,35 @@ impl Session {
         }
     }
 
+    /// A request begins whose keys lie in `slot`: who waits for its reply.
+    pub(super) fn ticket(&mut self, worker: &Worker, client: &Rc<Client>, command: &Command, slot: SlotId) -> Ticket {
+        worker.router.begun(slot);
+        Ticket {
+            client: Some(client.clone()),
+            sequence: self.replies.expect(),
+            part: Part::Whole(slot),
+            command: command.id,
+            since: worker.now(),
+        }
+    }
+
     /// The shared connection to a server, when it takes a request now; else what became of the request, of which so many
     /// bytes wait.
-    pub(super) fn admitted(
+    pub(super) fn admitted<'a>(
         &mut self,
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         command: CommandId,
-        server: &Server,
+        server: &'a Server,
         bytes: usize,
-    ) -> Result<Rc<Backend>, Verdict> {
+    ) -> Result<&'a Rc<Backend>, Verdict> {
         let backend = server.backend(worker, self.protocol, self.database);
         match backend.admit(worker.now()) {
-            Admit::Yes => Ok(backend.clone()),
+            Admit::Yes => Ok(backend),
             Admit::No => Err(self.fail(worker, command, NO_CONNECTION)),
             Admit::Later => {
                 backend.park(client);
+                // A change of the map may come sooner than the connection.
                 worker.router.park(client);
                 Err(if backend.is_open() {
                     self.wait_for_route(worker, command)

@@ -68,13 +68,10 @@ async fn exchange(worker: &Worker, job: Job) -> Result<(Box<Private>, Vec<u8>), 
 /// The client gets a server's reply.
 pub(super) fn hand_over(worker: &Rc<Worker>, client: &Rc<Client>, ticket: Ticket, reply: &[u8]) {
     worker.refresh_now();
-    let outcome = match reply.first() {
-        Some(b'-' | b'!') => {
-            worker.figures.record_server_error();
-            Outcome::Error
-        }
-        _ => Outcome::Answered,
-    };
+    let outcome = Outcome::of(reply);
+    if outcome == Outcome::Error {
+        worker.figures.record_server_error();
+    }
     client.complete(worker, ticket, reply, outcome);
 }
 

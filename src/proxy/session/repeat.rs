@@ -139,8 +139,7 @@ impl Session {
         match ticket.part {
             Part::Whole(_) => {
                 let took = worker.now().saturating_duration_since(ticket.since);
-                worker.figures.record_error(error.get(1..).unwrap_or_default());
-                worker.figures.record(ticket.command, took, outcome);
+                worker.figures.record_reply(ticket.command, took, outcome, error);
                 self.replies.complete(ticket.sequence, error);
             }
             Part::Split(part) => self.complete_part(worker, ticket.sequence, part, error, outcome),

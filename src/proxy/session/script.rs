@@ -27,8 +27,10 @@ impl Session {
         };
         let backend = match self
             .primary_of(worker, client, command.id, slot, request.raw().len())
-            .and_then(|server| self.admitted(worker, client, command.id, &server, request.raw().len()))
-        {
+            .and_then(|server| {
+                self.admitted(worker, client, command.id, &server, request.raw().len())
+                    .cloned()
+            }) {
             Ok(backend) => backend,
             Err(verdict) => return verdict,
         };

@@ -46,10 +46,11 @@ impl Session {
         command: &'static Command,
         request: &Request<'_>,
     ) -> Verdict {
-        let Some(sub) = command.subcommand(request.arg(1)) else {
-            return self.unknown_subcommand(worker, command, request);
+        let sub = match self.subcommand(worker, command, request) {
+            Ok(sub) => sub,
+            Err(verdict) => return verdict,
         };
-        if !sub.takes(request.len()) || request.len() > 3 {
+        if request.len() > 3 {
             return self.wrong_number(worker, sub);
         }
         let settings = worker.settings.clone();

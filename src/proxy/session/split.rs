@@ -1,13 +1,12 @@
 use std::rc::Rc;
 
-use super::forward::{NO_CONNECTION, NOT_READY};
 use super::merge::Merge;
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Admit, Part, Ticket};
+use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::command::{Command, Split};
 use crate::proxy::resp::{Request, put_array, put_bulk};
-use crate::proxy::router::{Route, Server};
+use crate::proxy::router::Server;
 use crate::proxy::worker::{Outcome, Worker};
 
 /// What goes to one server: places of the keys in the request, and their slots.
@@ -40,18 +39,16 @@ impl Session {
         if let Some(waits) = self.waits_for_reads(command) {
             return waits;
         }
+        let bytes = request.raw().len();
         let mut shares: Vec<Share> = Vec::new();
         let mut order = Vec::with_capacity(request.len() / step);
         for place in keys() {
             let slot = SlotId::of_key(request.arg(place));
-            let server = match worker.router.route(slot) {
-                Route::Open(primary) => self.server_for(worker, command, slot, primary),
-                Route::Offline => return self.fail(worker, command.id, NOT_READY),
-                Route::Held => {
-                    worker.router.park(client);
-                    return self.hold(worker, command.id, request.raw().len());
-                }
+            let primary = match self.primary_of(worker, client, command.id, slot, bytes) {
+                Ok(primary) => primary,
+                Err(verdict) => return verdict,
             };
+            let server = self.server_for(worker, command, slot, primary);
             let share = shares
                 .iter()
                 .position(|share| Rc::ptr_eq(&share.server, &server))
@@ -68,19 +65,8 @@ impl Session {
             shares[share].slots.push(slot.get());
         }
         for share in &shares {
-            let backend = share.server.backend(worker, self.protocol, self.database);
-            match backend.admit(worker.now()) {
-                Admit::Yes => {}
-                Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
-                Admit::Later => {
-                    backend.park(client);
-                    worker.router.park(client);
-                    return if backend.is_open() {
-                        self.wait_for_route(worker, command.id)
-                    } else {
-                        self.hold(worker, command.id, request.raw().len())
-                    };
-                }
+            if let Err(verdict) = self.admitted(worker, client, command.id, &share.server, bytes) {
+                return verdict;
             }
         }
         let mut slots = Vec::with_capacity(shares.len());
@@ -130,17 +116,9 @@ impl Session {
         let Some((reply, command, since, failed)) = whole else {
             return;
         };
-        let outcome = match reply.first() {
-            _ if failed => Outcome::Failed,
-            Some(b'-' | b'!') => Outcome::Error,
-            _ => Outcome::Answered,
-        };
-        if outcome != Outcome::Answered {
-            worker.figures.record_error(reply.get(1..).unwrap_or_default());
-        }
-        worker
-            .figures
-            .record(command, worker.now().saturating_duration_since(since), outcome);
+        let outcome = if failed { Outcome::Failed } else { Outcome::of(&reply) };
+        let took = worker.now().saturating_duration_since(since);
+        worker.figures.record_reply(command, took, outcome, &reply);
         self.replies.complete(sequence, &reply);
     }
 }

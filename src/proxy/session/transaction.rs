@@ -8,7 +8,6 @@ use super::place::{slot_of, slot_without_keys};
 use super::private::{Job, carry};
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::command::{Command, Local, Plan, Transact};
 use crate::proxy::private::Private;
 use crate::proxy::resp::{Request, put_array, put_null_array, put_simple};
@@ -93,10 +92,9 @@ impl Session {
         if command.plan != Plan::Container {
             return self.queue(worker, command, request);
         }
-        match command.subcommand(request.arg(1)) {
-            None => self.unknown_subcommand(worker, command, request),
-            Some(sub) if !sub.takes(request.len()) => self.wrong_number(worker, sub),
-            Some(sub) => self.queue(worker, sub, request),
+        match self.subcommand(worker, command, request) {
+            Ok(sub) => self.queue(worker, sub, request),
+            Err(verdict) => verdict,
         }
     }
 
@@ -197,8 +195,10 @@ impl Session {
         let slot = transaction.slot.unwrap_or(slot_without_keys());
         let backend = match self
             .primary_of(worker, client, command.id, slot, transaction.requests.len())
-            .and_then(|server| self.admitted(worker, client, command.id, &server, transaction.requests.len()))
-        {
+            .and_then(|server| {
+                self.admitted(worker, client, command.id, &server, transaction.requests.len())
+                    .cloned()
+            }) {
             Ok(backend) => backend,
             Err(verdict) => return verdict,
         };
@@ -298,18 +298,6 @@ impl Session {
         let ticket = self.ticket(worker, client, command, slot);
         tokio::task::spawn_local(carry(worker.clone(), client.clone(), ticket, job));
         Verdict::Taken
-    }
-
-    /// A request begins: who waits for its reply.
-    pub(super) fn ticket(&mut self, worker: &Worker, client: &Rc<Client>, command: &Command, slot: SlotId) -> Ticket {
-        worker.router.begun(slot);
-        Ticket {
-            client: Some(client.clone()),
-            sequence: self.replies.expect(),
-            part: Part::Whole(slot),
-            command: command.id,
-            since: worker.now(),
-        }
     }
 }
 

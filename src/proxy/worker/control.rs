@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Totals, Worker};
-use crate::model::{ServerWitness, Slot};
+use crate::model::Slot;
 
 /// What the rest of the process asks of a worker. Commands are carried out in the order in which they were sent.
 #[derive(Debug)]
@@ -32,11 +32,6 @@ pub(in crate::proxy) enum Control {
         by_command: bool,
         /// Told at once.
         told: oneshot::Sender<Totals>,
-    },
-    /// Tell what is seen of servers.
-    Servers {
-        /// Told at once.
-        told: oneshot::Sender<Vec<ServerWitness>>,
     },
     /// Answer a question.
     Ask(Question),
@@ -80,13 +75,6 @@ impl WorkerHandle {
     /// Asks. A worker that is gone takes the process with it, so that nothing has to be done about it here.
     pub(in crate::proxy) fn send(&self, control: Control) {
         let _ = self.0.send(control);
-    }
-
-    /// What the worker sees of servers; `None` when it does not answer in time.
-    pub(in crate::proxy) async fn servers(&self) -> Option<Vec<ServerWitness>> {
-        let (told, hear) = oneshot::channel();
-        self.send(Control::Servers { told });
-        tokio::time::timeout(Duration::from_secs(1), hear).await.ok()?.ok()
     }
 
     /// The worker's figures; `None` when it does not answer in time.

@@ -18,6 +18,16 @@ pub(in crate::proxy) enum Outcome {
     Failed,
 }
 
+impl Outcome {
+    /// What a server's reply says.
+    pub(in crate::proxy) fn of(reply: &[u8]) -> Self {
+        match reply.first() {
+            Some(b'-' | b'!') => Self::Error,
+            _ => Self::Answered,
+        }
+    }
+}
+
 /// What one worker counted. Read by messages only, so that counting costs an addition.
 #[derive(Debug)]
 pub(in crate::proxy) struct Figures {
@@ -85,6 +95,14 @@ impl Figures {
             Outcome::Error => add(&figures.errors, 1),
             Outcome::Failed => add(&figures.fails, 1),
         }
+    }
+
+    /// Counts a request that got this reply.
+    pub(in crate::proxy) fn record_reply(&self, command: CommandId, took: Duration, outcome: Outcome, reply: &[u8]) {
+        if outcome != Outcome::Answered {
+            self.record_error(reply.get(1..).unwrap_or_default());
+        }
+        self.record(command, took, outcome);
     }
 
     /// Counts an error that a server answered.

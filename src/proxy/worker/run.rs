@@ -99,9 +99,6 @@ fn obey(worker: &Rc<Worker>, control: Control) {
         Control::Figures { by_command, told } => {
             let _ = told.send(worker.figures.totals(by_command));
         }
-        Control::Servers { told } => {
-            let _ = told.send(worker.router.servers_seen(worker.refresh_now()));
-        }
         Control::Ask(question) => question.answer(worker),
         Control::ResetFigures => {
             worker.figures.reset();
