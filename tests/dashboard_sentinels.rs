@@ -136,9 +136,12 @@ async fn sentinels_watch_the_primaries_after_a_resync_and_proxies_know_the_senti
         "{first:?}"
     );
 
-    let named = eventually("the Sentinels name the primaries", WAIT, async || {
+    let asked = addrs(&sentinels);
+    // Each is polled by itself: one may have been asked before it was told of both.
+    let named = eventually("all Sentinels name both primaries", WAIT, async || {
         let sentinels = stats(api).await.sentinels;
-        (sentinels.masters.len() == 2).then_some(sentinels)
+        let name_both = |addr| sentinels.stats.get(addr).is_some_and(|poll| poll.sentinel.len() == 2);
+        (sentinels.masters.len() == 2 && asked.iter().all(name_both)).then_some(sentinels)
     })
     .await;
     let named_by = |group: &str| named.masters[group].as_str();
