@@ -8,6 +8,7 @@ mod backend;
 mod command;
 mod config;
 mod host;
+mod jodis;
 mod listen;
 mod logging;
 mod metrics;

@@ -10,7 +10,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
-use super::config::{Config, ConfigError};
+use super::config::{Config, ConfigError, JodisSettings};
+use super::jodis::{self, Jodis};
 use super::listen::{self, ListenError};
 use super::logging::LogControl;
 use super::register::{self, Dashboard, LEAVE_TIMEOUT, WrongProduct};
@@ -138,14 +139,17 @@ fn describe(
         &proxy_bound.to_string(),
         &admin_bound.to_string(),
     ];
+    let token = ProxyToken::derive(&host::hardware_addresses(), &segments);
+    let jodis_path =
+        JodisSettings::parse(config)?.map(|jodis| jodis::path(&jodis, config.product_name.as_str(), token.as_str()));
     Ok(Record {
         id: 0,
-        token: ProxyToken::derive(&host::hardware_addresses(), &segments),
+        token,
         start_time: jiff::Timestamp::now().to_string(),
         admin_addr: advertised("admin", &options.host_admin, admin_bound)?,
         proto_type: config.proto_type.as_str().to_owned(),
         proxy_addr: advertised("proxy", &options.host_proxy, proxy_bound)?,
-        jodis_path: String::new(),
+        jodis_path: jodis_path.unwrap_or_default(),
         product_name: config.product_name.to_string(),
         pid: std::process::id().into(),
         pwd: std::env::current_dir()
@@ -192,6 +196,15 @@ async fn live(
         // Nothing more to do: what ends the process comes from elsewhere.
         std::future::pending::<Result<(), WrongProduct>>().await
     };
+    let jodis = JodisSettings::parse(proxy.config())?.map(|settings| Jodis::new(settings, proxy.record()));
+    let announced = tokio::spawn({
+        let proxy = proxy.clone();
+        async move {
+            if let Some(jodis) = jodis {
+                jodis.announce(&proxy).await;
+            }
+        }
+    });
     let mut phases = proxy.phases();
     let asked_by_signal = tokio::select! {
         _ = terminate.recv() => true,
@@ -201,6 +214,7 @@ async fn live(
         wrong = registered => return Ok(wrong?),
     };
     end(&proxy, dashboard.filter(|_| asked_by_signal)).await;
+    let _ = announced.await;
     Ok(())
 }
 

@@ -67,7 +67,7 @@ pub(super) struct Proxy {
     record: Record,
     xauth: String,
     map: Mutex<SlotMap>,
-    online: AtomicBool,
+    online: watch::Sender<bool>,
     closed: AtomicBool,
     phase: watch::Sender<Phase>,
     sentinels: Mutex<Vec<String>>,
@@ -97,7 +97,7 @@ impl Proxy {
             record,
             xauth,
             map: Mutex::default(),
-            online: AtomicBool::new(false),
+            online: watch::channel(false).0,
             closed: AtomicBool::new(false),
             phase: watch::channel(Phase::Serving).0,
             sentinels: Mutex::default(),
@@ -139,7 +139,13 @@ impl Proxy {
 
     /// Whether clients are served.
     pub(super) fn is_online(&self) -> bool {
-        self.online.load(Ordering::Acquire)
+        *self.online.borrow()
+    }
+
+    /// Returns when clients are served.
+    pub(super) async fn went_online(&self) {
+        // It fails only when the sender is gone, which is here.
+        let _ = self.online.subscribe().wait_for(|online| *online).await;
     }
 
     /// Whether the process is about to end.
@@ -217,7 +223,7 @@ impl Proxy {
                 "{missing} slots were not filled yet; fill all of them before start"
             ));
         }
-        if !self.online.swap(true, Ordering::AcqRel) {
+        if !self.online.send_replace(true) {
             info!("online");
         }
         Ok(())

@@ -1,9 +1,12 @@
 //! proxy.toml: Codis' keys, and some of ours.
 
+mod jodis;
+
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub(super) use self::jodis::JodisSettings;
 use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
 
 /// Every key with its default, as `--default-config` prints it.
@@ -24,11 +27,7 @@ const SECRETS: [&str; 5] = [
 ];
 
 /// Keys that are read and do nothing (yet).
-const WITHOUT_EFFECT: [&str; 20] = [
-    "jodis_name",
-    "jodis_addr",
-    "jodis_timeout",
-    "jodis_compatible",
+const WITHOUT_EFFECT: [&str; 16] = [
     "proxy_max_offheap_size",
     "proxy_heap_placeholder",
     "backend_recv_bufsize",
@@ -286,7 +285,7 @@ impl Config {
         if self.backend_send_timeout.0 < Duration::from_millis(100) {
             return fail("backend_send_timeout", "must be 100ms or more");
         }
-        Ok(())
+        JodisSettings::parse(self).map(drop)
     }
 
     /// Keys that were set to something else than their default, and do nothing.
