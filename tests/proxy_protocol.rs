@@ -241,7 +241,10 @@ async fn the_proxy_answers_what_needs_no_server() {
         ("SELECT 16", "-ERR invalid DB index, only accept DB [0,16)"),
         ("SELECT -1", "-ERR invalid DB index, only accept DB [0,16)"),
         ("SELECT x", "-ERR invalid DB index"),
-        ("AUTH x", "-ERR Client sent AUTH, but no password is set"),
+        (
+            "AUTH x",
+            "-ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?",
+        ),
         ("AUTH default x", "+OK"),
         ("CLIENT GETNAME", "$-"),
         ("CLIENT SETNAME me", "+OK"),

@@ -7,6 +7,7 @@ use crate::proxy::resp::{Protocol, Request, begin_map, decimal, put_array, put_b
 use crate::proxy::worker::Worker;
 
 const WRONG_PASSWORD: &str = "WRONGPASS invalid username-password pair or user is disabled.";
+const NO_PASSWORD: &str = "ERR AUTH <password> called without any password configured for the default user. Are you sure your configuration is correct?";
 const TOO_MANY_GUESSES: &str =
     "ERR too many wrong passwords came from this address, so this one was not looked at; try again in a second";
 /// What clients that ask for the server's version are told: the one that Valkey 8 gives for this purpose too.
@@ -94,7 +95,7 @@ impl Session {
             _ => return self.reject(worker, command.id, SYNTAX),
         };
         if user.is_none() && !worker.settings.wants_password() {
-            return self.reject(worker, command.id, "ERR Client sent AUTH, but no password is set");
+            return self.reject(worker, command.id, NO_PASSWORD);
         }
         if let Err(text) = self.log_in(worker, user.unwrap_or(b"default"), password) {
             return self.reject(worker, command.id, text);
