@@ -9,60 +9,12 @@ mod support;
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::Command;
 
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slots_over};
+use support::clients::{cache, cluster, command, go_source, run};
 use support::tool;
 
 /// The newest that this test was written for.
 const REDIS_PY: &str = "redis==8.1.0";
-
-async fn cluster(toml: &str) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(3).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving_with(
-        slots_over(&addrs, 1),
-        Setup {
-            toml,
-            ..Setup::default()
-        },
-    )
-    .await;
-    (backends, proxy)
-}
-
-async fn run(command: Command) -> String {
-    let mut command = tokio::process::Command::from(command);
-    let output = command
-        .kill_on_drop(true)
-        .output()
-        .await
-        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let text = format!(
-        "{}{}",
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    assert!(output.status.success(), "{command:?}: {text}");
-    text
-}
-
-/// A folder that outlives tests, and this one's lock on it.
-fn cache(name: &str) -> (PathBuf, fs::File) {
-    let home = PathBuf::from(std::env::var_os("HOME").expect("HOME is set"));
-    let folder = home.join(".cache/codis-operator/clients").join(name);
-    fs::create_dir_all(&folder).unwrap();
-    let lock = fs::File::create(folder.join("lock")).unwrap();
-    lock.lock().unwrap();
-    (folder, lock)
-}
-
-fn command(program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Command {
-    let mut command = Command::new(program);
-    command.args(args);
-    command
-}
 
 /// The Python of an environment with redis-py, which is made once.
 async fn python() -> PathBuf {
@@ -93,7 +45,7 @@ async fn python() -> PathBuf {
 
 /// The program in `clients/go-redis`, built once for each state of its files.
 async fn go_client() -> PathBuf {
-    let source = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/go-redis"));
+    let source = go_source();
     let files = ["main.go", "go.mod", "go.sum"].map(|name| fs::read(source.join(name)).unwrap());
     let (folder, _lock) = cache(&format!("go-redis-{:08x}", crc32fast::hash(&files.concat())));
     let program = folder.join("client");

@@ -13,22 +13,31 @@ pub struct Backend {
     pub process: Process,
     port: u16,
     folder: TempDir,
-    password: String,
+    arguments: Vec<&'static str>,
 }
 
 impl Backend {
     pub async fn start() -> Self {
-        Self::with_password("").await
+        Self::with_arguments(&[]).await
     }
 
-    pub async fn with_password(password: &str) -> Self {
+    pub async fn with_password(password: &'static str) -> Self {
+        Self::with_arguments(&["--requirepass", password]).await
+    }
+
+    /// One that forgets nothing that it acknowledged, however it ends.
+    pub async fn durable() -> Self {
+        Self::with_arguments(&["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    async fn with_arguments(arguments: &[&'static str]) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
-        let process = Process::start(&command(port, &folder, password));
+        let process = Process::start(&command(port, &folder, arguments));
         let server = Self {
             process,
             port,
             folder,
-            password: password.to_owned(),
+            arguments: arguments.to_vec(),
         };
         server.wait_ready().await;
         server
@@ -48,10 +57,10 @@ impl Backend {
         Wire::connect(self.port).await
     }
 
-    /// A new process at the same place, empty.
+    /// A new process at the same place, empty unless it is a durable one.
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = Process::start(&command(self.port, &self.folder, &self.password));
+        self.process = Process::start(&command(self.port, &self.folder, &self.arguments));
         self.wait_ready().await;
     }
 
@@ -64,12 +73,9 @@ impl Backend {
     }
 }
 
-fn command(port: u16, folder: &TempDir, password: &str) -> Command {
+fn command(port: u16, folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(tool("valkey-server"));
     command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
-    command.arg("--dir").arg(folder.path());
-    if !password.is_empty() {
-        command.args(["--requirepass", password]);
-    }
+    command.arg("--dir").arg(folder.path()).args(arguments);
     command
 }

@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 pub mod backend;
+pub mod checker;
+pub mod clients;
 pub mod dashboard;
 pub mod etcd;
 pub mod etcd_cluster;
@@ -12,6 +14,7 @@ pub mod nutcracker;
 mod process;
 pub mod proxy;
 pub mod raw;
+pub mod relay;
 pub mod sentinel;
 pub mod shop;
 pub mod tls;

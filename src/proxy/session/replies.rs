@@ -4,11 +4,11 @@ use super::merge::Merge;
 use crate::proxy::outbox::Outbox;
 
 /// What is aimed at to be under way for one client, in bytes of replies.
-const WINDOW_BYTES: usize = 16 << 20;
+const WINDOW_BYTES: usize = 2 << 20;
 /// How large a reply is taken to be before any was seen.
 const FIRST_GUESS: usize = 64 << 10;
 /// Requests that may be under way however large the replies are.
-const MIN_WINDOW: usize = 16;
+const MIN_WINDOW: usize = 2;
 
 /// The replies that a client waits for, in the order of its requests. A reply whose turn has come goes straight to the
 /// outgoing buffer; one that has to wait for an earlier one is held.
@@ -175,7 +175,7 @@ mod tests {
             replies.complete(sequence, &vec![b'x'; size]);
             replies.window(1000)
         };
-        assert_eq!(answer(10), 273);
+        assert_eq!(answer(10), 34);
         assert_eq!((0..100).map(|_| answer(10)).last(), Some(1000));
         assert_eq!(answer(1 << 20), MIN_WINDOW);
     }
