@@ -4,7 +4,7 @@
 export KUBECONFIG ?=
 export IMAGE ?=
 
-.PHONY: demo demo-down test unit e2e bench fuzz tools binaries images crds openapi manifests fmt
+.PHONY: demo demo-down test unit e2e bench fuzz faults go-redis tools binaries images crds openapi manifests fmt
 
 demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
 	@e2e/demo
@@ -29,6 +29,14 @@ bench: ## Measure what is promised: the tables of docs/performance.md
 fuzz: ## Ten minutes of nonsense for the proxy (`make test` does one)
 	@e2e/tools install packages valkey
 	@CODIS_FUZZ_SECONDS=600 cargo test --quiet --test proxy_fuzz -- --nocapture
+
+faults: ## Three minutes of all faults at once for the proxy (`make test` does ten seconds)
+	@e2e/tools install packages valkey
+	@cargo test --quiet --release --test proxy_all_faults many_faults -- --ignored --nocapture
+
+go-redis: ## go-redis' own tests against the proxy: docs/go-redis.md
+	@e2e/tools install packages valkey
+	@cargo test --quiet --test proxy_go_redis -- --ignored --nocapture
 
 tools: ## Install what building, testing and the demo need
 	@e2e/tools install

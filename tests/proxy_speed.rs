@@ -9,6 +9,8 @@
 mod support;
 
 use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use support::backend::Backend;
@@ -155,4 +157,84 @@ async fn latencies(port: u16, clients: u32) -> Vec<f64> {
 
 fn at(sorted: &[f64], part: f64) -> f64 {
     sorted[((sorted.len() - 1) as f64 * part) as usize]
+}
+
+/// How long a push of all slots takes from the request to its acknowledgement, and how long clients of slots that stay as
+/// they are wait meanwhile.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "a measurement, not a check"]
+async fn push_of_all_slots() {
+    let backends = Backend::several(2).await;
+    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
+    let proxy = our_proxy(&backends, &["--ncpu=1"]).await;
+    let api = proxy.api().await;
+    println!("| push of 1024 slots | goal | median | p90 | max | clients meanwhile: p50, p99, max | without pushes |");
+    println!("|---|---|---|---|---|---|---|");
+    let mut epoch = 1;
+    for load in [false, true] {
+        let benchmark = load.then(|| {
+            let mut benchmark = Command::new(tool("valkey-benchmark"));
+            benchmark.args(["-p", &proxy.port.to_string(), "-t", "set", "-c", CLIENTS, "-d", "256"]);
+            benchmark.args(["-r", "100000", "-q", "-n", "1000000000"]);
+            Process::start(&benchmark)
+        });
+        let without = Probe::start(proxy.port);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        let without = without.stop().await;
+        let probe = Probe::start(proxy.port);
+        let mut took = Vec::new();
+        for _ in 0..101 {
+            epoch += 1;
+            let slots = slots_over(&addrs, epoch);
+            let began = Instant::now();
+            api.fill_slots(&slots).await.unwrap();
+            took.push(began.elapsed().as_secs_f64() * 1e3);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        took.sort_by(f64::total_cmp);
+        let with = probe.stop().await;
+        let clients = |all: &[f64]| format!("{:.2}, {:.2}, {:.2} ms", at(all, 0.5), at(all, 0.99), at(all, 1.0));
+        println!(
+            "| {} | <= 10 ms | {:.2} ms | {:.2} ms | {:.2} ms | {} | {} |",
+            if load { "under load" } else { "idle" },
+            at(&took, 0.5),
+            at(&took, 0.9),
+            at(&took, 1.0),
+            clients(&with),
+            clients(&without)
+        );
+        drop(benchmark);
+    }
+}
+
+/// A client that asks again and again.
+struct Probe {
+    stop: Arc<AtomicBool>,
+    took: tokio::task::JoinHandle<Vec<f64>>,
+}
+
+impl Probe {
+    fn start(port: u16) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let took = tokio::spawn(async move {
+            let (mut client, mut took) = (Wire::connect(port).await, Vec::new());
+            while !stopped.load(Ordering::Relaxed) {
+                let began = Instant::now();
+                assert_eq!(client.call("SET probe value").await, "+OK");
+                took.push(began.elapsed().as_secs_f64() * 1e3);
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            took
+        });
+        Self { stop, took }
+    }
+
+    /// Milliseconds, sorted.
+    async fn stop(self) -> Vec<f64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let mut took = self.took.await.unwrap();
+        took.sort_by(f64::total_cmp);
+        took
+    }
 }
