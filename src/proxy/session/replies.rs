@@ -100,7 +100,10 @@ impl Replies {
 
     /// The reply to request `sequence` came.
     pub(super) fn complete(&mut self, sequence: u64, reply: &[u8]) {
-        self.size = reply.len().max((self.size * 15 + reply.len()) / 16);
+        // Errors say nothing of how large replies are.
+        if reply.first() != Some(&b'-') {
+            self.size = reply.len().max((self.size * 15 + reply.len()) / 16);
+        }
         let place = sequence.wrapping_sub(self.first) as usize;
         if place == 0 && !self.waiting.is_empty() {
             self.out.put(reply);
@@ -178,6 +181,18 @@ mod tests {
         assert_eq!(answer(10), 34);
         assert_eq!((0..100).map(|_| answer(10)).last(), Some(1000));
         assert_eq!(answer(1 << 20), MIN_WINDOW);
+    }
+
+    #[test]
+    fn errors_do_not_widen_the_window() {
+        let mut replies = Replies::default();
+        let mut answer = |reply: &[u8]| {
+            let sequence = replies.expect();
+            replies.complete(sequence, reply);
+            replies.window(1000)
+        };
+        assert_eq!(answer(&vec![b'x'; 1 << 20]), MIN_WINDOW);
+        assert_eq!((0..100).map(|_| answer(b"-ERR\r\n")).last(), Some(MIN_WINDOW));
     }
 
     proptest! {
