@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt;
+use futures::channel::mpsc;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -14,9 +15,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::watch;
 
 use super::apply::KnownChildren;
 use super::error::Error;
+use super::ha::{self, Reports};
 use super::labels::MANAGER;
 use super::metrics::Metrics;
 use super::reconcile::{id, reconcile};
@@ -44,6 +47,7 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) failures: Failures,
     pub(super) known: KnownChildren,
+    pub(super) reports: Arc<Reports>,
 }
 
 /// How often each cluster failed in a row, by UID.
@@ -84,34 +88,68 @@ pub async fn run(
         () = await_crd(&client, &health) => {}
     }
     health.say("standing by", true);
+    let recorder = Recorder::new(
+        client.clone(),
+        Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(settings.identity.clone()),
+        },
+    );
+    let reports = Arc::new(Reports::default());
+    let (lead, leads) = watch::channel(false);
+    let (news, changed) = mpsc::unbounded();
+    let context = Context {
+        client: client.clone(),
+        http: Http::new(DASHBOARD_TIMEOUT)?,
+        recorder: recorder.clone(),
+        settings: settings.clone(),
+        metrics: Arc::clone(&metrics),
+        failures: Failures::default(),
+        known: KnownChildren::default(),
+        reports: Arc::clone(&reports),
+    };
+    let guard = ha::run(ha::Means {
+        client: client.clone(),
+        recorder,
+        metrics,
+        reports,
+        news,
+        leads,
+        namespace: settings.namespace.clone(),
+        identity: settings.identity.clone(),
+    });
+    let result = tokio::select! {
+        result = take_turn(context, &health, lead, changed, stop.clone()) => result,
+        // In every instance, whoever leads.
+        () = guard => Ok(()),
+    };
+    server.abort();
+    result
+}
+
+/// Waits until this instance leads, and reconciles while it does.
+async fn take_turn(
+    context: Context,
+    health: &Health,
+    lead: watch::Sender<bool>,
+    changed: mpsc::UnboundedReceiver<ha::ClusterRef>,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) -> Result<(), Error> {
+    let (client, settings) = (context.client.clone(), context.settings.clone());
     let mut lease = tokio::select! {
         () = stop.clone() => return Ok(()),
         lease = leader::acquire(&client, &settings) => lease?,
     };
     health.say("leading", true);
+    lead.send_replace(true);
     tracing::info!(identity = settings.identity, "leading");
-    let context = Arc::new(Context {
-        client: client.clone(),
-        http: Http::new(DASHBOARD_TIMEOUT)?,
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter {
-                controller: MANAGER.to_owned(),
-                instance: Some(settings.identity.clone()),
-            },
-        ),
-        settings: settings.clone(),
-        metrics,
-        failures: Failures::default(),
-        known: KnownChildren::default(),
-    });
     let result = tokio::select! {
-        () = control(context, stop.clone()) => Ok(()),
+        () = control(Arc::new(context), changed, stop.clone()) => Ok(()),
         () = purge::sweep(client, settings) => Ok(()),
         () = lease.lost() => Err(Error::Lease { name: MANAGER.to_owned(), reason: "another instance leads now".to_owned() }),
     };
+    lead.send_replace(false);
     lease.release().await;
-    server.abort();
     result
 }
 
@@ -130,7 +168,11 @@ async fn await_crd(client: &Client, health: &Health) {
     }
 }
 
-async fn control(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+async fn control(
+    context: Arc<Context>,
+    changed: mpsc::UnboundedReceiver<ha::ClusterRef>,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let client = &context.client;
     let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let clusters: Api<DeserializeGuard<CodisCluster>> = Api::all(client.clone());
@@ -143,6 +185,7 @@ async fn control(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
             let cluster = pod.labels().get("app.kubernetes.io/instance")?;
             Some(ObjectRef::new(cluster).within(pod.namespace()?.as_str()))
         })
+        .reconcile_on(changed)
         .graceful_shutdown_on(stop)
         .run(reconcile, failed, context.clone())
         .for_each(|result| async move {
