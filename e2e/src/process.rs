@@ -3,7 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-/// The process of a server, found by its pod's name. One that is still frozen when the value is dropped is woken.
+use crate::Codis;
+
+/// A process in a pod of the local cluster. One that is still frozen when the value is dropped is woken.
 #[derive(Debug)]
 pub struct Server {
     pid: u32,
@@ -11,35 +13,36 @@ pub struct Server {
 }
 
 impl Server {
-    /// The server that runs in this pod. Pods of other clusters must not have the same name.
-    pub fn in_pod(pod: &str) -> Self {
-        Self::find(pod, &["valkey-server", "redis-server"])
+    /// The server that runs in this pod.
+    pub async fn in_pod(codis: &Codis<'_>, pod: &str) -> Self {
+        Self::find(codis, pod, &["valkey-server", "redis-server"]).await
     }
 
     /// The proxy that runs in this pod.
-    pub fn proxy_in_pod(pod: &str) -> Self {
-        Self::find(pod, &["codis-proxy"])
+    pub async fn proxy_in_pod(codis: &Codis<'_>, pod: &str) -> Self {
+        Self::find(codis, pod, &["codis-proxy"]).await
     }
 
     /// The dashboard that runs in this pod.
-    pub fn dashboard_in_pod(pod: &str) -> Self {
-        Self::find(pod, &["codis-dashboard"])
+    pub async fn dashboard_in_pod(codis: &Codis<'_>, pod: &str) -> Self {
+        Self::find(codis, pod, &["codis-dashboard"]).await
     }
 
-    fn find(pod: &str, programs: &[&str]) -> Self {
-        let variable = [format!("POD_NAME={pod}"), format!("HOSTNAME={pod}")];
+    async fn find(codis: &Codis<'_>, pod: &str, programs: &[&str]) -> Self {
+        let uid = codis
+            .kubectl(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"])
+            .await
+            .unwrap_or_else(|failed| panic!("{failed}"));
         let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
             let name = entry.ok()?.file_name();
             name.to_str()?.parse::<u32>().ok()
         });
+        // A pod's processes are those of its cgroup.
         let is_it = |pid: &u32| {
-            let read = |what: &str| fs::read(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            let program = String::from_utf8_lossy(&read("comm")).trim().to_owned();
+            let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
             // The kernel keeps 15 characters.
-            programs.iter().any(|name| name.get(..15).unwrap_or(name) == program)
-                && read("environ")
-                    .split(|byte| *byte == 0)
-                    .any(|set| variable.iter().any(|wanted| wanted.as_bytes() == set))
+            let known = |name: &str| name.get(..15).unwrap_or(name) == read("comm").trim();
+            programs.iter().any(|name| known(name)) && read("cgroup").contains(&format!("pod{uid}"))
         };
         let found: Vec<u32> = pids.filter(is_it).collect();
         match found[..] {

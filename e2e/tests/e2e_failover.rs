@@ -49,7 +49,7 @@ async fn primary_is_killed() {
     let writer = Writer::start(&codis).await;
     let former = primary(&codis).await;
     let since = now();
-    Server::in_pod(&former).kill();
+    Server::in_pod(&codis, &former).await.kill();
     writer
         .wait_for_writes_after(since + 1000, Duration::from_secs(60))
         .await;
@@ -71,7 +71,7 @@ async fn primary_is_frozen_and_wakes_as_a_replica() {
     let writer = Writer::start(&codis).await;
     let former = primary(&codis).await;
     let since = now();
-    let mut server = Server::in_pod(&former);
+    let mut server = Server::in_pod(&codis, &former).await;
     server.freeze();
     writer
         .wait_for_writes_after(since + 5000, Duration::from_secs(60))
@@ -110,7 +110,7 @@ async fn proxy_is_frozen_and_leaves_the_service() {
     let pods = codis.pods().await;
     let proxy = pods.keys().find(|name| name.starts_with("mute-proxy")).unwrap().clone();
     let since = now();
-    let mut process = Server::proxy_in_pod(&proxy);
+    let mut process = Server::proxy_in_pod(&codis, &proxy).await;
     process.freeze();
     eventually(Duration::from_secs(60), "another proxy takes its place", async || {
         let pods = codis.pods().await;
@@ -139,7 +139,7 @@ async fn frozen_replica_disturbs_nobody_and_is_restarted() {
     let replica = replica.into_iter().find(|pod| **pod != leads).unwrap();
     let uid = codis.pods().await[replica].clone();
     let since = now();
-    let mut process = Server::in_pod(replica);
+    let mut process = Server::in_pod(&codis, &replica).await;
     process.freeze();
     eventually(Duration::from_secs(60), "its pod is another one", async || {
         let pods = codis.pods().await;
