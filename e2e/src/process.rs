@@ -3,7 +3,8 @@
 use std::fs;
 use std::process::Command;
 
-use crate::Codis;
+use crate::operator::NAMESPACE;
+use crate::{Cluster, Codis};
 
 /// A process in a pod of the local cluster. One that is still frozen when the value is dropped is woken.
 #[derive(Debug)]
@@ -15,22 +16,36 @@ pub struct Server {
 impl Server {
     /// The server that runs in this pod.
     pub async fn in_pod(codis: &Codis<'_>, pod: &str) -> Self {
-        Self::find(codis, pod, &["valkey-server", "redis-server"]).await
+        Self::find(
+            codis.cluster(),
+            codis.namespace(),
+            pod,
+            &["valkey-server", "redis-server"],
+        )
+        .await
     }
 
     /// The proxy that runs in this pod.
     pub async fn proxy_in_pod(codis: &Codis<'_>, pod: &str) -> Self {
-        Self::find(codis, pod, &["codis-proxy"]).await
+        Self::find(codis.cluster(), codis.namespace(), pod, &["codis-proxy"]).await
     }
 
     /// The dashboard that runs in this pod.
     pub async fn dashboard_in_pod(codis: &Codis<'_>, pod: &str) -> Self {
-        Self::find(codis, pod, &["codis-dashboard"]).await
+        Self::find(codis.cluster(), codis.namespace(), pod, &["codis-dashboard"]).await
     }
 
-    async fn find(codis: &Codis<'_>, pod: &str, programs: &[&str]) -> Self {
-        let uid = codis
-            .kubectl(&["get", "pod", pod, "-o", "jsonpath={.metadata.uid}"])
+    /// The operator that runs in this pod.
+    pub async fn operator_in_pod(cluster: &Cluster, pod: &str) -> Self {
+        Self::find(cluster, NAMESPACE, pod, &["codis-operator"]).await
+    }
+
+    async fn find(cluster: &Cluster, namespace: &str, pod: &str, programs: &[&str]) -> Self {
+        let uid = cluster
+            .try_kubectl(
+                &["get", "pod", pod, "-n", namespace, "-o", "jsonpath={.metadata.uid}"],
+                "",
+            )
             .await
             .unwrap_or_else(|failed| panic!("{failed}"));
         let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| {

@@ -38,7 +38,12 @@ pub struct Log {
 impl<'a, 'c> Writer<'a, 'c> {
     /// Starts to write, and returns when the first writes were acknowledged.
     pub async fn start(codis: &'a Codis<'c>) -> Self {
-        let host = format!("{}-proxy", codis.name());
+        // By its address: what a node that is lost does to the cluster's DNS is not what is looked at.
+        let service = format!("{}-proxy", codis.name());
+        let host = codis
+            .kubectl(&["get", "service", &service, "-o", "jsonpath={.spec.clusterIP}"])
+            .await
+            .unwrap_or_else(|failed| panic!("{failed}"));
         let start = format!(
             "cat > /tmp/writer.sh <<'END'\n{SCRIPT}END\nrm -f /tmp/stopped; nohup sh /tmp/writer.sh {host} > /dev/null 2>&1 &"
         );

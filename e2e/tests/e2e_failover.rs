@@ -154,3 +154,170 @@ async fn frozen_replica_disturbs_nobody_and_is_restarted() {
     judge("replica frozen", &log, since, Duration::from_secs(2));
     assert_eq!(primary(&codis).await, leads);
 }
+
+/// The node that a pod runs on.
+async fn node_of(codis: &Codis<'_>, pod: &str) -> String {
+    let node = codis
+        .kubectl(&["get", "pod", pod, "-o", "jsonpath={.spec.nodeName}"])
+        .await;
+    node.unwrap_or_else(|failed| panic!("{failed}"))
+}
+
+/// Has another server lead, as a person would.
+async fn hand_over_by_hand(codis: &Codis<'_>, to: &str) {
+    let mark = format!("codis.dev/handover=g1={to}");
+    codis
+        .kubectl(&["annotate", "codis", codis.name(), &mark])
+        .await
+        .unwrap();
+    eventually(
+        Duration::from_secs(30),
+        "the named server leads, and the mark is gone",
+        async || {
+            let object = codis.object().await?;
+            let marks = &object["metadata"]["annotations"]["codis.dev/handover"];
+            if primary(codis).await == to && marks.is_null() {
+                Ok(())
+            } else {
+                Err(object["status"].to_string())
+            }
+        },
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn node_of_the_primary_is_powered_off() {
+    let cluster = Cluster::get().await;
+    let Some(nodes) = (1..=3).map(|n| cluster.node(n)).collect::<Option<Vec<_>>>() else {
+        return;
+    };
+    operator::install(&cluster).await;
+    // What the whole cluster needs and has once, and the client, stay.
+    let safe = cluster
+        .try_kubectl(
+            &[
+                "get",
+                "pod",
+                "codis-operator-etcd-0",
+                "-n",
+                operator::NAMESPACE,
+                "-o",
+                "jsonpath={.spec.nodeName}",
+            ],
+            "",
+        )
+        .await
+        .unwrap();
+    let codis = Codis::apply(&cluster, "outage", SMALL).await;
+    codis.start_client_on(&safe).await;
+    codis.wait_ready().await;
+    let former = primary(&codis).await;
+    let former = if node_of(&codis, &former).await == safe {
+        let other = if former == "outage-g1-0" {
+            "outage-g1-1"
+        } else {
+            "outage-g1-0"
+        };
+        hand_over_by_hand(&codis, other).await;
+        other.to_owned()
+    } else {
+        former
+    };
+    let lost = node_of(&codis, &former).await;
+    let node = nodes.into_iter().find(|node| node.name() == lost).unwrap();
+    let object = codis.object().await.unwrap();
+    let active = object["status"]["dashboard"]["active"].as_str().unwrap().to_owned();
+    let with_dashboard = node_of(&codis, &active).await == lost;
+    let writer = Writer::start(&codis).await;
+    let since = now();
+    node.kill().await;
+    writer
+        .wait_for_writes_after(since + 12_000, Duration::from_secs(90))
+        .await;
+    let log = writer.stop().await;
+    let (what, goal) = match with_dashboard {
+        true => ("node of primary and active dashboard off", 8),
+        false => ("node of the primary off", 5),
+    };
+    judge(what, &log, since, Duration::from_secs(goal));
+    wait_for_other_primary(&codis, &former).await;
+    node.start().await;
+    codis.wait_ready().await;
+    assert_eq!(codis.info(&former, "replication").await.unwrap()["role"], "slave");
+}
+
+#[tokio::test]
+async fn active_dashboard_is_frozen_and_a_primary_is_killed_meanwhile() {
+    let cluster = Cluster::get().await;
+    operator::install(&cluster).await;
+    let codis = Codis::ready(&cluster, "twofold", SMALL).await;
+    let former = primary(&codis).await;
+    let object = codis.object().await.unwrap();
+    let active = object["status"]["dashboard"]["active"].as_str().unwrap().to_owned();
+    let mut dashboard = Server::dashboard_in_pod(&codis, &active).await;
+    let server = Server::in_pod(&codis, &former).await;
+    let writer = Writer::start(&codis).await;
+    let since = now();
+    dashboard.freeze();
+    server.kill();
+    writer
+        .wait_for_writes_after(since + 8000, Duration::from_secs(90))
+        .await;
+    // It has no lock any more, and must not act on what it knew.
+    dashboard.wake();
+    writer
+        .wait_for_writes_after(now() + 3000, Duration::from_secs(60))
+        .await;
+    let log = writer.stop().await;
+    judge(
+        "dashboard frozen and primary killed",
+        &log,
+        since,
+        Duration::from_secs(8),
+    );
+    codis.wait_ready().await;
+    assert_ne!(primary(&codis).await, former);
+}
+
+#[tokio::test]
+async fn leading_operator_is_frozen_and_the_standby_fails_over() {
+    let cluster = Cluster::get().await;
+    operator::install(&cluster).await;
+    let codis = Codis::ready(&cluster, "leaderless", SMALL).await;
+    let former = primary(&codis).await;
+    let holder = cluster
+        .try_kubectl(
+            &[
+                "get",
+                "lease",
+                "codis-operator",
+                "-n",
+                operator::NAMESPACE,
+                "-o",
+                "jsonpath={.spec.holderIdentity}",
+            ],
+            "",
+        )
+        .await
+        .unwrap();
+    let mut leader = Server::operator_in_pod(&cluster, &holder).await;
+    let server = Server::in_pod(&codis, &former).await;
+    let writer = Writer::start(&codis).await;
+    let since = now();
+    leader.freeze();
+    server.kill();
+    writer
+        .wait_for_writes_after(since + 5000, Duration::from_secs(60))
+        .await;
+    let log = writer.stop().await;
+    judge(
+        "operator's leader frozen and primary killed",
+        &log,
+        since,
+        Duration::from_secs(5),
+    );
+    leader.wake();
+    wait_for_other_primary(&codis, &former).await;
+    codis.wait_ready().await;
+}

@@ -3,12 +3,14 @@
 
 mod dashboard;
 mod http;
+mod lookup;
 mod probe;
 mod proxy;
 mod trust;
 
 pub use dashboard::{DashboardClient, PromotionConditions};
 pub use http::{ClientError, Http};
+pub use lookup::lookup;
 pub use probe::{Answer, ServerProbe};
 pub use proxy::ProxyClient;
 pub use trust::Trust;

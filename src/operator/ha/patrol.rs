@@ -4,12 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures::channel::mpsc::UnboundedSender;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt};
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::task::{AbortHandle, JoinSet};
 
 use super::act::{self, Actor};
@@ -48,7 +47,7 @@ pub(in crate::operator) struct Means {
     /// What is told of each cluster.
     pub(in crate::operator) reports: Arc<Reports>,
     /// Clusters of which there is news for their status.
-    pub(in crate::operator) news: UnboundedSender<ClusterRef>,
+    pub(in crate::operator) news: broadcast::Sender<ClusterRef>,
     /// Whether this instance leads.
     pub(in crate::operator) leads: watch::Receiver<bool>,
     /// The namespace of the operator, where its Lease lies.
@@ -61,7 +60,7 @@ impl Means {
     fn tell(&self, cluster: &CodisCluster) {
         let reference = ObjectRef::new(&cluster.name_any()).within(&cluster.namespace().unwrap_or_default());
         // Nobody listens while another instance leads.
-        let _ = self.news.unbounded_send(reference);
+        let _ = self.news.send(reference);
     }
 }
 
