@@ -55,6 +55,11 @@ impl<'a> Codis<'a> {
         codis
     }
 
+    /// The Kubernetes that it is in.
+    pub fn cluster(&self) -> &Cluster {
+        self.cluster
+    }
+
     /// Its namespace.
     pub fn namespace(&self) -> &str {
         self.namespace.name()
@@ -114,10 +119,15 @@ impl<'a> Codis<'a> {
 
     /// Starts the pod with the stock client in it.
     pub async fn start_client(&self) {
+        self.start_client_on("").await;
+    }
+
+    /// The same on this node; an empty name: on any.
+    pub async fn start_client_on(&self, node: &str) {
         self.cluster
             .apply(&format!(
                 "{{apiVersion: v1, kind: Pod, metadata: {{name: client, namespace: {}}}, spec: {{terminationGracePeriodSeconds: 0, \
-                 containers: [{{name: client, image: 'valkey/valkey:8.1', imagePullPolicy: IfNotPresent, command: [sleep, infinity]}}]}}}}",
+                 nodeName: '{node}', containers: [{{name: client, image: 'valkey/valkey:8.1', imagePullPolicy: IfNotPresent, command: [sleep, infinity]}}]}}}}",
                 self.namespace()
             ))
             .await;

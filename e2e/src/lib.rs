@@ -12,6 +12,8 @@ mod eventually;
 mod namespace;
 mod node;
 pub mod operator;
+mod process;
+mod writer;
 
 pub use cluster::Cluster;
 pub use codis::{BRING_UP, Codis};
@@ -19,3 +21,5 @@ pub use command::{Failed, run};
 pub use eventually::eventually;
 pub use namespace::Namespace;
 pub use node::{Direction, Node};
+pub use process::Server;
+pub use writer::{Log, Writer, now};

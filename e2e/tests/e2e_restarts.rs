@@ -51,7 +51,9 @@ async fn restarted_replica_is_attached_again() {
 async fn restarted_empty_primary_is_not_given_its_role_over_a_replica_with_the_data() {
     let cluster = Cluster::get().await;
     operator::install(&cluster).await;
-    let codis = Codis::ready(&cluster, "empty", SMALL).await;
+    // Nobody promotes the replica, so that the refusal can be seen.
+    let spec = SMALL.replace("proxies", "ha: {mode: ReportOnly}, proxies");
+    let codis = Codis::ready(&cluster, "empty", &spec).await;
     assert_eq!(codis.cli(&["SET", "precious", "1"]).await.unwrap(), "OK");
     eventually(Duration::from_secs(20), "the replica has the key", async || {
         let keyspace = codis.info("empty-g1-1", "keyspace").await?;

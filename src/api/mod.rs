@@ -1,17 +1,19 @@
 //! The `CodisCluster` resource: what a user declares and what the operator reports. No I/O.
 
 mod crd;
+mod ha;
 mod spec;
 mod status;
 
 pub use crd::{crd, crd_yaml};
+pub use ha::{Durability, HaMode, HaSpec};
 pub use spec::{
     AntiAffinity, AuthSpec, CodisCluster, CodisClusterSpec, CoordinatorSpec, DashboardSpec, Engine, EtcdSpec,
     ProxiesSpec, ResourcesSpec, SecretKeyRef, SecretRef, ServersSpec, ServiceSpec, ServiceType,
 };
 pub use status::{
-    CodisClusterStatus, ConditionType, DashboardStatus, GroupStatus, Phase, ProxiesStatus, ServerRole, ServerStatus,
-    ServersStatus,
+    CodisClusterStatus, ConditionType, DashboardStatus, FailoverStatus, GroupStatus, Phase, ProxiesStatus, ServerRole,
+    ServerStatus, ServersStatus,
 };
 
 /// The API group of everything here, and the prefix of our labels and annotations.

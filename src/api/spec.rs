@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::CodisClusterStatus;
+use super::{CodisClusterStatus, HaSpec};
 
 /// A Codis-style cluster: server groups of Valkey or Redis behind proxies. `metadata.name` alone is a valid cluster.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -88,9 +88,18 @@ pub struct CodisClusterSpec {
     #[serde(default)]
     pub dashboard: DashboardSpec,
 
+    /// What is done when something fails.
+    #[serde(default)]
+    pub ha: HaSpec,
+
     /// What clients have to give. Absent: nothing. Inside the cluster a generated password is always used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auth: Option<AuthSpec>,
+
+    /// Whether the operator keeps its hands off: nothing is applied, and nothing is done when something fails; the status is
+    /// still told.
+    #[serde(default)]
+    pub paused: bool,
 }
 
 /// What runs in a cluster.

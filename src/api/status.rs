@@ -1,4 +1,4 @@
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ pub struct CodisClusterStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<Phase>,
 
-    /// `Ready`, `Progressing`, `Degraded` and `SlotsAssigned`, each with the generation it speaks of.
+    /// `Ready`, `Progressing`, `Degraded`, `SlotsAssigned` and `Paused`, each with the generation it speaks of.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -98,9 +98,30 @@ pub struct GroupStatus {
     /// The pod of its primary.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub primary: Option<String>,
+    /// The last time that its primary was replaced without anybody having planned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<FailoverStatus>,
     /// Its servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerStatus>,
+}
+
+/// A primary that was replaced without anybody having planned it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FailoverStatus {
+    /// When it was done.
+    pub at: Time,
+    /// The pod of the primary until then.
+    pub from: String,
+    /// The pod of the primary since.
+    pub to: String,
+    /// Why.
+    pub reason: String,
+    /// Milliseconds from the first look that did not find the primary at work to the decision.
+    pub detect_ms: i64,
+    /// Milliseconds from the decision until the proxies knew the new primary.
+    pub promote_ms: i64,
 }
 
 /// A server.
@@ -157,6 +178,8 @@ pub enum ConditionType {
     Degraded,
     /// Every slot has a group.
     SlotsAssigned,
+    /// The operator keeps its hands off, because it was told to.
+    Paused,
 }
 
 impl ConditionType {
@@ -167,6 +190,7 @@ impl ConditionType {
             Self::Progressing => "Progressing",
             Self::Degraded => "Degraded",
             Self::SlotsAssigned => "SlotsAssigned",
+            Self::Paused => "Paused",
         }
     }
 }

@@ -86,6 +86,10 @@ struct Args {
     #[arg(long, value_name = "UID", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     owner_id: Option<String>,
 
+    /// What a primary does that hears of no replica any more: preferred, none or required.
+    #[arg(long, value_name = "HOW")]
+    durability: Option<String>,
+
     /// Certificate of the API (file, PEM), for HTTPS.
     #[arg(long, value_name = "FILE")]
     admin_tls_cert: Option<String>,
@@ -217,6 +221,9 @@ fn configure(args: &Args) -> Result<Config, String> {
     }
     if let Some(auth) = &args.coordinator_auth {
         config.coordinator_auth = Secret::from(auth.clone());
+    }
+    if let Some(durability) = &args.durability {
+        config.durability = durability.clone();
     }
     if let Some(name) = &args.product_name {
         config.product_name.clone_from(name);

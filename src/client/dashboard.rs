@@ -1,7 +1,9 @@
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{ClientError, Http};
-use crate::model::{GroupId, HostPort, Overview, ProductName, ProxyToken, Slot, SlotMapping, Stats, Topom};
+use crate::model::{
+    GroupId, HostPort, Overview, ProductName, Promotion, ProxyToken, Slot, SlotMapping, Stats, Status, Topom,
+};
 
 /// A dashboard's API. Where several instances are named they are asked in turn until one is active.
 #[derive(Debug, Clone)]
@@ -9,6 +11,18 @@ pub struct DashboardClient {
     http: Http,
     addrs: Vec<String>,
     product: ProductName,
+}
+
+/// On what a promotion is to be done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PromotionConditions {
+    /// The epoch of the group's record that the caller saw: refused when it changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// Take the candidate whatever speaks against it, and lose what it lacks.
+    pub force: bool,
+    /// Shut off the proxies that don't lock the group's slots in time.
+    pub shut_off: bool,
 }
 
 impl DashboardClient {
@@ -107,15 +121,56 @@ impl DashboardClient {
             .await
     }
 
+    /// What our own dashboard knows of servers and proxies beyond Codis' stats.
+    pub async fn status(&self) -> Result<Status, ClientError> {
+        self.get(&format!("/api/topom/v2/status/{}", self.product.dashboard_xauth()))
+            .await
+    }
+
+    /// Makes a replica the primary of its group, whether the former one answers or not.
+    pub async fn promote(
+        &self,
+        group: GroupId,
+        server: &HostPort,
+        conditions: &PromotionConditions,
+    ) -> Result<Promotion, ClientError> {
+        self.ask(&format!("v2/group/promote/X/{group}/{server}"), Some(conditions))
+            .await
+    }
+
+    /// Has the primary of a group hand over to a replica; refused when it can't.
+    pub async fn hand_over(
+        &self,
+        group: GroupId,
+        server: &HostPort,
+        conditions: &PromotionConditions,
+    ) -> Result<Promotion, ClientError> {
+        self.ask(&format!("v2/group/handover/X/{group}/{server}"), Some(conditions))
+            .await
+    }
+
+    /// Has the servers keep a proxy out.
+    pub async fn shut_off_proxy(&self, token: &ProxyToken) -> Result<(), ClientError> {
+        self.change(&format!("v2/proxy/shut-off/X/{token}"), None::<&()>).await
+    }
+
     async fn change(&self, path: &str, body: Option<&(impl Serialize + Sync + ?Sized)>) -> Result<(), ClientError> {
+        self.ask::<String>(path, body).await.map(drop)
+    }
+
+    async fn ask<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+        body: Option<&(impl Serialize + Sync + ?Sized)>,
+    ) -> Result<T, ClientError> {
         let path = format!(
             "/api/topom/{}",
             path.replacen("/X", &format!("/{}", self.product.dashboard_xauth()), 1)
         );
         let mut last = None;
         for addr in &self.addrs {
-            match self.http.put::<String>(addr, &path, body.as_ref()).await {
-                Ok(_) => return Ok(()),
+            match self.http.put(addr, &path, body.as_ref()).await {
+                Ok(answer) => return Ok(answer),
                 Err(error) if error.is_transient() => last = Some(error),
                 Err(error) => return Err(error),
             }

@@ -3,8 +3,7 @@
 //! The rules (DESIGN 3, rules 1 and 5): a process that comes back empty, or with an older copy, is not made primary over
 //! servers that may know more; and a copy is replaced only by the one that the recorded, admitted primary holds.
 
-use super::server::Info;
-use crate::model::{Group, HostPort};
+use crate::model::{Group, HostPort, Info};
 
 /// What is to be done with the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use super::observations::Seen;
-use super::server::Info;
-use crate::model::{Group, GroupServer, HostPort};
+use crate::model::{Group, GroupServer, HostPort, Info};
 
 /// How old a poll may be to count.
 const FRESH: Duration = Duration::from_millis(1500);

@@ -2,8 +2,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::server::Info;
-use crate::model::{HostPort, ProxyStatsEntry, ProxyToken, RedisStats};
+use crate::model::{HostPort, Info, ProxyStatsEntry, ProxyToken, RedisStats};
 
 /// A server as the last poll of this term found it.
 #[derive(Debug, Clone)]

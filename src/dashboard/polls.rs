@@ -11,12 +11,12 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::observations::unixtime;
 use super::proxies;
 use super::rules::proxies::Registration;
-use super::server::{Info, Server, ServerError};
+use super::server::{Server, ServerError};
 use super::term::Term;
 use super::users;
 use crate::client::ProxyClient;
 use crate::model::{
-    HostPort, Proxy, ProxyStatsBody, ProxyStatsEntry, ProxyToken, RedisStats, RemoteError, ServerUserKind,
+    HostPort, Info, Proxy, ProxyStatsBody, ProxyStatsEntry, ProxyToken, RedisStats, RemoteError, ServerUserKind,
 };
 
 /// How often each server is asked.

@@ -12,11 +12,11 @@ use futures::future::join_all;
 use super::admission::{self, Decision, Other};
 use super::error::Error;
 use super::rules::actions::{self, Outcome};
-use super::server::{Info, ReplicationSource, Server, ServerError};
+use super::server::{ReplicationSource, Server, ServerError};
 use super::term::Term;
 use super::workers::Workers;
 use super::{fault, users};
-use crate::model::{Group, GroupId, HostPort};
+use crate::model::{Group, GroupId, HostPort, Info};
 
 /// How soon an action that had to wait is tried again.
 const RETRY: Duration = Duration::from_millis(500);

@@ -11,13 +11,13 @@ use super::links::Links;
 use super::metrics::Metrics;
 use super::observations::Observations;
 use super::rules::Refusal;
-use super::server::{Info, ReplicationSource, Server, ServerError, Servers, Standing};
+use super::server::{ReplicationSource, Server, ServerError, Servers, Standing};
 use super::slot_action::SlotActionControl;
 use super::store::{Lock, Store, StoreError, unfinished};
 use super::topology::{Change, Topology};
 use super::users::Told;
 use crate::client::Http;
-use crate::model::{GroupId, HostPort, Leaving, ProductName};
+use crate::model::{GroupId, HostPort, Info, Leaving, ProductName};
 
 /// How long a change waits for those before it. All of them wait for the same store.
 const TURN: Duration = Duration::from_secs(3);

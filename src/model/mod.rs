@@ -7,6 +7,7 @@ mod addr;
 mod error;
 mod format;
 mod group;
+mod info;
 mod product;
 mod proxy;
 mod slot;
@@ -21,6 +22,7 @@ pub use format::{ByteSize, FormatError, GoDuration};
 pub use group::{
     ActionState, Group, GroupId, GroupIdError, GroupServer, Leaving, Lineage, PromoteState, Promoting, ServerAction,
 };
+pub use info::Info;
 pub use product::{ProductName, ProductNameError, store_paths};
 pub use proxy::{Proxy, ProxyToken};
 pub use slot::{ForwardMethod, SLOT_COUNT, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping};

@@ -70,6 +70,30 @@ pub(super) async fn apply(
     })
 }
 
+/// How far Kubernetes is with what was applied before, and nothing is applied.
+pub(super) async fn look(client: &Client, cluster: &Cluster) -> Result<Rollouts, Error> {
+    let deployments: Api<Deployment> = Api::namespaced(client.clone(), &cluster.namespace);
+    let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &cluster.namespace);
+    let (proxies, dashboards) = (cluster.proxy_name(), cluster.dashboard_name());
+    let (proxies, dashboards) = tokio::try_join!(
+        async {
+            deployments
+                .get_opt(&proxies)
+                .await
+                .map_err(Error::kube(format!("reading Deployment {proxies}")))
+        },
+        async {
+            sets.get_opt(&dashboards)
+                .await
+                .map_err(Error::kube(format!("reading StatefulSet {dashboards}")))
+        },
+    )?;
+    Ok(Rollouts {
+        proxies: proxies.as_ref().map(of_deployment).unwrap_or_default(),
+        dashboards: dashboards.as_ref().map(of_stateful_set).unwrap_or_default(),
+    })
+}
+
 fn of_deployment(deployment: &Deployment) -> Rollout {
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas);
     deployment.status.as_ref().map_or_else(Rollout::default, |status| {

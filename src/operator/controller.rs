@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -14,9 +14,11 @@ use kube::runtime::events::{Recorder, Reporter};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{Controller, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
+use tokio::sync::{broadcast, watch};
 
 use super::apply::KnownChildren;
 use super::error::Error;
+use super::ha::{self, Reports};
 use super::labels::MANAGER;
 use super::metrics::Metrics;
 use super::reconcile::{id, reconcile};
@@ -32,6 +34,8 @@ const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(5);
 const CONCURRENCY: u16 = 16;
 /// Changes that come within this time of each other are one.
 const DEBOUNCE: Duration = Duration::from_millis(100);
+/// How much news is kept for who is busy.
+const NEWS: usize = 256;
 /// The longest wait after failures.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
@@ -44,6 +48,7 @@ pub(super) struct Context {
     pub(super) metrics: Arc<Metrics>,
     pub(super) failures: Failures,
     pub(super) known: KnownChildren,
+    pub(super) reports: Arc<Reports>,
 }
 
 /// How often each cluster failed in a row, by UID.
@@ -65,11 +70,10 @@ impl Failures {
     }
 }
 
-/// Runs the operator until `stop` resolves or leadership is lost.
+/// Runs the operator until `stop` resolves.
 ///
 /// # Errors
-/// When the Lease or the HTTP listener can't be set up, or leadership was lost: the process should end and be started
-/// anew.
+/// When the HTTP listener or client can't be set up.
 pub async fn run(
     client: Client,
     settings: Settings,
@@ -83,36 +87,97 @@ pub async fn run(
         () = stop.clone() => return Ok(()),
         () = await_crd(&client, &health) => {}
     }
-    health.say("standing by", true);
-    let mut lease = tokio::select! {
-        () = stop.clone() => return Ok(()),
-        lease = leader::acquire(&client, &settings) => lease?,
-    };
-    health.say("leading", true);
-    tracing::info!(identity = settings.identity, "leading");
+    let recorder = Recorder::new(
+        client.clone(),
+        Reporter {
+            controller: MANAGER.to_owned(),
+            instance: Some(settings.identity.clone()),
+        },
+    );
+    let reports = Arc::new(Reports::default());
+    let (lead, leads) = watch::channel(false);
+    let news = broadcast::Sender::new(NEWS);
     let context = Arc::new(Context {
         client: client.clone(),
         http: Http::new(DASHBOARD_TIMEOUT)?,
-        recorder: Recorder::new(
-            client.clone(),
-            Reporter {
-                controller: MANAGER.to_owned(),
-                instance: Some(settings.identity.clone()),
-            },
-        ),
+        recorder: recorder.clone(),
         settings: settings.clone(),
-        metrics,
+        metrics: Arc::clone(&metrics),
         failures: Failures::default(),
         known: KnownChildren::default(),
+        reports: Arc::clone(&reports),
     });
-    let result = tokio::select! {
-        () = control(context, stop.clone()) => Ok(()),
-        () = purge::sweep(client, settings) => Ok(()),
-        () = lease.lost() => Err(Error::Lease { name: MANAGER.to_owned(), reason: "another instance leads now".to_owned() }),
-    };
-    lease.release().await;
+    let guard = ha::run(ha::Means {
+        client: client.clone(),
+        recorder,
+        metrics,
+        reports,
+        news: news.clone(),
+        leads,
+        namespace: settings.namespace.clone(),
+        identity: settings.identity.clone(),
+    });
+    tokio::select! {
+        () = take_turns(context, &health, lead, news, stop.clone()) => {}
+        // In every instance, whoever leads.
+        () = guard => {}
+    }
     server.abort();
-    result
+    Ok(())
+}
+
+/// Reconciles whenever this instance leads, and stands by otherwise, until `stop` resolves. Leadership that is lost, as when
+/// the API server is away, does not end the process: what it knows is what its clusters are guarded by meanwhile.
+async fn take_turns(
+    context: Arc<Context>,
+    health: &Health,
+    lead: watch::Sender<bool>,
+    news: broadcast::Sender<ha::ClusterRef>,
+    stop: impl Future<Output = ()> + Clone + Send + Sync + 'static,
+) {
+    let (client, settings) = (context.client.clone(), context.settings.clone());
+    loop {
+        health.say("standing by", true);
+        let acquired = tokio::select! {
+            () = stop.clone() => return,
+            acquired = leader::acquire(&client, &settings) => acquired,
+        };
+        let mut lease = match acquired {
+            Ok(lease) => lease,
+            Err(error) => {
+                tracing::warn!(%error, "the Lease can't be asked for");
+                tokio::time::sleep(error.retry_after()).await;
+                continue;
+            }
+        };
+        health.say("leading", true);
+        lead.send_replace(true);
+        tracing::info!(identity = settings.identity, "leading");
+        let stopped = tokio::select! {
+            () = control(Arc::clone(&context), changes(news.subscribe()), stop.clone()) => true,
+            () = purge::sweep(client.clone(), settings.clone()) => true,
+            () = lease.lost() => false,
+        };
+        lead.send_replace(false);
+        if stopped {
+            return lease.release().await;
+        }
+        tracing::warn!("not leading any more");
+    }
+}
+
+/// Clusters of which there is news.
+fn changes(news: broadcast::Receiver<ha::ClusterRef>) -> impl Stream<Item = ha::ClusterRef> + Send + 'static {
+    futures::stream::unfold(news, async |mut news| {
+        loop {
+            match news.recv().await {
+                Ok(cluster) => return Some((cluster, news)),
+                // Each cluster is looked at every few seconds anyway.
+                Err(broadcast::error::RecvError::Lagged(_)) => {}
+                Err(broadcast::error::RecvError::Closed) => return None,
+            }
+        }
+    })
 }
 
 /// Waits until the API server knows our resource.
@@ -130,7 +195,11 @@ async fn await_crd(client: &Client, health: &Health) {
     }
 }
 
-async fn control(context: Arc<Context>, stop: impl Future<Output = ()> + Send + Sync + 'static) {
+async fn control(
+    context: Arc<Context>,
+    changed: impl Stream<Item = ha::ClusterRef> + Send + 'static,
+    stop: impl Future<Output = ()> + Send + Sync + 'static,
+) {
     let client = &context.client;
     let ours = || watcher::Config::default().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
     let clusters: Api<DeserializeGuard<CodisCluster>> = Api::all(client.clone());
@@ -143,6 +212,7 @@ async fn control(context: Arc<Context>, stop: impl Future<Output = ()> + Send + 
             let cluster = pod.labels().get("app.kubernetes.io/instance")?;
             Some(ObjectRef::new(cluster).within(pod.namespace()?.as_str()))
         })
+        .reconcile_on(changed)
         .graceful_shutdown_on(stop)
         .run(reconcile, failed, context.clone())
         .for_each(|result| async move {

@@ -45,6 +45,12 @@ pub(super) async fn dereference(client: &Client, cluster: &CodisCluster) -> Resu
 /// The key of the cluster's own Secret that holds the generated password.
 pub(super) const PRODUCT_AUTH: &str = "product_auth";
 
+/// The generated password of a cluster.
+pub(super) async fn product_auth(client: &Client, cluster: &CodisCluster) -> Result<Option<String>, Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), &cluster.namespace().unwrap_or_default());
+    read_product_auth(&secrets, cluster).await
+}
+
 /// The generated password, from the cluster's own Secret. One that a deleted cluster of the same name left is not taken:
 /// it goes soon, and servers that were given it would then know a password that nobody else knows.
 async fn read_product_auth(secrets: &Api<Secret>, cluster: &CodisCluster) -> Result<Option<String>, Error> {

@@ -104,10 +104,12 @@ impl Error {
         match self {
             // A change of the object comes by itself; this is for Secrets, which are not watched.
             Self::Invalid(_) => Duration::from_secs(5),
-            Self::Kube { .. } | Self::Coordinator { .. } | Self::Finalizer(_) => Duration::from_secs(2),
+            Self::Kube { .. } | Self::Coordinator { .. } | Self::Finalizer(_) | Self::Lease { .. } => {
+                Duration::from_secs(2)
+            }
             Self::Dashboard(_) | Self::Waiting(_) => Duration::from_secs(1),
-            // These end the process.
-            Self::Listen { .. } | Self::Lease { .. } => Duration::ZERO,
+            // This ends the process.
+            Self::Listen { .. } => Duration::ZERO,
         }
     }
 }

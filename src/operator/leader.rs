@@ -11,9 +11,9 @@ use super::labels::MANAGER;
 use super::settings::Settings;
 
 /// How long a leader that fell silent keeps the others waiting, in seconds.
-const DURATION: u64 = 10;
+const DURATION: u64 = 5;
 /// How long before that it renews, in seconds.
-const GRACE: u64 = 6;
+const GRACE: u64 = 3;
 
 /// The Lease, held.
 pub(super) struct Lease {

@@ -1,5 +1,5 @@
 use std::sync::atomic::AtomicU64;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use kube::ResourceExt;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -23,6 +23,13 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+/// A part of a failover: `detect`, from the first look that did not find the primary at work to the decision; `promote`, from
+/// there until the proxies knew the new one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PhaseLabels {
+    phase: &'static str,
+}
+
 type PerCluster = Family<ClusterLabels, Gauge<i64>>;
 
 /// The operator's figures.
@@ -36,6 +43,7 @@ pub(super) struct Metrics {
     proxies_ready: PerCluster,
     slots_assigned: PerCluster,
     reconciled: Family<ClusterLabels, Counter<u64, AtomicU64>>,
+    failover: Family<PhaseLabels, Histogram>,
 }
 
 impl Metrics {
@@ -59,6 +67,13 @@ impl Metrics {
             "Reconciliations of the cluster that came to their end",
             reconciled.clone(),
         );
+        let failover: Family<PhaseLabels, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 2.0, 14)));
+        registry.register(
+            "failover_seconds",
+            "Time that failovers took, by phase: detect, promote",
+            failover.clone(),
+        );
         let mut per_cluster = |name: &str, help: &str| {
             let family = PerCluster::default();
             registry.register(name, help, family.clone());
@@ -74,6 +89,7 @@ impl Metrics {
             proxies_ready: per_cluster("cluster_proxies_ready", "Proxies that serve clients"),
             slots_assigned: per_cluster("cluster_slots_assigned", "Slots that have a group, of 1024"),
             reconciled,
+            failover,
             registry,
             seconds,
             failures,
@@ -85,6 +101,15 @@ impl Metrics {
         Timer {
             metrics: self,
             began: Instant::now(),
+        }
+    }
+
+    /// A group's primary was replaced.
+    pub(super) fn failed_over(&self, detect: Duration, promote: Duration) {
+        for (phase, time) in [("detect", detect), ("promote", promote)] {
+            self.failover
+                .get_or_create(&PhaseLabels { phase })
+                .observe(time.as_secs_f64());
         }
     }
 

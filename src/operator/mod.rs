@@ -1,5 +1,5 @@
 //! The operator: reconciles each `CodisCluster` in the order dereference → validate → build → apply → topology →
-//! status. Only the first and the last three touch a client.
+//! status. Only the first and the last three touch a client. What has to be answered within seconds is the business of [`ha`].
 
 mod apply;
 mod build;
@@ -8,6 +8,7 @@ mod deletion;
 mod dereference;
 mod error;
 mod events;
+mod ha;
 mod labels;
 mod leader;
 mod metrics;

@@ -12,7 +12,7 @@ use kube::runtime::finalizer::{Error as FinalizerError, Event as FinalizerEvent,
 use kube::{Api, Resource, ResourceExt};
 use rand::distr::{Alphanumeric, SampleString};
 
-use super::apply::apply;
+use super::apply::{apply, look};
 use super::build::{auth_secret_name, build};
 use super::controller::Context;
 use super::deletion::{clean_up, clean_up_unreadable};
@@ -101,10 +101,15 @@ async fn bring_closer(context: &Context, object: &CodisCluster) -> Result<Action
         refs.product_auth = Some(make_product_auth(context, object, &refs).await?);
     }
     let cluster = validate(object, &refs, &context.settings)?;
-    let rollouts = apply(client, &context.known, &cluster, build(&cluster)).await?;
+    let rollouts = if cluster.paused {
+        look(client, &cluster).await?
+    } else {
+        apply(client, &context.known, &cluster, build(&cluster)).await?
+    };
     let (topology, pods) = topology::drive(context, object, &cluster).await?;
     tell_steps(context, object, &cluster, &topology).await;
-    let status = status::of_cluster(object, &cluster, &topology, rollouts, &pods, Timestamp::now());
+    let report = context.reports.of(&cluster.uid);
+    let status = status::of_cluster(object, &cluster, &topology, rollouts, &pods, &report, Timestamp::now());
     context.metrics.observe(object, &status);
     tell_phase(context, object, &status).await;
     let again = match status.phase {

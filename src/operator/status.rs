@@ -8,14 +8,16 @@ use kube::{Api, Client, Resource, ResourceExt};
 
 use super::apply::Rollouts;
 use super::error::Error;
+use super::ha::Report;
 use super::labels::{self, Component, MANAGER};
 use super::topology::{Pods, Topology};
 use super::validate::Cluster;
 use crate::api::{
-    CodisCluster, CodisClusterStatus, ConditionType, DashboardStatus, GroupStatus, Phase, ProxiesStatus, ServerRole,
-    ServerStatus,
+    CodisCluster, CodisClusterStatus, ConditionType, DashboardStatus, FailoverStatus, GroupStatus, Phase,
+    ProxiesStatus, ServerRole, ServerStatus,
 };
-use crate::model::{SLOT_COUNT, Stats};
+use crate::model::{HostPort, SLOT_COUNT, Stats};
+use crate::plan::ha::Notice;
 use crate::plan::{ServerState, Step};
 
 /// What a condition says.
@@ -33,6 +35,7 @@ pub(super) fn of_cluster(
     topology: &Topology,
     rollouts: Rollouts,
     pods: &Pods,
+    report: &Report,
     now: Timestamp,
 ) -> CodisClusterStatus {
     let previous = object.status.clone().unwrap_or_default();
@@ -64,7 +67,15 @@ pub(super) fn of_cluster(
     if topology.stats.is_err() {
         status.servers.ready = 0;
     }
-    let verdicts = judge(&status, topology, rollouts);
+    tell_failovers(&mut status, &previous, report);
+    let mut verdicts: Vec<Verdict> = judge(&status, topology, rollouts, &report.notices).into();
+    let was_paused = previous
+        .conditions
+        .iter()
+        .any(|c| c.type_ == ConditionType::Paused.as_str());
+    if cluster.paused || was_paused {
+        verdicts.push(paused(cluster.paused));
+    }
     status.phase = Some(phase(&status, &verdicts));
     status.conditions = conditions(&previous.conditions, &verdicts, object.meta().generation, now);
     status
@@ -97,6 +108,42 @@ pub(super) fn of_refused(
         observed_generation: object.meta().generation,
         conditions: conditions(&previous.conditions, &verdicts, object.meta().generation, now),
         ..previous
+    }
+}
+
+/// The last failover of each group: what was told before, unless there is a newer one.
+fn tell_failovers(status: &mut CodisClusterStatus, previous: &CodisClusterStatus, report: &Report) {
+    for group in &mut status.groups {
+        let before = previous.groups.iter().find(|before| before.id == group.id);
+        group.last_failover = before.and_then(|before| before.last_failover.clone());
+        let newest = report.failovers.iter().find(|(id, _)| i32::from(id.get()) == group.id);
+        if let Some((_, record)) = newest {
+            let pod = |server: &HostPort| server.pod().unwrap_or(server.as_str()).to_owned();
+            let millis = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+            // Kept in seconds, as the API server does: otherwise it would differ each time.
+            let at = Timestamp::from_second(record.at.as_second()).unwrap_or(record.at);
+            group.last_failover = Some(FailoverStatus {
+                at: Time(at),
+                from: pod(&record.from),
+                to: pod(&record.to),
+                reason: record.reason.clone(),
+                detect_ms: millis(record.detect_ms),
+                promote_ms: millis(record.promote_ms),
+            });
+        }
+    }
+}
+
+fn paused(holds: bool) -> Verdict {
+    Verdict {
+        type_: ConditionType::Paused,
+        holds,
+        reason: if holds { "Paused" } else { "NotPaused" },
+        message: if holds {
+            "spec.paused is true: nothing is applied, and nothing is done when something fails".to_owned()
+        } else {
+            "the cluster is looked after".to_owned()
+        },
     }
 }
 
@@ -144,6 +191,7 @@ fn fill_topology(status: &mut CodisClusterStatus, cluster: &Cluster, stats: &Sta
                 .filter(|slot| slot.group_id == i64::from(*id))
                 .count() as i32,
             primary: group.and_then(|g| g.primary()?.server.pod().map(str::to_owned)),
+            last_failover: None,
             servers,
         });
     }
@@ -151,8 +199,8 @@ fn fill_topology(status: &mut CodisClusterStatus, cluster: &Cluster, stats: &Sta
     status.servers.groups = stats.group.models.len() as i32;
 }
 
-fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts) -> [Verdict; 4] {
-    let problems: Vec<(&'static str, String)> = match &topology.stats {
+fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts, notices: &[Notice]) -> [Verdict; 4] {
+    let mut problems: Vec<(&'static str, String)> = match &topology.stats {
         Err(cause) if status.bootstrapped => vec![("DashboardUnavailable", format!("no dashboard is active: {cause}"))],
         _ => topology
             .plan
@@ -161,6 +209,11 @@ fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts) -
             .map(|problem| (problem.reason.as_str(), problem.message.clone()))
             .collect(),
     };
+    problems.extend(
+        notices
+            .iter()
+            .map(|notice| (notice.reason.as_str(), notice.message.clone())),
+    );
     let waiting = waiting(status, topology, rollouts);
     let join = |texts: Vec<String>| shorten(texts.join("; "));
     let problem_text = join(problems.iter().map(|(_, message)| message.clone()).collect());

@@ -91,7 +91,15 @@ fn condition<'a>(status: &'a CodisClusterStatus, type_: &str) -> &'a Condition {
 fn a_whole_cluster_is_ready() {
     let cluster = valid_shop();
     let topology = topology(Ok(all_well(&cluster)), Plan::default());
-    let status = of_cluster(&shop(), &cluster, &topology, rolled(2), &Pods::default(), at(1));
+    let status = of_cluster(
+        &shop(),
+        &cluster,
+        &topology,
+        rolled(2),
+        &Pods::default(),
+        &Report::default(),
+        at(1),
+    );
     assert_eq!((status.phase, status.bootstrapped), (Some(Phase::Ready), true));
     assert_eq!(
         (
@@ -119,9 +127,18 @@ fn an_unchanged_cluster_has_an_unchanged_status() {
         &topology,
         rolled(2),
         &Pods::default(),
+        &Report::default(),
         at(1),
     ));
-    let later = of_cluster(&object, &cluster, &topology, rolled(2), &Pods::default(), at(100));
+    let later = of_cluster(
+        &object,
+        &cluster,
+        &topology,
+        rolled(2),
+        &Pods::default(),
+        &Report::default(),
+        at(100),
+    );
     assert_eq!(object.status, Some(later));
 }
 
@@ -130,8 +147,24 @@ fn a_condition_changes_its_time_only_with_its_status() {
     let cluster = valid_shop();
     let mut object = shop();
     let well = topology(Ok(all_well(&cluster)), Plan::default());
-    object.status = Some(of_cluster(&object, &cluster, &well, rolled(2), &Pods::default(), at(1)));
-    let short = of_cluster(&object, &cluster, &well, rolled(1), &Pods::default(), at(9));
+    object.status = Some(of_cluster(
+        &object,
+        &cluster,
+        &well,
+        rolled(2),
+        &Pods::default(),
+        &Report::default(),
+        at(1),
+    ));
+    let short = of_cluster(
+        &object,
+        &cluster,
+        &well,
+        rolled(1),
+        &Pods::default(),
+        &Report::default(),
+        at(9),
+    );
     assert_eq!(condition(&short, "Ready").last_transition_time.0, at(9));
     assert_eq!(condition(&short, "Degraded").last_transition_time.0, at(1));
     assert_eq!(short.phase, Some(Phase::Progressing));
@@ -151,7 +184,15 @@ fn a_problem_degrades_and_its_words_are_told() {
             ..Plan::default()
         },
     );
-    let status = of_cluster(&shop(), &cluster, &topology, rolled(2), &Pods::default(), at(1));
+    let status = of_cluster(
+        &shop(),
+        &cluster,
+        &topology,
+        rolled(2),
+        &Pods::default(),
+        &Report::default(),
+        at(1),
+    );
     assert_eq!(status.phase, Some(Phase::Degraded));
     let degraded = condition(&status, "Degraded");
     assert_eq!(
@@ -166,12 +207,28 @@ fn without_a_dashboard_what_was_known_of_slots_stays() {
     let cluster = valid_shop();
     let mut object = shop();
     let well = topology(Ok(all_well(&cluster)), Plan::default());
-    object.status = Some(of_cluster(&object, &cluster, &well, rolled(2), &Pods::default(), at(1)));
+    object.status = Some(of_cluster(
+        &object,
+        &cluster,
+        &well,
+        rolled(2),
+        &Pods::default(),
+        &Report::default(),
+        at(1),
+    ));
     let gone = Topology {
         active: None,
         ..topology(Err("connection refused".to_owned()), Plan::default())
     };
-    let status = of_cluster(&object, &cluster, &gone, rolled(2), &Pods::default(), at(9));
+    let status = of_cluster(
+        &object,
+        &cluster,
+        &gone,
+        rolled(2),
+        &Pods::default(),
+        &Report::default(),
+        at(9),
+    );
     assert_eq!(
         (status.slots, status.bootstrapped, status.phase),
         (1024, true, Some(Phase::Degraded))
@@ -186,7 +243,15 @@ fn proxies_that_are_being_replaced_are_waited_for() {
     let topology = topology(Ok(all_well(&cluster)), Plan::default());
     let mut rollouts = rolled(2);
     rollouts.proxies.done = false;
-    let status = of_cluster(&shop(), &cluster, &topology, rollouts, &Pods::default(), at(1));
+    let status = of_cluster(
+        &shop(),
+        &cluster,
+        &topology,
+        rollouts,
+        &Pods::default(),
+        &Report::default(),
+        at(1),
+    );
     assert_eq!(status.phase, Some(Phase::Progressing));
     assert!(condition(&status, "Ready").message.contains("replaced"));
 }
@@ -202,6 +267,7 @@ fn the_default_coordinator_of_the_beginning_is_kept() {
         &topology,
         rolled(2),
         &Pods::default(),
+        &Report::default(),
         at(1),
     ));
     let mut settings = crate::operator::build::fixtures::settings();

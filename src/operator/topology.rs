@@ -87,7 +87,10 @@ pub(super) async fn drive(
         let cause = format!("the dashboard serves product {other}, not {}", cluster.product);
         return Ok((Topology::without_dashboard(cause), pods));
     }
-    let active = label_active(client, cluster, &pods, &overview).await?;
+    let active = active_dashboard(&pods, &overview);
+    if !cluster.paused {
+        label_active(client, cluster, &pods, active.as_deref()).await?;
+    }
     let stats = overview.stats;
     let observed = Observed {
         stats: &stats,
@@ -98,6 +101,9 @@ pub(super) async fn drive(
     let mut plan = plan_topology(&cluster.desired_topology(), &observed);
     if plan.steps.iter().any(|step| matches!(step, Step::AssignSlots(_))) && served_before(client, cluster).await? {
         plan.steps.retain(|step| !matches!(step, Step::AssignSlots(_)));
+    }
+    if cluster.paused {
+        plan.steps.clear();
     }
     let (taken, failed) = ask(&dashboard, &plan.steps).await;
     Ok((
@@ -171,22 +177,23 @@ async fn ask(dashboard: &DashboardClient, steps: &[Step]) -> (Vec<Step>, Vec<(St
     (taken, failed)
 }
 
-/// Puts the label that the Service of the active dashboard selects onto that pod, and takes it from the others.
-async fn label_active(
-    client: &Client,
-    cluster: &Cluster,
-    pods: &Pods,
-    overview: &Overview,
-) -> Result<Option<String>, Error> {
-    let api: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
+/// The pod of the active dashboard.
+fn active_dashboard(pods: &Pods, overview: &Overview) -> Option<String> {
     let host = overview.model.admin_addr.split(['.', ':']).next().unwrap_or_default();
+    let mut names = pods.dashboards.iter().map(ResourceExt::name_any);
+    names.find(|name| name == host)
+}
+
+/// Puts the label that the Service of the active dashboard selects onto that pod, and takes it from the others.
+async fn label_active(client: &Client, cluster: &Cluster, pods: &Pods, active: Option<&str>) -> Result<(), Error> {
+    let api: Api<Pod> = Api::namespaced(client.clone(), &cluster.namespace);
     for pod in &pods.dashboards {
         let name = pod.name_any();
         let has = pod
             .labels()
             .get(DASHBOARD_ROLE_LABEL)
             .is_some_and(|role| role == ACTIVE);
-        let should = name == host;
+        let should = Some(name.as_str()) == active;
         if has != should {
             let role = should.then_some(ACTIVE);
             let patch = serde_json::json!({"metadata": {"labels": {DASHBOARD_ROLE_LABEL: role}}});
@@ -201,11 +208,7 @@ async fn label_active(
             }
         }
     }
-    Ok(pods
-        .dashboards
-        .iter()
-        .map(ResourceExt::name_any)
-        .find(|name| name == host))
+    Ok(())
 }
 
 fn running_servers(cluster: &Cluster, pods: &Pods) -> BTreeSet<crate::model::HostPort> {

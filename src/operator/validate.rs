@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
@@ -5,8 +7,12 @@ use kube::{Resource, ResourceExt};
 use super::dereference::Dereferenced;
 use super::error::Invalid;
 use super::settings::Settings;
-use crate::api::{AntiAffinity, CodisCluster, DashboardSpec, MAX_NAME, ProxiesSpec, ResourcesSpec, SecretKeyRef};
-use crate::model::{GroupId, HostPort, ProductName, keyed_hash};
+use crate::api::{
+    AntiAffinity, CodisCluster, DashboardSpec, Durability, HaMode, HaSpec, MAX_NAME, ProxiesSpec, ResourcesSpec,
+    SecretKeyRef,
+};
+use crate::model::{GoDuration, GroupId, HostPort, ProductName, keyed_hash};
+use crate::plan::ha::{Mode, Policy};
 use crate::plan::{Desired, DesiredGroup};
 
 /// The port of every server.
@@ -49,6 +55,10 @@ pub struct Cluster {
     pub proxies: ProxiesSpec,
     /// The dashboard.
     pub dashboard: DashboardSpec,
+    /// What is done when something fails.
+    pub ha: HaSettings,
+    /// Whether nothing is to be changed.
+    pub paused: bool,
     /// The generated password that is used inside the cluster.
     pub product_auth: String,
     /// The password of clients: where it is, and a digest that changes with it.
@@ -59,6 +69,64 @@ pub struct Cluster {
     pub image_pull_policy: String,
     /// Secrets, in the cluster's namespace, to pull images with.
     pub image_pull_secrets: Vec<String>,
+}
+
+/// What is done when something fails.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HaSettings {
+    /// How faults are answered.
+    pub policy: Policy,
+    /// How often everything is looked at.
+    pub probe_interval: Duration,
+    /// What a primary does that hears of no replica any more.
+    pub durability: Durability,
+}
+
+impl Default for HaSettings {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            probe_interval: Duration::from_millis(500),
+            durability: Durability::default(),
+        }
+    }
+}
+
+impl HaSettings {
+    /// Reads `spec.ha`.
+    pub(super) fn of(spec: &HaSpec) -> Result<Self, Invalid> {
+        let duration = |field: &'static str, text: &str, least: u64, most: u64| {
+            let (least, most) = (Duration::from_millis(least), Duration::from_millis(most));
+            let parsed = text.parse::<GoDuration>().map(|parsed| parsed.0);
+            parsed
+                .ok()
+                .filter(|time| (least..=most).contains(time))
+                .ok_or_else(|| Invalid {
+                    field,
+                    message: format!("{text:?} is not a duration from {least:?} to {most:?}; write it as 500ms or 30s"),
+                })
+        };
+        let threshold = u32::try_from(spec.failure_threshold)
+            .ok()
+            .filter(|n| (1..=100).contains(n));
+        Ok(Self {
+            policy: Policy {
+                mode: match spec.mode {
+                    HaMode::Automatic => Mode::Automatic,
+                    HaMode::Aggressive => Mode::Aggressive,
+                    HaMode::ReportOnly => Mode::ReportOnly,
+                },
+                failure_threshold: threshold.ok_or_else(|| Invalid {
+                    field: "spec.ha.failureThreshold",
+                    message: format!("{} is not in 1..=100", spec.failure_threshold),
+                })?,
+                restart_after: duration("spec.ha.restartAfter", &spec.restart_after, 1_000, 86_400_000)?,
+                cooldown: duration("spec.ha.cooldown", &spec.cooldown, 0, 86_400_000)?,
+            },
+            probe_interval: duration("spec.ha.probeInterval", &spec.probe_interval, 100, 60_000)?,
+            durability: spec.durability,
+        })
+    }
 }
 
 /// Where a cluster's slot map lies.
@@ -284,6 +352,8 @@ pub fn validate(cluster: &CodisCluster, refs: &Dereferenced, settings: &Settings
         server_resources: spec.servers.resources.clone(),
         proxies: spec.proxies.clone(),
         dashboard: spec.dashboard.clone(),
+        ha: HaSettings::of(&spec.ha)?,
+        paused: spec.paused,
         session_auth: session_auth(cluster, refs, &product_auth)?,
         product_auth,
         image: settings.image.clone(),

@@ -1,5 +1,6 @@
 //! Pure planners: values in, values out. No I/O, no clock, no Kubernetes.
 
+pub mod ha;
 mod rebalance;
 mod server_state;
 mod slots;

@@ -4,8 +4,7 @@
 //! promoted.
 
 use crate::dashboard::rules::Refusal;
-use crate::dashboard::server::Info;
-use crate::model::{Group, HostPort, PromoteState, Promoting};
+use crate::model::{Group, HostPort, Info, PromoteState, Promoting};
 
 /// A server of the group, and what it said when it was asked just now.
 #[derive(Debug, Clone)]

@@ -9,10 +9,10 @@ use crate::dashboard::error::Error;
 use crate::dashboard::fences::Durability;
 use crate::dashboard::rules::Refusal;
 use crate::dashboard::rules::promotion::Leader;
-use crate::dashboard::server::{Info, Server, ServerError};
+use crate::dashboard::server::{Server, ServerError};
 use crate::dashboard::term::Term;
 use crate::dashboard::users;
-use crate::model::{Group, HostPort};
+use crate::model::{Group, HostPort, Info};
 
 /// How long a replica may take to tell how it is.
 const ASK: Duration = Duration::from_millis(500);

@@ -9,8 +9,8 @@ use redis::{
 };
 
 use crate::dashboard::config::Secret;
-use crate::dashboard::server::{Info, ServerError, Servers, Standing};
-use crate::model::{HostPort, SentinelGroup};
+use crate::dashboard::server::{ServerError, Servers, Standing};
+use crate::model::{HostPort, Info, SentinelGroup};
 
 /// What a Sentinel tells of one server.
 type Fields = BTreeMap<String, String>;

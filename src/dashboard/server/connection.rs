@@ -8,9 +8,9 @@ use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, Red
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::{Info, Resolver, ServerError, Standing};
+use super::{Resolver, ServerError, Standing};
 use crate::dashboard::config::Secret;
-use crate::model::{HostPort, ServerUser, ServerUserKind};
+use crate::model::{HostPort, Info, ServerUser, ServerUserKind};
 
 /// How long a connection may take to come about, and each command to be answered.
 const TIMEOUT: Duration = Duration::from_secs(1);

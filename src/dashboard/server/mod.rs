@@ -3,11 +3,9 @@
 
 mod commands;
 mod connection;
-mod info;
 mod resolve;
 
 pub(crate) use connection::{ReplicationSource, Server, Servers};
-pub(crate) use info::Info;
 pub(crate) use resolve::Resolver;
 pub use resolve::{Lookup, SystemLookup};
 

@@ -9,9 +9,11 @@ use futures::future::{BoxFuture, Shared};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{ServerError, Standing};
+use crate::client;
 use crate::model::HostPort;
 
-/// How long an answer is used without asking again.
+/// How long an answer is used without asking again. After that it still serves while it is asked for anew, unless there was
+/// nobody at the address.
 const FRESH: Duration = Duration::from_secs(5);
 /// How long an answer still serves when the name service says nothing. Logins are made for one pod, so an address that
 /// meanwhile belongs to another one does no harm.
@@ -34,12 +36,7 @@ pub struct SystemLookup;
 
 impl Lookup for SystemLookup {
     fn lookup(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move {
-            Ok(tokio::net::lookup_host((host, 0))
-                .await?
-                .map(|addr| addr.ip())
-                .collect())
-        })
+        Box::pin(async move { client::lookup(&host).await })
     }
 }
 
@@ -48,6 +45,8 @@ type Answer = Result<IpAddr, String>;
 #[derive(Default)]
 struct Entry {
     known: Option<(IpAddr, Instant)>,
+    /// Nobody was found there.
+    doubted: bool,
     asking: Option<Shared<BoxFuture<'static, Answer>>>,
 }
 
@@ -116,11 +115,8 @@ impl Resolver {
 
     /// The address may have changed: the next call asks again.
     pub(crate) fn forget(&self, addr: &HostPort) {
-        if let Some(entry) = self.hosts().get_mut(addr.host())
-            && let Some((_, at)) = &mut entry.known
-            && let Some(past) = Instant::now().checked_sub(FRESH)
-        {
-            *at = past.min(*at);
+        if let Some(entry) = self.hosts().get_mut(addr.host()) {
+            entry.doubted = true;
         }
     }
 
@@ -129,7 +125,8 @@ impl Resolver {
             let mut hosts = self.hosts();
             let entry = hosts.get(host);
             let known = entry.and_then(|entry| entry.known);
-            if let Some((ip, at)) = known
+            let trusted = known.filter(|_| entry.is_some_and(|entry| !entry.doubted));
+            if let Some((ip, at)) = trusted
                 && at.elapsed() < FRESH
             {
                 return Ok(ip);
@@ -142,6 +139,11 @@ impl Resolver {
                     asking
                 }
             };
+            if let Some((ip, at)) = trusted
+                && at.elapsed() < stale
+            {
+                return Ok(ip);
+            }
             (known, asking)
         };
         let answer = match tokio::time::timeout(PATIENCE, asking).await {
@@ -180,7 +182,7 @@ impl Resolver {
             if let Some(entry) = hosts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&host) {
                 entry.asking = None;
                 if let Ok(ip) = &answer {
-                    entry.known = Some((*ip, Instant::now()));
+                    (entry.known, entry.doubted) = (Some((*ip, Instant::now())), false);
                 }
             }
             drop(place);
@@ -237,6 +239,27 @@ mod tests {
             resolver.resolve(&addr(), Standing::Member).await.unwrap().to_string(),
             "10.0.0.2:6379"
         );
+    }
+
+    #[tokio::test]
+    async fn an_old_answer_serves_at_once_and_is_asked_for_anew_meanwhile() {
+        let resolver = Resolver::new(Arc::new(Counting::default()));
+        resolver.resolve(&addr(), Standing::Member).await.unwrap();
+        let age = |by: Duration| {
+            let mut hosts = resolver.hosts();
+            let (_, at) = hosts.get_mut(addr().host()).unwrap().known.as_mut().unwrap();
+            *at = at.checked_sub(by).unwrap();
+        };
+        age(FRESH * 2);
+        let first = resolver.resolve(&addr(), Standing::Member).await.unwrap();
+        assert_eq!(first.to_string(), "10.0.0.1:6379");
+        while resolver.known(&addr()).unwrap().to_string() != "10.0.0.2:6379" {
+            tokio::task::yield_now().await;
+        }
+        // One that is too old to be believed is waited for.
+        age(STALE * 2);
+        let next = resolver.resolve(&addr(), Standing::Member).await.unwrap();
+        assert_eq!(next.to_string(), "10.0.0.3:6379");
     }
 
     #[tokio::test]

@@ -63,6 +63,7 @@ fn container(cluster: &Cluster) -> Container {
         format!("--etcd={}", cluster.coordinator.endpoints.join(",")),
         format!("--host-admin={host}:{DASHBOARD_PORT}"),
         format!("--owner-id={}", cluster.uid),
+        format!("--durability={}", cluster.ha.durability.as_setting()),
     ];
     Container {
         name: "dashboard".to_owned(),

@@ -36,6 +36,22 @@ echo "no role yet, or the link to the primary is down"
 exit 1
 "#;
 
+/// Runs before the server is told to stop: a primary waits until it handed over, while it has a replica that could take
+/// over, and no longer than a part of the pod's grace period: without an operator it goes all the same.
+const STOP: &str = r#"cli=$(command -v valkey-cli || command -v redis-cli) || exit 0
+REDISCLI_AUTH=$(cat "/etc/codis/users/$POD_NAME.probe") || exit 0
+export REDISCLI_AUTH
+end=$(($(date +%s) + 20))
+while [ "$(date +%s)" -lt "$end" ]; do
+  info=$("$cli" --no-auth-warning --user "probe@$POD_NAME" INFO replication) || exit 0
+  case $info in
+  *connected_slaves:0*) exit 0 ;;
+  *role:master*) sleep 0.2 ;;
+  *) exit 0 ;;
+  esac
+done
+"#;
+
 pub(super) fn config_map_name(cluster: &Cluster) -> String {
     format!("{}-servers", cluster.name)
 }
@@ -56,6 +72,7 @@ pub(super) fn config_map(cluster: &Cluster) -> ConfigMap {
         ("server.conf", server_conf),
         ("start.sh", START.to_owned()),
         ("ready.sh", READY.to_owned()),
+        ("stop.sh", STOP.to_owned()),
     ];
     ConfigMap {
         metadata: child_meta(cluster, config_map_name(cluster)),

@@ -78,6 +78,7 @@ fn container(cluster: &Cluster) -> Container {
         }]),
         // No liveness probe: a server without a role, or one that loads, is alive, and a hung one is for the operator
         // to judge, who knows what restarting it would cost.
+        lifecycle: Some(pod::before_stop(&["sh", "/etc/codis/config/stop.sh"])),
         readiness_probe: Some(pod::exec_probe(&["sh", "/etc/codis/config/ready.sh"], 2)),
         resources: pod::resources(cluster.server_resources.as_ref()),
         security_context: Some(pod::container_security()),

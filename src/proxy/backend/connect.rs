@@ -1,4 +1,5 @@
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use rand::RngExt;
@@ -7,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::login::{LoginError, log_in, select_database};
+use crate::client::lookup;
 use crate::model::HostPort;
 use crate::proxy::resp::Protocol;
 use crate::proxy::worker::Settings;
@@ -39,14 +41,15 @@ pub(in crate::proxy) async fn connect(
     protocol: Protocol,
     settings: &Settings,
 ) -> Result<TcpStream, ConnectError> {
-    let lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
-    let found = timeout(STEP_TIMEOUT, tokio::net::lookup_host((addr.host(), addr.port()))).await;
-    let addresses: Vec<_> = found
+    let no_lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
+    let found = timeout(STEP_TIMEOUT, lookup(addr.host())).await;
+    let addresses = found
         .map_err(|_| ConnectError::Slow("the lookup of its name"))?
-        .map_err(lookup)?
+        .map_err(no_lookup)?
+        .into_iter()
         .take(MAX_ADDRESSES)
-        .collect();
-    let mut last = lookup(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
+        .map(|ip| SocketAddr::new(ip, addr.port()));
+    let mut last = no_lookup(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in addresses {
         let mut socket = match timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => socket,

@@ -3,13 +3,13 @@ use std::collections::BTreeMap;
 /// A server's `INFO`, as a flat map and with the fields that decisions need by name. A field that is missing reads as
 /// empty or 0.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(crate) struct Info {
+pub struct Info {
     fields: BTreeMap<String, String>,
 }
 
 impl Info {
     /// Reads the text that `INFO` answers.
-    pub(crate) fn parse(text: &str) -> Self {
+    pub fn parse(text: &str) -> Self {
         let pairs = text
             .lines()
             .filter(|line| !line.starts_with('#'))
@@ -22,32 +22,32 @@ impl Info {
     }
 
     /// All fields.
-    pub(crate) fn into_fields(self) -> BTreeMap<String, String> {
+    pub fn into_fields(self) -> BTreeMap<String, String> {
         self.fields
     }
 
     /// Whether the server is still reading its data set from disk.
-    pub(crate) fn is_loading(&self) -> bool {
+    pub fn is_loading(&self) -> bool {
         self.text("loading") == "1"
     }
 
     /// What it says that it is: `master` or `slave`.
-    pub(crate) fn role(&self) -> &str {
+    pub fn role(&self) -> &str {
         self.text("role")
     }
 
     /// Whether it is a primary.
-    pub(crate) fn is_primary(&self) -> bool {
+    pub fn is_primary(&self) -> bool {
         self.text("role") == "master"
     }
 
     /// The process: another one after each start.
-    pub(crate) fn run_id(&self) -> &str {
+    pub fn run_id(&self) -> &str {
         self.text("run_id")
     }
 
     /// Keys in all databases.
-    pub(crate) fn keys(&self) -> u64 {
+    pub fn keys(&self) -> u64 {
         let counts = self.keyspace().filter_map(|(_, value)| {
             let count = value.split(',').find_map(|part| part.strip_prefix("keys="))?;
             count.parse().ok()
@@ -56,7 +56,7 @@ impl Info {
     }
 
     /// The databases that hold keys.
-    pub(crate) fn databases(&self) -> Vec<u32> {
+    pub fn databases(&self) -> Vec<u32> {
         self.keyspace().map(|(number, _)| number).collect()
     }
 
@@ -67,35 +67,40 @@ impl Info {
     }
 
     /// The history that the data set belongs to.
-    pub(crate) fn history(&self) -> &str {
+    pub fn history(&self) -> &str {
         self.text("master_replid")
     }
 
     /// The history before the server was promoted, and the first offset that it does not share with that.
-    pub(crate) fn former_history(&self) -> Option<(&str, i64)> {
+    pub fn former_history(&self) -> Option<(&str, i64)> {
         let id = self.text("master_replid2");
         let end = self.number("second_repl_offset");
         (!id.is_empty() && id.bytes().any(|b| b != b'0') && end >= 0).then_some((id, end))
     }
 
     /// How far into its history the data set is.
-    pub(crate) fn offset(&self) -> i64 {
+    pub fn offset(&self) -> i64 {
         self.number("slave_repl_offset").max(self.number("master_repl_offset"))
     }
 
     /// Whether a replica's link to its primary is up and it copies nothing any more.
-    pub(crate) fn is_linked(&self) -> bool {
+    pub fn is_linked(&self) -> bool {
         self.text("master_link_status") == "up" && self.text("master_sync_in_progress") != "1"
     }
 
+    /// Whether a replica is copying its primary's data set.
+    pub fn is_copying(&self) -> bool {
+        self.text("master_sync_in_progress") == "1"
+    }
+
     /// Seconds since a replica last heard of its primary, as far as it knows.
-    pub(crate) fn silence(&self) -> i64 {
+    pub fn silence(&self) -> i64 {
         let number = |field| self.text(field).parse().unwrap_or(-1);
         number("master_last_io_seconds_ago").max(number("master_link_down_since_seconds"))
     }
 
     /// The replicas that a primary feeds, `ip:port`, and that it heard of within two seconds.
-    pub(crate) fn fed(&self) -> impl Iterator<Item = String> + '_ {
+    pub fn fed(&self) -> impl Iterator<Item = String> + '_ {
         let slots = self.fields.iter().filter(|(name, _)| {
             name.strip_prefix("slave")
                 .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
@@ -119,7 +124,7 @@ impl Info {
     }
 
     /// The primary that it was told to follow, `host:port`; `None` for a primary.
-    pub(crate) fn followed(&self) -> Option<String> {
+    pub fn followed(&self) -> Option<String> {
         let (host, port) = (self.text("master_host"), self.text("master_port"));
         (!host.is_empty()).then(|| {
             if host.contains(':') {

@@ -1,0 +1,274 @@
+//! Carries out what was decided. Everything may be repeated, and comes to nothing when it is late: the dashboard compares
+//! epochs, and pods are deleted by UID, by the instance that leads, after both were read anew.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::runtime::events::Recorder;
+use kube::{Api, Client, ResourceExt};
+
+use super::marks;
+use super::patrol::Means;
+use super::reports::{FailoverRecord, Reports};
+use crate::api::CodisCluster;
+use crate::client::{ClientError, DashboardClient, Http, PromotionConditions};
+use crate::model::{GroupId, HostPort, ProductName, Promotion, ProxyToken};
+use crate::operator::error::Error;
+use crate::operator::events;
+use crate::operator::labels::MANAGER;
+use crate::operator::metrics::Metrics;
+use crate::operator::reconcile::id;
+use crate::operator::validate::DASHBOARD_PORT;
+use crate::plan::ha::{Action, Order};
+
+/// How long the dashboard may take. A promotion past a proxy that nobody reaches waits until its primary has stopped.
+const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long a useless server has to end by itself, in seconds.
+const GRACE: u32 = 5;
+
+/// Who carries out one order for one cluster.
+pub(super) struct Actor {
+    client: Client,
+    recorder: Recorder,
+    metrics: Arc<Metrics>,
+    reports: Arc<Reports>,
+    lease: (String, String),
+    cluster: CodisCluster,
+    product: ProductName,
+    dashboards: Vec<String>,
+}
+
+/// Why something was not done.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error(transparent)]
+    Dashboard(#[from] ClientError),
+    #[error(transparent)]
+    Kubernetes(#[from] Error),
+    #[error("another instance leads now")]
+    NotLeading,
+    #[error("the mark {0} of group {1} is gone")]
+    Unmarked(&'static str, GroupId),
+}
+
+impl Actor {
+    /// Asks the dashboard at `active` first, where it answered last.
+    pub(super) fn new(means: &Means, cluster: CodisCluster, product: ProductName, active: Option<&str>) -> Self {
+        let name = cluster.name_any();
+        let namespace = cluster.namespace().unwrap_or_default();
+        let instances = (0..cluster.spec.dashboard.replicas)
+            .map(|ordinal| format!("{name}-dashboard-{ordinal}.{name}-dashboards.{namespace}.svc:{DASHBOARD_PORT}"));
+        Self {
+            client: means.client.clone(),
+            recorder: means.recorder.clone(),
+            metrics: Arc::clone(&means.metrics),
+            reports: Arc::clone(&means.reports),
+            lease: (means.namespace.clone(), means.identity.clone()),
+            dashboards: active.map(str::to_owned).into_iter().chain(instances).collect(),
+            cluster,
+            product,
+        }
+    }
+
+    fn dashboard(&self) -> Result<DashboardClient, ClientError> {
+        let http = Http::new(DASHBOARD_TIMEOUT)?;
+        Ok(DashboardClient::new(
+            http,
+            self.dashboards.clone(),
+            self.product.clone(),
+        ))
+    }
+
+    async fn tell(&self, event: kube::runtime::events::Event) {
+        events::publish(&self.recorder, &self.cluster, event).await;
+    }
+}
+
+/// Carries out an order; says whether it was done.
+pub(super) async fn carry_out(actor: Actor, order: &Order) -> bool {
+    let result = match &order.action {
+        Action::Promote {
+            group,
+            from,
+            to,
+            epoch,
+            force,
+        } => promote(&actor, order, (*group, from, to), *epoch, *force).await,
+        Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
+        Action::DropProxy { token, pod } => drop_proxy(&actor, order, token, pod).await,
+        Action::RestartServer { server, uid, .. } => restart_server(&actor, order, server, uid).await,
+    };
+    let cluster = id(&actor.cluster);
+    match result {
+        Ok(()) => tracing::info!(%cluster, action = ?order.action, "done"),
+        Err(error) => {
+            tracing::warn!(%cluster, action = ?order.action, %error, "not done");
+            return false;
+        }
+    }
+    true
+}
+
+async fn promote(
+    actor: &Actor,
+    order: &Order,
+    (group, from, to): (GroupId, &HostPort, &HostPort),
+    epoch: i64,
+    force: bool,
+) -> Result<(), Failed> {
+    if force
+        && marks::read(&actor.cluster, marks::ACCEPT_DATA_LOSS)
+            .0
+            .contains_key(&group)
+    {
+        // Taken away before it is used: it was meant for this loss, not for the next.
+        clear_mark(actor, marks::ACCEPT_DATA_LOSS, group).await?;
+    }
+    let began = Instant::now();
+    let conditions = PromotionConditions {
+        epoch: Some(epoch),
+        force,
+        shut_off: true,
+    };
+    let Promotion { handed_over, .. } = actor.dashboard()?.promote(group, to, &conditions).await?;
+    let took = began.elapsed();
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    actor.metrics.failed_over(order.after, took);
+    actor.reports.failed_over(
+        &actor.cluster.uid().unwrap_or_default(),
+        group,
+        FailoverRecord {
+            at: Timestamp::now(),
+            from: from.clone(),
+            to: to.clone(),
+            reason: order.reason.clone(),
+            detect_ms: millis(order.after),
+            promote_ms: millis(took),
+        },
+    );
+    let kept = match (handed_over, force) {
+        (true, _) => "; it handed over",
+        (_, true) => "; what the new primary lacked is lost",
+        _ => "",
+    };
+    let note = format!(
+        "group {group}: {to} leads instead of {from}: {} (found after {} ms, done in {} ms){kept}",
+        order.reason,
+        millis(order.after),
+        millis(took)
+    );
+    actor.tell(events::warning("Failover", note)).await;
+    Ok(())
+}
+
+async fn hand_over(
+    actor: &Actor,
+    order: &Order,
+    (group, from, to): (GroupId, &HostPort, &HostPort),
+    epoch: i64,
+) -> Result<(), Failed> {
+    let conditions = PromotionConditions {
+        epoch: Some(epoch),
+        force: false,
+        shut_off: false,
+    };
+    let done = actor.dashboard()?.hand_over(group, to, &conditions).await?;
+    let note = format!(
+        "group {group}: {from} handed over to {to}: {} (writes waited {:.1} ms)",
+        order.reason, done.locked_ms
+    );
+    actor.tell(events::normal("HandedOver", note)).await;
+    if marks::read(&actor.cluster, marks::HANDOVER).0.contains_key(&group) {
+        clear_mark(actor, marks::HANDOVER, group).await?;
+    }
+    Ok(())
+}
+
+async fn drop_proxy(actor: &Actor, order: &Order, token: &ProxyToken, pod: &str) -> Result<(), Failed> {
+    check_lead(actor).await?;
+    let dashboard = actor.dashboard()?;
+    // First the servers keep it out: it may wake up and go on with an old map.
+    dashboard.shut_off_proxy(token).await?;
+    dashboard.remove_proxy(token, true).await?;
+    delete_pod(actor, pod, &DeleteParams::default()).await?;
+    actor
+        .tell(events::warning(
+            "ProxyDropped",
+            format!("{}: it is replaced", order.reason),
+        ))
+        .await;
+    Ok(())
+}
+
+async fn restart_server(actor: &Actor, order: &Order, server: &HostPort, uid: &str) -> Result<(), Failed> {
+    check_lead(actor).await?;
+    let Some(pod) = server.pod() else { return Ok(()) };
+    let params = DeleteParams {
+        grace_period_seconds: Some(GRACE),
+        preconditions: Some(Preconditions {
+            uid: Some(uid.to_owned()),
+            resource_version: None,
+        }),
+        ..DeleteParams::default()
+    };
+    delete_pod(actor, pod, &params).await?;
+    let note = format!("{} for {:?}: its pod is restarted", order.reason, order.after);
+    actor.tell(events::warning("ServerRestarted", note)).await;
+    Ok(())
+}
+
+/// Whether the Lease names this instance just now.
+async fn check_lead(actor: &Actor) -> Result<(), Failed> {
+    let (namespace, identity) = &actor.lease;
+    let api: Api<Lease> = Api::namespaced(actor.client.clone(), namespace);
+    let lease = api
+        .get(MANAGER)
+        .await
+        .map_err(Error::kube(format!("reading Lease {namespace}/{MANAGER}")))?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity);
+    if holder.as_deref() == Some(identity) {
+        Ok(())
+    } else {
+        Err(Failed::NotLeading)
+    }
+}
+
+/// Deletes a pod; that it is gone, or another one has its name, is fine.
+async fn delete_pod(actor: &Actor, name: &str, params: &DeleteParams) -> Result<(), Failed> {
+    let api: Api<Pod> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
+    match api.delete(name, params).await {
+        Ok(_) => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(error) => Err(Error::kube(format!("deleting Pod {name}"))(error).into()),
+    }
+}
+
+/// Takes a group out of an annotation, if the object is still as it was seen.
+async fn clear_mark(actor: &Actor, mark: &'static str, group: GroupId) -> Result<(), Failed> {
+    let (mut named, _) = marks::read(&actor.cluster, mark);
+    if named.remove(&group).is_none() {
+        return Err(Failed::Unmarked(mark, group));
+    }
+    let rest: Vec<String> = named.iter().map(|(group, pod)| format!("g{group}={pod}")).collect();
+    let text = (!rest.is_empty()).then(|| rest.join(","));
+    let name = actor.cluster.name_any();
+    let api: Api<CodisCluster> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
+    let patch = serde_json::json!({"metadata": {
+        "resourceVersion": actor.cluster.resource_version(),
+        "annotations": {mark: text},
+    }});
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    api.patch_metadata(&name, &params, &Patch::Merge(patch))
+        .await
+        .map_err(Error::kube(format!(
+            "taking group {group} out of the annotation {mark} of {name}"
+        )))?;
+    Ok(())
+}

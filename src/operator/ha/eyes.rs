@@ -1,0 +1,256 @@
+//! Looks at one cluster: asks its servers, dashboards and proxies, all at the same time, and adds what Kubernetes told.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::marks;
+use super::world::{Pods, World};
+use crate::api::CodisCluster;
+use crate::client::{Answer, DashboardClient, Http, ProxyClient, ServerProbe};
+use crate::model::{
+    GroupId, GroupStatus, HostPort, ProductName, ProxyStatus, ServerUser, ServerUserKind, ServerWitness, Status,
+};
+use crate::operator::validate::{DASHBOARD_PORT, SERVER_PORT};
+use crate::plan::ha::{GroupSight, PodSight, Probe, ProxySight, Round, ServerSight, Turn};
+
+/// How long replies may be due from a server before a proxy counts as a witness against it, in ms.
+const PROXY_PATIENCE_MS: i64 = 800;
+
+/// What is kept from one look to the next.
+pub(super) struct Eyes {
+    http: Http,
+    product: ProductName,
+    product_auth: String,
+    probes: HashMap<String, ServerProbe>,
+    last: Option<Status>,
+    active: Option<String>,
+}
+
+impl Eyes {
+    /// Looks by `http`, whose calls end within the time that a round may take.
+    pub(super) fn new(http: Http, product: ProductName, product_auth: String) -> Self {
+        Self {
+            http,
+            product,
+            product_auth,
+            probes: HashMap::new(),
+            last: None,
+            active: None,
+        }
+    }
+
+    /// Where the dashboard's API answered last, if it did.
+    pub(super) fn active(&self) -> Option<&str> {
+        self.active.as_deref()
+    }
+
+    /// Looks once. Servers may take `patience` to answer.
+    pub(super) async fn look(
+        &mut self,
+        cluster: &CodisCluster,
+        world: &World,
+        (at, turn): (Duration, Turn),
+        patience: Duration,
+    ) -> Round {
+        let pods = world.pods(&cluster.namespace().unwrap_or_default(), &cluster.name_any());
+        self.probes
+            .retain(|name, _| pods.servers.iter().any(|pod| pod.name_any() == *name));
+        for pod in &pods.servers {
+            self.probes.entry(pod.name_any()).or_default();
+        }
+        let known_proxies = self
+            .last
+            .as_ref()
+            .map(|status| status.proxies.clone())
+            .unwrap_or_default();
+        let (asked, answers, proxies) = tokio::join!(
+            ask_dashboards(&self.http, &self.product, &pods),
+            ask_servers(&mut self.probes, &self.product_auth, &pods, patience),
+            ask_proxies(&self.http, &known_proxies),
+        );
+        let dashboard = asked.is_some();
+        if let Some((addr, status)) = asked {
+            (self.active, self.last) = (Some(addr), Some(status));
+        }
+        let Some(status) = &self.last else {
+            return Round {
+                at,
+                turn,
+                ..Round::default()
+            };
+        };
+        let wanted = marks::read(cluster, marks::HANDOVER).0;
+        let accepted = marks::read(cluster, marks::ACCEPT_DATA_LOSS).0;
+        let group = |group: &GroupStatus| GroupSight {
+            servers: servers(group, status, dashboard, &answers, &pods, world),
+            wanted_primary: named(group, &wanted),
+            accepted_loss: named(group, &accepted),
+            record: group.group.clone(),
+            epoch: group.epoch,
+        };
+        Round {
+            at,
+            turn,
+            dashboard,
+            groups: status.groups.iter().map(group).collect(),
+            proxies: proxies_seen(status, &proxies, &pods, world),
+        }
+    }
+}
+
+/// The server of a group that runs in the pod which an annotation names.
+fn named(group: &GroupStatus, pods: &BTreeMap<GroupId, String>) -> Option<HostPort> {
+    let pod = pods.get(&group.group.id)?;
+    let mut servers = group.group.servers.iter();
+    servers
+        .find(|record| record.server.pod() == Some(pod))
+        .map(|record| record.server.clone())
+}
+
+fn ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
+/// Asks all instances; the one that holds the newest lock counts.
+async fn ask_dashboards(http: &Http, product: &ProductName, pods: &Pods) -> Option<(String, Status)> {
+    let addrs = pods.dashboards.iter().filter_map(|pod| ip(pod));
+    let asked = addrs
+        .map(|ip| SocketAddr::new(ip, DASHBOARD_PORT).to_string())
+        .map(async |addr| {
+            let client = DashboardClient::new(http.clone(), vec![addr.clone()], product.clone());
+            Some((addr, client.status().await.ok()?))
+        });
+    let answered = join_all(asked).await.into_iter().flatten();
+    answered.max_by_key(|(_, status)| status.lock_epoch)
+}
+
+/// Asks all servers, each at the address of its pod: names take a way that may be down.
+async fn ask_servers(
+    probes: &mut HashMap<String, ServerProbe>,
+    product_auth: &str,
+    pods: &Pods,
+    patience: Duration,
+) -> HashMap<String, Probe> {
+    let ips: HashMap<String, IpAddr> = pods
+        .servers
+        .iter()
+        .filter_map(|pod| Some((pod.name_any(), ip(pod)?)))
+        .collect();
+    let asked = probes.iter_mut().map(async |(pod, probe)| {
+        let Some(ip) = ips.get(pod) else {
+            return (pod.clone(), Probe::Nowhere);
+        };
+        let user = ServerUser::new(ServerUserKind::Probe, pod);
+        let peer = SocketAddr::new(*ip, SERVER_PORT);
+        let answer = probe.ask(peer, &user, &user.password(product_auth), patience).await;
+        let probe = match answer {
+            Answer::Info(info) => Probe::Answered(info),
+            Answer::Refused => Probe::Refused,
+            Answer::None(why) => Probe::Silent(why),
+        };
+        (pod.clone(), probe)
+    });
+    join_all(asked).await.into_iter().collect()
+}
+
+/// The admin addresses that answered.
+async fn ask_proxies(http: &Http, proxies: &[ProxyStatus]) -> Vec<String> {
+    let asked = proxies.iter().map(async |proxy| {
+        let answered = ProxyClient::model(http, &proxy.admin_addr).await;
+        answered
+            .is_ok_and(|model| model.token == proxy.token)
+            .then(|| proxy.admin_addr.clone())
+    });
+    join_all(asked).await.into_iter().flatten().collect()
+}
+
+fn servers(
+    group: &GroupStatus,
+    status: &Status,
+    dashboard: bool,
+    answers: &HashMap<String, Probe>,
+    pods: &Pods,
+    world: &World,
+) -> Vec<ServerSight> {
+    let sight = |server: &HostPort| {
+        let name = server.pod().unwrap_or_default();
+        let pod = pods.servers.iter().find(|pod| pod.name_any() == name);
+        let polled = group.servers.iter().find(|polled| polled.server == *server);
+        let witnesses = status.proxies.iter().filter(|proxy| proxy.reachable && dashboard);
+        let witnesses: Vec<&ServerWitness> = witnesses
+            .flat_map(|proxy| &proxy.servers)
+            .filter(|witness| witness.server == *server)
+            .collect();
+        ServerSight {
+            server: server.clone(),
+            probe: answers.get(name).cloned().unwrap_or(Probe::Nowhere),
+            pod: pod.map_or(PodSight::Absent, |pod| pod_sight(pod)),
+            node_lost: pod.is_some_and(|pod| world.is_node_lost(pod)),
+            polled: polled
+                .filter(|polled| dashboard && (polled.reachable || !polled.error.is_empty()))
+                .map(|polled| polled.reachable),
+            proxies_without: witnesses.iter().filter(|witness| can_not_use(witness)).count(),
+            proxies_asked: witnesses.len(),
+        }
+    };
+    group.group.servers.iter().map(|record| sight(&record.server)).collect()
+}
+
+fn can_not_use(witness: &ServerWitness) -> bool {
+    witness.silent_ms >= PROXY_PATIENCE_MS || (witness.open == 0 && witness.closed > 0)
+}
+
+fn pod_sight(pod: &Pod) -> PodSight {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return PodSight::Leaving;
+    }
+    let statuses = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.container_statuses.as_ref());
+    let Some(state) = statuses
+        .and_then(|list| list.first())
+        .and_then(|status| status.state.as_ref())
+    else {
+        return PodSight::Pending;
+    };
+    if state.running.is_some() {
+        PodSight::Running(pod.uid().unwrap_or_default())
+    } else if state.terminated.is_some() {
+        PodSight::Ended
+    } else {
+        // Waiting: for its first start, or for the next one after it ended.
+        match statuses
+            .and_then(|list| list.first())
+            .map(|status| status.restart_count)
+        {
+            Some(0) | None => PodSight::Pending,
+            Some(_) => PodSight::Ended,
+        }
+    }
+}
+
+fn proxies_seen(status: &Status, answered: &[String], pods: &Pods, world: &World) -> Vec<ProxySight> {
+    let sight = |proxy: &ProxyStatus| {
+        let ip_of = |pod: &Pod| ip(pod).map(|ip| ip.to_string()).unwrap_or_default();
+        let host = proxy.admin_addr.rsplit_once(':').map_or("", |(host, _)| host);
+        let host = host.trim_matches(['[', ']']);
+        // Proxies that no pod belongs to are somebody else's.
+        let pod = pods.proxies.iter().find(|pod| ip_of(pod) == host)?;
+        Some(ProxySight {
+            token: proxy.token.clone(),
+            pod: pod.name_any(),
+            pod_stays: pod.metadata.deletion_timestamp.is_none(),
+            answered: answered.contains(&proxy.admin_addr),
+            polled: proxy.reachable,
+            shut_off: proxy.shut_off,
+            node_lost: world.is_node_lost(pod),
+        })
+    };
+    status.proxies.iter().filter_map(sight).collect()
+}

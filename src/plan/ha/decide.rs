@@ -1,0 +1,26 @@
+use super::history::History;
+use super::policy::{Mode, Policy};
+use super::sight::{Decision, Notice, NoticeReason, Round};
+use super::{group, pods, proxies};
+
+/// What is to be asked for after this round, which the history took in ([`History::note`]).
+pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
+    let mut decision = Decision::default();
+    // Nobody could be asked, and what is known of the groups may be old.
+    if !round.dashboard {
+        return decision;
+    }
+    for group in &round.groups {
+        group::decide(group, round, policy, history, &mut decision);
+        pods::decide(group, round, policy, history, &mut decision);
+    }
+    proxies::decide(round, policy, history, &mut decision);
+    if policy.mode == Mode::ReportOnly {
+        let would = decision.orders.drain(..).map(|order| Notice {
+            reason: NoticeReason::ReportOnly,
+            message: format!("{}: nothing is done, because spec.ha.mode is ReportOnly", order.reason),
+        });
+        decision.notices.extend(would);
+    }
+    decision
+}

@@ -1,0 +1,193 @@
+//! Who is to lead a group.
+
+use std::time::Duration;
+
+use super::history::{History, Subject};
+use super::policy::{Mode, Policy, Turn};
+use super::primary::{self, Primary};
+use super::sight::{Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Round, ServerSight};
+use crate::model::HostPort;
+
+/// Decides for one group.
+pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
+    let id = group.record.id;
+    if group.servers.is_empty() || !history.is_free(&Subject::Group(id), round.at) {
+        return;
+    }
+    // The dashboard goes on with it by itself.
+    if !group.record.promoting.state.is_nothing() {
+        return;
+    }
+    match primary::judge(group, history, policy.failure_threshold) {
+        Primary::Leads => plan_hand_over(group, round, decision),
+        Primary::Unclear(_) => {}
+        Primary::OneWitness(what) => notice(decision, NoticeReason::OneWitness, format!("group {id}: {what}")),
+        Primary::Gone(why) => replace(group, &why, round, policy, history, decision),
+    }
+}
+
+fn notice(decision: &mut Decision, reason: NoticeReason, message: String) {
+    decision.notices.push(Notice { reason, message });
+}
+
+/// A primary is gone.
+fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
+    let (id, from) = (group.record.id, &group.servers[0].server);
+    // What nobody ever wrote to needs no successor: whoever is restarted is given its role again.
+    if !group.record.bootstrapped {
+        return;
+    }
+    let since = history.down_since(id).unwrap_or(round.at);
+    let down = round.at.saturating_sub(since);
+    if round.turn == Turn::Standby && down < Policy::STANDBY_LAG {
+        return;
+    }
+    let wait = cooldown(policy, history, group, round.at);
+    if wait > Duration::ZERO {
+        let message = format!(
+            "group {id}: {why}; its primary was replaced {} times in the last {} minutes: the next time waits another {wait:?}",
+            history.failovers(id).len(),
+            Policy::FLAPPING.as_secs() / 60,
+        );
+        return notice(decision, NoticeReason::Flapping, message);
+    }
+    let promote = |to: &HostPort, force: bool, reason: String| Order {
+        action: Action::Promote {
+            group: id,
+            from: from.clone(),
+            to: to.clone(),
+            epoch: group.epoch,
+            force,
+        },
+        reason,
+        after: down,
+    };
+    if let Some(next) = freshest_in_sync(group) {
+        decision.orders.push(promote(
+            &next.server,
+            false,
+            format!("{why}; {} holds its data", next.server),
+        ));
+        return;
+    }
+    // It may yet come back with its data, or be given its role again because nobody has more.
+    let accepted = group.accepted_loss.as_ref().filter(|server| *server != from);
+    if let Some(server) = accepted.and_then(|wanted| group.servers.iter().find(|s| s.server == *wanted && is_able(s))) {
+        let reason = format!("{why}; a person accepted what {} may lack", server.server);
+        decision.orders.push(promote(&server.server, true, reason));
+    } else if policy.mode == Mode::Aggressive
+        && down >= policy.restart_after
+        && let Some(next) = freshest(group)
+    {
+        let reason = format!(
+            "{why}, and did not come back within {:?}; {} has the newest copy that can be had (ha.mode is Aggressive)",
+            policy.restart_after, next.server
+        );
+        decision.orders.push(promote(&next.server, true, reason));
+    } else if group.servers.len() > 1 {
+        let message = format!(
+            "group {id}: {why}, and no replica is known to hold all of its data: nobody is promoted; bring the primary back, or \
+             accept the loss: kubectl annotate codis … codis.dev/accept-data-loss=g{id}=POD"
+        );
+        notice(decision, NoticeReason::NoCopy, message);
+    }
+}
+
+/// How much longer a group that flaps has to wait.
+fn cooldown(policy: &Policy, history: &History, group: &GroupSight, now: Duration) -> Duration {
+    let failovers = history.failovers(group.record.id);
+    let (Some(last), Some(surplus)) = (failovers.last(), failovers.len().checked_sub(2)) else {
+        return Duration::ZERO;
+    };
+    let wait = policy.cooldown.saturating_mul(1 << surplus.min(10));
+    wait.min(Policy::LONGEST_COOLDOWN)
+        .saturating_sub(now.saturating_sub(last.at))
+}
+
+/// Whether a server can be asked to lead at all.
+fn is_able(server: &ServerSight) -> bool {
+    server.info().is_some_and(|info| !info.is_loading()) && server.pod != PodSight::Leaving
+}
+
+/// The replica in sync that got furthest; of several the first one in the record.
+fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
+    let admitted = |server: &ServerSight| {
+        let record = group
+            .record
+            .servers
+            .iter()
+            .find(|record| record.server == server.server);
+        let run_id = record.and_then(|record| record.admitted_run_id.as_deref());
+        run_id.is_none_or(|run_id| server.info().is_some_and(|info| info.run_id() == run_id))
+    };
+    let eligible = group.servers.iter().skip(1);
+    best(
+        group,
+        eligible.filter(|s| group.record.in_sync.contains(&s.server) && is_able(s) && admitted(s)),
+    )
+}
+
+/// The reachable copy that got furthest, wherever it is from.
+fn freshest(group: &GroupSight) -> Option<&ServerSight> {
+    best(group, group.servers.iter().skip(1).filter(|s| is_able(s)))
+}
+
+fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) -> Option<&'a ServerSight> {
+    let rank = |server: &ServerSight| {
+        let info = server.info()?;
+        group.record.rank(info.history(), info.offset())
+    };
+    servers.fold(None, |best: Option<&ServerSight>, next| match best {
+        Some(best) if rank(best) >= rank(next) => Some(best),
+        _ => Some(next),
+    })
+}
+
+/// A primary that leads, and is to go, hands over.
+fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
+    let (id, primary) = (group.record.id, &group.servers[0]);
+    let leaving = primary.pod == PodSight::Leaving;
+    let wanted = group
+        .wanted_primary
+        .as_ref()
+        .filter(|wanted| **wanted != primary.server);
+    if round.turn == Turn::Standby || (!leaving && wanted.is_none()) {
+        return;
+    }
+    let follows = |server: &&ServerSight| {
+        let linked = server.info().is_some_and(|info| !info.is_primary() && info.is_linked());
+        linked && is_able(server) && !server.node_lost && group.record.in_sync.contains(&server.server)
+    };
+    let mut replicas = group.servers.iter().skip(1).filter(follows);
+    let next = match wanted {
+        Some(wanted) => replicas.find(|server| server.server == *wanted),
+        None => best(group, replicas),
+    };
+    match (next, wanted) {
+        (Some(next), _) => decision.orders.push(Order {
+            action: Action::HandOver {
+                group: id,
+                from: primary.server.clone(),
+                to: next.server.clone(),
+                epoch: group.epoch,
+            },
+            reason: match wanted {
+                Some(_) => "a person asked for it".to_owned(),
+                None => format!("the pod of {} is about to end", primary.server),
+            },
+            after: Duration::ZERO,
+        }),
+        (None, Some(wanted)) => {
+            let message = format!("group {id}: {wanted} can't take over: it is not a replica in sync");
+            notice(decision, NoticeReason::NoSuccessor, message);
+        }
+        (None, None) if group.servers.len() > 1 => {
+            let message = format!(
+                "group {id}: the pod of {} is about to end, and no replica is in sync",
+                primary.server
+            );
+            notice(decision, NoticeReason::NoSuccessor, message);
+        }
+        (None, None) => {}
+    }
+}

@@ -1,0 +1,184 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::policy::Policy;
+use super::primary::{self, Primary};
+use super::sight::{Action, PodSight, Probe, Round, ServerSight};
+use crate::model::{GroupId, HostPort, ProxyToken};
+
+/// How soon something that failed is asked for again; each further time twice as late.
+const RETRY: Duration = Duration::from_millis(500);
+/// The longest such wait.
+const LONGEST_RETRY: Duration = Duration::from_secs(10);
+
+/// What something is done to: one thing at a time.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subject {
+    /// A group.
+    Group(GroupId),
+    /// A proxy.
+    Proxy(ProxyToken),
+}
+
+impl Subject {
+    /// What this is done to.
+    pub fn of(action: &Action) -> Self {
+        match action {
+            Action::Promote { group, .. } | Action::HandOver { group, .. } | Action::RestartServer { group, .. } => {
+                Self::Group(*group)
+            }
+            Action::DropProxy { token, .. } => Self::Proxy(token.clone()),
+        }
+    }
+}
+
+/// A promotion that was done because a primary was gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failover {
+    /// When it was done.
+    pub at: Duration,
+}
+
+/// What is kept from round to round.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    silent: BTreeMap<HostPort, Spell>,
+    useless: BTreeMap<HostPort, Spell>,
+    down: BTreeMap<GroupId, Duration>,
+    mute: BTreeMap<ProxyToken, Spell>,
+    failovers: BTreeMap<GroupId, Vec<Failover>>,
+    failed: BTreeMap<Subject, Failed>,
+    under_way: BTreeSet<Subject>,
+    ended: BTreeMap<Subject, Duration>,
+}
+
+/// Rounds in a row in which something held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spell {
+    pub(super) since: Duration,
+    pub(super) rounds: u32,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Failed {
+    times: u32,
+    at: Duration,
+}
+
+impl History {
+    /// Takes a round in, before anything is decided on it.
+    pub fn note(&mut self, round: &Round) {
+        let all = || round.groups.iter().flat_map(|group| &group.servers);
+        lengthen(&mut self.silent, round.at, all().map(|s| (&s.server, is_silent(s))));
+        lengthen(&mut self.useless, round.at, all().map(|s| (&s.server, is_useless(s))));
+        let mute = round.proxies.iter();
+        lengthen(
+            &mut self.mute,
+            round.at,
+            mute.map(|p| (&p.token, !p.answered && !p.polled)),
+        );
+        let mut down = BTreeMap::new();
+        for group in &round.groups {
+            if !matches!(primary::judge(group, self, u32::MAX), Primary::Leads) {
+                let since = self.down.get(&group.record.id).copied().unwrap_or(round.at);
+                down.insert(group.record.id, since);
+            }
+        }
+        self.down = down;
+        for failovers in self.failovers.values_mut() {
+            failovers.retain(|failover| round.at.saturating_sub(failover.at) < Policy::FLAPPING);
+        }
+        let under_way = &self.under_way;
+        let known = |subject: &Subject| match subject {
+            Subject::Group(id) => round.groups.iter().any(|group| group.record.id == *id),
+            Subject::Proxy(token) => round.proxies.iter().any(|proxy| proxy.token == *token),
+        };
+        self.failed
+            .retain(|subject, _| known(subject) || under_way.contains(subject));
+        self.ended.retain(|_, ended| *ended >= round.at);
+    }
+
+    /// Something was begun.
+    pub fn begun(&mut self, action: &Action) {
+        self.under_way.insert(Subject::of(action));
+    }
+
+    /// Something ended, well or not.
+    pub fn ended(&mut self, action: &Action, at: Duration, done: bool) {
+        let subject = Subject::of(action);
+        self.under_way.remove(&subject);
+        self.ended.insert(subject.clone(), at);
+        if !done {
+            let failed = self.failed.entry(subject).or_insert(Failed { times: 0, at });
+            (failed.times, failed.at) = (failed.times + 1, at);
+            return;
+        }
+        self.failed.remove(&subject);
+        if let Action::Promote { group, .. } = action {
+            self.failovers.entry(*group).or_default().push(Failover { at });
+        }
+    }
+
+    /// Whether nothing is being done to it, and the last failure is long enough ago.
+    pub(super) fn is_free(&self, subject: &Subject, now: Duration) -> bool {
+        let waits = self.failed.get(subject).is_some_and(|failed| {
+            let wait = RETRY.saturating_mul(1 << failed.times.saturating_sub(1).min(10));
+            now.saturating_sub(failed.at) < wait.min(LONGEST_RETRY)
+        });
+        // What a round saw that began before the last action ended may be what that action mended.
+        let is_old = self.ended.get(subject).is_some_and(|ended| now < *ended);
+        !waits && !is_old && !self.under_way.contains(subject)
+    }
+
+    /// Since when a group's primary does not lead.
+    pub(super) fn down_since(&self, group: GroupId) -> Option<Duration> {
+        self.down.get(&group).copied()
+    }
+
+    /// Since when, and for how many rounds, a server is silent.
+    pub(super) fn silence(&self, server: &HostPort) -> Option<Spell> {
+        self.silent.get(server).copied()
+    }
+
+    /// Since when a running server is of no use.
+    pub(super) fn uselessness(&self, server: &HostPort) -> Option<Spell> {
+        self.useless.get(server).copied()
+    }
+
+    /// Since when nobody hears of a proxy.
+    pub(super) fn muteness(&self, token: &ProxyToken) -> Option<Spell> {
+        self.mute.get(token).copied()
+    }
+
+    /// The failovers of a group that count against the next one.
+    pub(super) fn failovers(&self, group: GroupId) -> &[Failover] {
+        self.failovers.get(&group).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn lengthen<'a, K: Ord + Clone + 'a>(
+    spells: &mut BTreeMap<K, Spell>,
+    now: Duration,
+    found: impl Iterator<Item = (&'a K, bool)>,
+) {
+    let mut after = BTreeMap::new();
+    for (key, _) in found.filter(|(_, holds)| *holds) {
+        let mut spell = spells.get(key).copied().unwrap_or(Spell { since: now, rounds: 0 });
+        spell.rounds += 1;
+        after.insert(key.clone(), spell);
+    }
+    *spells = after;
+}
+
+fn is_silent(server: &ServerSight) -> bool {
+    matches!(server.probe, Probe::Silent(_) | Probe::Nowhere)
+}
+
+/// Whether a server's process is there and neither leads nor follows.
+fn is_useless(server: &ServerSight) -> bool {
+    matches!(server.pod, PodSight::Running(_))
+        && match server.info() {
+            Some(info) => !info.is_loading() && !info.is_primary() && !info.is_linked() && !info.is_copying(),
+            None => true,
+        }
+}

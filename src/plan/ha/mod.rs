@@ -1,0 +1,26 @@
+//! High availability: what one round saw of a cluster, and what is to be asked for because of it. Pure: no I/O, no clock.
+//!
+//! DESIGN 3 has the rules. Those that bind here: the operator never commands a server, it asks the dashboard, with the
+//! epoch of the group that it saw (2); a failover that nobody planned needs two witnesses (6); the freshest copy wins (5);
+//! one disruption per group at a time (8); everything may be asked for again (9). The dashboard judges each wish once more,
+//! by what the servers say at that moment.
+
+mod decide;
+mod group;
+mod history;
+mod pods;
+mod policy;
+mod primary;
+mod proxies;
+mod sight;
+
+pub use decide::decide;
+pub use history::{Failover, History, Subject};
+pub use policy::{Mode, Policy, Turn};
+pub use sight::{
+    Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,
+};
+
+#[cfg(test)]
+#[path = "tests.rs"]
+mod tests;

@@ -1,0 +1,49 @@
+//! Servers whose process runs and is of no use are started anew.
+
+use super::history::{History, Subject};
+use super::policy::{Policy, Turn};
+use super::primary::{self, Primary};
+use super::sight::{Action, Decision, GroupSight, Order, PodSight, Round};
+
+/// Has one server of a group started anew, while the rest of it is whole: it must not be the last copy of anything.
+pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
+    let id = group.record.id;
+    let busy = !group.record.promoting.state.is_nothing() || !history.is_free(&Subject::Group(id), round.at);
+    let asked = decision.orders.iter().any(|order| order.action.group() == Some(id));
+    if round.turn == Turn::Standby || busy || asked {
+        return;
+    }
+    if primary::judge(group, history, policy.failure_threshold) != Primary::Leads {
+        return;
+    }
+    // Whoever starts anew, or is about to, is the one disruption that a group may have.
+    let disturbed = group
+        .servers
+        .iter()
+        .any(|server| matches!(server.pod, PodSight::Pending | PodSight::Leaving | PodSight::Ended));
+    if disturbed {
+        return;
+    }
+    for server in group.servers.iter().skip(1).filter(|server| !server.node_lost) {
+        let PodSight::Running(uid) = &server.pod else { continue };
+        let Some(spell) = history.uselessness(&server.server) else {
+            continue;
+        };
+        let after = round.at.saturating_sub(spell.since);
+        if after >= policy.restart_after {
+            decision.orders.push(Order {
+                action: Action::RestartServer {
+                    group: id,
+                    server: server.server.clone(),
+                    uid: uid.clone(),
+                },
+                reason: match server.info() {
+                    Some(_) => format!("{} runs and does not follow its primary", server.server),
+                    None => format!("{} runs and does not answer", server.server),
+                },
+                after,
+            });
+            return;
+        }
+    }
+}

@@ -1,0 +1,229 @@
+use std::time::Duration;
+
+use super::policy::Turn;
+use crate::model::{Group, GroupId, HostPort, Info, ProxyToken};
+
+/// What one round saw of a cluster. Times are monotonic, since the loop began.
+#[derive(Debug, Clone, Default)]
+pub struct Round {
+    /// When.
+    pub at: Duration,
+    /// Whose turn it is.
+    pub turn: Turn,
+    /// Whether a dashboard was active and answered. Without one, the groups are as they were told last, and nobody can be
+    /// asked for anything.
+    pub dashboard: bool,
+    /// The groups, ascending.
+    pub groups: Vec<GroupSight>,
+    /// The registered proxies.
+    pub proxies: Vec<ProxySight>,
+}
+
+/// A group.
+#[derive(Debug, Clone)]
+pub struct GroupSight {
+    /// Its record, the primary first.
+    pub record: Group,
+    /// The record's epoch, which a wish names.
+    pub epoch: i64,
+    /// Its servers in the order of the record.
+    pub servers: Vec<ServerSight>,
+    /// The server that a person wants to lead.
+    pub wanted_primary: Option<HostPort>,
+    /// The server that a person allowed to lead whatever it lacks.
+    pub accepted_loss: Option<HostPort>,
+}
+
+/// A server.
+#[derive(Debug, Clone)]
+pub struct ServerSight {
+    /// Its address, which is its identity.
+    pub server: HostPort,
+    /// What it said to the operator itself.
+    pub probe: Probe,
+    /// Its pod.
+    pub pod: PodSight,
+    /// Whether its node is not ready, or gone.
+    pub node_lost: bool,
+    /// Whether the dashboard's last poll of it was answered; `None`: there was none.
+    pub polled: Option<bool>,
+    /// Proxies that answer and can't use it.
+    pub proxies_without: usize,
+    /// Proxies that answer.
+    pub proxies_asked: usize,
+}
+
+/// What came of asking a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Probe {
+    /// Its `INFO`.
+    Answered(Box<Info>),
+    /// Its host says that nobody listens there: the process is gone.
+    Refused,
+    /// No answer in time, or no way there; why.
+    Silent(String),
+    /// It has no address.
+    Nowhere,
+}
+
+/// A server's pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PodSight {
+    /// There is none.
+    #[default]
+    Absent,
+    /// It does not run yet.
+    Pending,
+    /// Its container runs, this pod (UID).
+    Running(String),
+    /// Its container ended, and was not started again yet.
+    Ended,
+    /// It is about to end.
+    Leaving,
+}
+
+/// A registered proxy.
+#[derive(Debug, Clone)]
+pub struct ProxySight {
+    /// The proxy.
+    pub token: ProxyToken,
+    /// Its pod's name.
+    pub pod: String,
+    /// Whether that pod exists and is not about to end.
+    pub pod_stays: bool,
+    /// Whether its admin port answered the operator itself.
+    pub answered: bool,
+    /// Whether the dashboard's last poll of it was answered.
+    pub polled: bool,
+    /// Whether the servers keep it out already.
+    pub shut_off: bool,
+    /// Whether its node is not ready, or gone.
+    pub node_lost: bool,
+}
+
+/// Something to ask for. Everything may be asked for twice.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// Make `to` the primary of the group although `from` can't hand over.
+    Promote {
+        /// The group.
+        group: GroupId,
+        /// Its primary until now.
+        from: HostPort,
+        /// The one that is to lead.
+        to: HostPort,
+        /// The epoch of the group's record that this rests on.
+        epoch: i64,
+        /// Whatever it lacks.
+        force: bool,
+    },
+    /// Have `from` hand over to `to`.
+    HandOver {
+        /// The group.
+        group: GroupId,
+        /// Its primary until now.
+        from: HostPort,
+        /// The one that is to lead.
+        to: HostPort,
+        /// The epoch of the group's record that this rests on.
+        epoch: i64,
+    },
+    /// Shut a proxy off at the servers, forget it, and delete its pod.
+    DropProxy {
+        /// The proxy.
+        token: ProxyToken,
+        /// Its pod.
+        pod: String,
+    },
+    /// Delete a server's pod, so that it is started anew.
+    RestartServer {
+        /// Its group.
+        group: GroupId,
+        /// The server.
+        server: HostPort,
+        /// The pod's UID: another pod of the name is not meant.
+        uid: String,
+    },
+}
+
+/// Something to ask for, and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order {
+    /// What.
+    pub action: Action,
+    /// Why, for people.
+    pub reason: String,
+    /// How long what it mends was there before it was certain.
+    pub after: Duration,
+}
+
+/// Something that people should know and that nothing is done about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// In one word.
+    pub reason: NoticeReason,
+    /// What, and the remedy.
+    pub message: String,
+}
+
+/// In one word, what people should know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum NoticeReason {
+    /// A primary seems to be gone, and only one witness says so.
+    OneWitness,
+    /// A primary is gone and no copy is known to have all of its data.
+    NoCopy,
+    /// A group's primary was replaced too often lately.
+    Flapping,
+    /// Something would be done if it were allowed.
+    ReportOnly,
+    /// A primary that is to go can't hand over.
+    NoSuccessor,
+    /// An annotation can't be read.
+    BadAnnotation,
+}
+
+impl NoticeReason {
+    /// The word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::OneWitness => "PrimaryUnreachable",
+            Self::NoCopy => "NoCopyInSync",
+            Self::Flapping => "Flapping",
+            Self::ReportOnly => "ReportOnly",
+            Self::NoSuccessor => "NoSuccessor",
+            Self::BadAnnotation => "BadAnnotation",
+        }
+    }
+}
+
+/// What a round comes to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Decision {
+    /// What to ask for.
+    pub orders: Vec<Order>,
+    /// What people should know.
+    pub notices: Vec<Notice>,
+}
+
+impl ServerSight {
+    /// What it said, if it answered.
+    pub fn info(&self) -> Option<&Info> {
+        match &self.probe {
+            Probe::Answered(info) => Some(info),
+            _ => None,
+        }
+    }
+}
+
+impl Action {
+    /// The group that it disturbs.
+    pub fn group(&self) -> Option<GroupId> {
+        match self {
+            Self::Promote { group, .. } | Self::HandOver { group, .. } | Self::RestartServer { group, .. } => {
+                Some(*group)
+            }
+            Self::DropProxy { .. } => None,
+        }
+    }
+}
