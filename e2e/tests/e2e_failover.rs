@@ -139,7 +139,7 @@ async fn frozen_replica_disturbs_nobody_and_is_restarted() {
     let replica = replica.into_iter().find(|pod| **pod != leads).unwrap();
     let uid = codis.pods().await[replica].clone();
     let since = now();
-    let mut process = Server::in_pod(&codis, &replica).await;
+    let mut process = Server::in_pod(&codis, replica).await;
     process.freeze();
     eventually(Duration::from_secs(60), "its pod is another one", async || {
         let pods = codis.pods().await;

@@ -125,7 +125,7 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
         // What can't be read is told by the reconciliation, and the defaults do no harm.
         let settings = HaSettings::of(&cluster.spec.ha).unwrap_or_default();
         let patience = settings.probe_interval.clamp(LEAST_PATIENCE, MOST_PATIENCE);
-        if !eyes.as_ref().is_some_and(|(with, _)| *with == patience) {
+        if eyes.as_ref().is_none_or(|(with, _)| *with != patience) {
             eyes = Http::new(patience)
                 .ok()
                 .map(|http| (patience, Eyes::new(http, product.clone(), auth.clone())));
