@@ -12,10 +12,11 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use support::certificates::{Ca, Files};
 use support::dashboard::{Dashboard, PRODUCT, cause};
 use support::etcd::Etcd;
 use support::etcd_cluster::Cluster;
-use support::etcd_tls::{Ca, Files, TlsEtcd};
+use support::etcd_tls::TlsEtcd;
 use support::{eventually, holds_for};
 use tempfile::TempDir;
 

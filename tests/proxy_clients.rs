@@ -10,8 +10,9 @@ mod support;
 use std::fs;
 use std::path::PathBuf;
 
+use support::certificates::Ca;
 use support::clients::{cache, cluster, command, go_source, run};
-use support::tool;
+use support::{free_port, tool};
 
 /// The newest that this test was written for.
 const REDIS_PY: &str = "redis==8.1.0";
@@ -73,6 +74,16 @@ async fn redis_py_connects_as_it_comes() {
             .await
             .contains("is content")
     );
+    let (files, port) = (Ca::new().files("proxy"), free_port().to_string());
+    let toml = format!(
+        "proxy_tls_addr = \"127.0.0.1:{port}\"\nproxy_tls_cert = \"{}\"\nproxy_tls_key = \"{}\"",
+        files.cert().display(),
+        files.key().display()
+    );
+    let (_backends, _proxy) = cluster(&toml).await;
+    let authority = files.ca();
+    let by_tls = [script, &port, "", authority.to_str().unwrap()];
+    assert!(run(command(&python, &by_tls)).await.contains("is content"));
 }
 
 #[tokio::test]

@@ -1,9 +1,8 @@
-use std::sync::Arc;
-
-use tokio_rustls::rustls::crypto::ring;
 use tokio_rustls::rustls::pki_types::CertificateDer;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
+
+use crate::tls::provider;
 
 /// Whose certificates are believed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,7 +17,7 @@ pub enum Trust {
 
 /// Why nobody can be believed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum TrustError {
+pub(crate) enum TrustError {
     /// The text holds something else.
     #[error("the authorities' certificates can't be read: {0}; write them as PEM")]
     Pem(String),
@@ -28,7 +27,8 @@ pub(super) enum TrustError {
 }
 
 impl Trust {
-    pub(super) fn config(&self) -> Result<ClientConfig, TrustError> {
+    /// The authorities.
+    pub(crate) fn roots(&self) -> Result<RootCertStore, TrustError> {
         let mut roots = RootCertStore::empty();
         match self {
             Self::Nobody => {}
@@ -46,7 +46,12 @@ impl Trust {
                 }
             }
         }
-        Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        Ok(roots)
+    }
+
+    pub(super) fn config(&self) -> Result<ClientConfig, TrustError> {
+        let roots = self.roots()?;
+        Ok(ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| TrustError::Library(error.to_string()))?
             .with_root_certificates(roots)

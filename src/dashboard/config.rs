@@ -3,10 +3,10 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::api::TlsFiles;
 use super::coordinator::Coordinator;
 use super::fences::Durability;
 use crate::model::{ByteSize, GoDuration, ProductName};
+use crate::tls::{Identity, PemFile};
 
 /// The file that `--default-config` prints: every key with its default, and what it is for.
 pub const DEFAULT_TOML: &str = include_str!("default.toml");
@@ -173,7 +173,7 @@ pub struct Settings {
     /// Where the API listens.
     pub listen: SocketAddr,
     /// Certificate and key of the API; `None`: plain HTTP.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Identity>,
     /// Where the records are.
     pub coordinator: Coordinator,
     /// When primaries stop by themselves.
@@ -324,7 +324,7 @@ impl Config {
         Ok(())
     }
 
-    fn tls(&self) -> Result<Option<TlsFiles>, ConfigError> {
+    fn tls(&self) -> Result<Option<Identity>, ConfigError> {
         match (self.admin_tls_cert.as_str(), self.admin_tls_key.as_str()) {
             ("", "") => Ok(None),
             ("", _) => Err(wrong(
@@ -337,9 +337,9 @@ impl Config {
                 "\"\"",
                 "admin_tls_cert is set: name its key, too",
             )),
-            (cert, key) => Ok(Some(TlsFiles {
-                cert: cert.into(),
-                key: key.into(),
+            (cert, key) => Ok(Some(Identity {
+                cert: PemFile::new("admin_tls_cert", cert),
+                key: PemFile::new("admin_tls_key", key),
             })),
         }
     }

@@ -47,7 +47,7 @@ mod users;
 mod view;
 mod workers;
 
-pub use api::{TlsError, TlsFiles, openapi};
+pub use api::openapi;
 pub use config::{Config, ConfigError, DEFAULT_TOML, Secret, Settings};
 pub use coordinator::{Coordinator, EtcdSettings, EtcdTls};
 #[cfg(debug_assertions)]

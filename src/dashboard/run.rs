@@ -17,6 +17,7 @@ use super::store::{self, MeasuredStore};
 use super::term::Means;
 use crate::client::Http;
 use crate::model::{AddrError, HostPort};
+use crate::tls::TlsError;
 
 /// The longest call to a proxy.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(1);
@@ -58,7 +59,7 @@ pub enum StartError {
     Address(#[from] AddrError),
     /// The certificate can't be used.
     #[error(transparent)]
-    Tls(#[from] api::TlsError),
+    Tls(#[from] TlsError),
     /// The HTTP client does not work.
     #[error(transparent)]
     Client(#[from] crate::client::ClientError),
@@ -110,7 +111,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         reason,
     };
     let tls = match settings.tls.clone() {
-        Some(files) => Some(api::Tls::begin(files).await?),
+        Some(files) => Some(api::begin_tls(files)?),
         None => None,
     };
     let store = store::open(&settings.coordinator, &settings.product).await?;

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use super::config::ProtoType;
 use super::state::{Phase, Proxy};
+use super::tls::ClientTls;
+use super::transport::Detached;
 use super::worker::Control;
 
 /// Clients that wait to be accepted.
@@ -55,20 +57,25 @@ pub(super) fn bind(addr: &str, proto: ProtoType) -> Result<std::net::TcpListener
     })
 }
 
+/// How the clients of a port are met.
+#[derive(Debug, Clone)]
+pub(super) enum Door {
+    /// They are dealt to workers as they come.
+    Plain,
+    /// They are dealt when their TLS handshake is done.
+    Tls(Arc<ClientTls>),
+}
+
 /// Deals clients to the workers in turn, until the process is about to end.
-pub(super) async fn accept(proxy: Arc<Proxy>, listener: TcpListener) {
+pub(super) async fn accept(proxy: Arc<Proxy>, listener: TcpListener, door: Door) {
     let mut phases = proxy.phases();
-    let mut next_id: u64 = 1;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = phases.wait_for(|phase| *phase != Phase::Serving) => return,
         };
         match accepted {
-            Ok((socket, _)) => {
-                deal(&proxy, socket, next_id);
-                next_id += 1;
-            }
+            Ok((socket, _)) => receive(&proxy, socket, &door),
             Err(error) => {
                 // Too many open files, mostly: it passes, or not, but trying at once would only burn a core.
                 warn!(%error, "can't accept a client");
@@ -78,9 +85,29 @@ pub(super) async fn accept(proxy: Arc<Proxy>, listener: TcpListener) {
     }
 }
 
-fn deal(proxy: &Proxy, socket: TcpStream, id: u64) {
+/// The same by TLS, on a thread of its own: one handshake costs as much as hundreds of requests, for which neither clients
+/// nor the admin API should wait.
+///
+/// # Errors
+/// When the system gives no thread or no event loop.
+pub(super) fn accept_tls(proxy: Arc<Proxy>, listener: std::net::TcpListener, tls: Arc<ClientTls>) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new()
+        .name("handshakes".to_owned())
+        .spawn(move || {
+            runtime.block_on(async move {
+                match TcpListener::from_std(listener) {
+                    Ok(listener) => accept(proxy, listener, Door::Tls(tls)).await,
+                    Err(error) => error!(%error, "no client can connect by TLS"),
+                }
+            });
+        })?;
+    Ok(())
+}
+
+fn receive(proxy: &Arc<Proxy>, socket: TcpStream, door: &Door) {
     let sessions = &proxy.settings().sessions;
-    let alive = sessions.came();
+    let (id, alive) = sessions.came();
     let refusal = if proxy.is_closed() {
         Some("ERR the proxy is shutting down")
     } else if !proxy.is_online() {
@@ -91,17 +118,32 @@ fn deal(proxy: &Proxy, socket: TcpStream, id: u64) {
         None
     };
     if let Some(text) = refusal {
-        // A fresh socket takes a line; whoever is gone already does not mind.
-        let _ = socket.try_write(format!("-{text}\r\n").as_bytes());
+        // A fresh socket takes a line; whoever is gone already does not mind. By TLS nobody would understand it.
+        if matches!(door, Door::Plain) {
+            let _ = socket.try_write(format!("-{text}\r\n").as_bytes());
+        }
         debug!(client = id, text, "client refused");
         sessions.left();
         return;
     }
-    match socket.into_std() {
-        Ok(socket) => proxy.worker_for(id).send(Control::Client { socket, id }),
+    match door {
+        Door::Plain => {
+            let connection = socket.into_std().map(Detached::from);
+            deal(proxy, id, connection.map_err(|error| error.to_string()));
+        }
+        Door::Tls(tls) => {
+            let (proxy, tls) = (proxy.clone(), tls.clone());
+            tokio::spawn(async move { deal(&proxy, id, tls.greet(socket).await) });
+        }
+    }
+}
+
+fn deal(proxy: &Proxy, id: u64, connection: Result<Detached, String>) {
+    match connection {
+        Ok(connection) => proxy.worker_for(id).send(Control::Client { connection, id }),
         Err(error) => {
-            warn!(%error, "a client's connection can't be used");
-            sessions.left();
+            debug!(client = id, error, "a client's connection can't be used");
+            proxy.settings().sessions.left();
         }
     }
 }

@@ -11,6 +11,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::tls::TlsFigures;
 use super::worker::{Latencies, Readings};
 use crate::model::Slot;
 
@@ -35,6 +36,8 @@ pub(super) struct Scene {
     pub(super) filled: usize,
     /// Wrong passwords, and tries that were not looked at any more.
     pub(super) wrong_passwords: (u64, u64),
+    /// Certificates and handshakes.
+    pub(super) tls: TlsFigures,
 }
 
 /// Figures that are looked up when they are asked for.
@@ -94,6 +97,7 @@ pub(super) fn text(scene: &Scene) -> String {
     requests(&mut figures, &scene.readings);
     clients(&mut figures, scene);
     backends(&mut figures, &scene.readings);
+    tls(&mut figures, &scene.tls);
     slots(&mut figures, scene);
     registry.register_collector(Box::new(Times(scene.readings.latencies.clone())));
     let mut text = String::new();
@@ -181,6 +185,31 @@ fn clients(figures: &mut Figures<'_>, scene: &Scene) {
         "logins_refused",
         "Passwords that were not looked at, because too many wrong ones came from their address",
         refused,
+    );
+}
+
+fn tls(figures: &mut Figures<'_>, tls: &TlsFigures) {
+    let side = |side: &str| vec![("side", side.to_owned())];
+    figures.counters(
+        "tls_handshakes",
+        "TLS handshakes with clients, by what came of them",
+        tls.handshakes.iter().map(|(outcome, count)| {
+            let labels = vec![("outcome", (*outcome).to_owned())];
+            (labels, *count)
+        }),
+    );
+    figures.gauges(
+        "tls_files_unusable",
+        "Whether the files of certificates can't be used, so that what was in them before still is",
+        tls.files.iter().map(|(name, files)| (side(name), files.stale.into())),
+    );
+    figures.gauges(
+        "tls_certificate_not_after_seconds",
+        "When the certificate ends that clients or servers are shown, in seconds since 1970",
+        tls.files.iter().filter_map(|(name, files)| {
+            let end = files.not_after?;
+            Some((side(name), u64::try_from(end).unwrap_or(0)))
+        }),
     );
 }
 

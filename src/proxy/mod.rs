@@ -23,12 +23,14 @@ mod session;
 mod slots;
 mod start;
 mod state;
+mod tls;
+mod transport;
 mod worker;
 
 #[cfg(test)]
 pub(crate) use slots::SlotMap;
 
-pub use config::{Config, ConfigError, DEFAULT_CONFIG, ProtoType};
+pub use config::{AuthClients, Config, ConfigError, DEFAULT_CONFIG, ProtoType};
 pub use host::open_files_limit;
 pub use listen::ListenError;
 pub use logging::{LogControl, LogLevel, LogLevelError, start as start_log};

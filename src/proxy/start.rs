@@ -12,15 +12,17 @@ use tracing::{error, info, warn};
 
 use super::config::{Config, ConfigError, JodisSettings};
 use super::jodis::{self, Jodis};
-use super::listen::{self, ListenError};
+use super::listen::{self, Door, ListenError};
 use super::logging::LogControl;
 use super::register::{self, Dashboard, LEAVE_TIMEOUT, WrongProduct};
 use super::slots::read_push;
 use super::state::{Phase, Proxy};
+use super::tls::Tls;
 use super::worker::{self, Settings};
 use super::{admin, host};
 use crate::client::ClientError;
 use crate::model::{Proxy as Record, ProxyToken};
+use crate::tls::TlsError;
 
 /// What the command line says beyond the settings.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +54,9 @@ pub enum ProxyError {
     /// The settings are wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// A certificate can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A port is taken.
     #[error(transparent)]
     Listen(#[from] ListenError),
@@ -98,10 +103,15 @@ pub fn run(config: Config, options: Options, log: LogControl) -> Result<(), Prox
     for key in config.without_effect() {
         warn!(key, "this setting has no effect yet");
     }
-    let clients = listen::bind(&config.proxy_addr, config.proto_type)?;
-    let admins = listen::bind(&config.admin_addr, super::config::ProtoType::Tcp)?;
-    let record = describe(&config, &options, &clients, &admins)?;
-    let settings = Arc::new(Settings::new(&config, options.workers, record.server_user()));
+    let tls = Tls::new(&config)?;
+    let ports = Ports::bind(&config)?;
+    let record = describe(&config, &options, &ports)?;
+    let settings = Arc::new(Settings::new(
+        &config,
+        options.workers,
+        record.server_user(),
+        tls.clone(),
+    ));
     let (died, deaths) = mpsc::unbounded_channel();
     let mut workers = Vec::with_capacity(options.workers);
     for number in 0..options.workers {
@@ -112,25 +122,57 @@ pub fn run(config: Config, options: Options, log: LogControl) -> Result<(), Prox
         workers = options.workers, "codis-proxy begins"
     );
     let proxy = Arc::new(Proxy::new(config, settings, workers, record, log));
+    if let (Some(listener), Some(clients)) = (ports.tls_clients, tls.clients.clone()) {
+        listen::accept_tls(proxy.clone(), listener, clients).map_err(system("preparing TLS with clients"))?;
+    }
     // Admin API, registration and signals have a thread of their own, this one: whatever is asked there, clients are
     // served on.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("starting the event loop"))?;
-    let ended = runtime.block_on(live(proxy, options.source, clients, admins, deaths));
+    let ended = runtime.block_on(async {
+        tls.follow();
+        live(proxy, options.source, ports.clients, ports.admins, deaths).await
+    });
     runtime.shutdown_background();
     ended
 }
 
-fn describe(
-    config: &Config,
-    options: &Options,
-    clients: &std::net::TcpListener,
-    admins: &std::net::TcpListener,
-) -> Result<Record, ProxyError> {
+/// What is listened on.
+struct Ports {
+    /// For clients as they are; `None`: not at all.
+    clients: Option<std::net::TcpListener>,
+    /// For clients by TLS; `None`: not at all.
+    tls_clients: Option<std::net::TcpListener>,
+    admins: std::net::TcpListener,
+}
+
+impl Ports {
+    fn bind(config: &Config) -> Result<Self, ListenError> {
+        let unless_empty = |addr: &str| match addr {
+            "" => Ok(None),
+            addr => listen::bind(addr, config.proto_type).map(Some),
+        };
+        Ok(Self {
+            clients: unless_empty(&config.proxy_addr)?,
+            tls_clients: unless_empty(&config.proxy_tls_addr)?,
+            admins: listen::bind(&config.admin_addr, super::config::ProtoType::Tcp)?,
+        })
+    }
+
+    /// The one by which the proxy is known: settings without any are refused.
+    fn main(&self) -> &std::net::TcpListener {
+        self.clients
+            .as_ref()
+            .or(self.tls_clients.as_ref())
+            .unwrap_or(&self.admins)
+    }
+}
+
+fn describe(config: &Config, options: &Options, ports: &Ports) -> Result<Record, ProxyError> {
     let bound = |listener: &std::net::TcpListener| listener.local_addr().map_err(system("looking up a bound address"));
-    let (proxy_bound, admin_bound) = (bound(clients)?, bound(admins)?);
+    let (proxy_bound, admin_bound) = (bound(ports.main())?, bound(&ports.admins)?);
     let advertised = |name, given: &Option<String>, bound| {
         host::advertised(given.as_deref(), bound).map_err(|reason| ProxyError::Advertised(name, reason))
     };
@@ -166,15 +208,17 @@ fn describe(
 async fn live(
     proxy: Arc<Proxy>,
     source: Source,
-    clients: std::net::TcpListener,
+    clients: Option<std::net::TcpListener>,
     admins: std::net::TcpListener,
     mut deaths: mpsc::UnboundedReceiver<usize>,
 ) -> Result<(), ProxyError> {
     let listener = |listener| TcpListener::from_std(listener).map_err(system("preparing a listener"));
-    let (clients, admins) = (listener(clients)?, listener(admins)?);
+    let (clients, admins) = (clients.map(listener).transpose()?, listener(admins)?);
     let mut terminate = signal(SignalKind::terminate()).map_err(system("listening for SIGTERM"))?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(system("listening for SIGINT"))?;
-    tokio::spawn(listen::accept(proxy.clone(), clients));
+    if let Some(clients) = clients {
+        tokio::spawn(listen::accept(proxy.clone(), clients, Door::Plain));
+    }
     tokio::spawn(proxy.clone().sample());
     let api = admin::router(proxy.clone());
     tokio::spawn(async move {

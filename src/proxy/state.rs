@@ -304,6 +304,7 @@ impl Proxy {
             filled: slots.len() - missing,
             slots,
             wrong_passwords: self.settings.guesses.counts(),
+            tls: self.settings.tls.figures(),
         })
     }
 

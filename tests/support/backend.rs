@@ -1,11 +1,15 @@
 //! Servers behind the proxy: stock Valkey, as nobody prepared it.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
 use codis_operator::model::HostPort;
 use tempfile::TempDir;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ALL_VERSIONS;
 
+use super::certificates::Files;
 use super::wire::Wire;
 use super::{Process, eventually, free_port, tool};
 
@@ -14,6 +18,14 @@ pub struct Backend {
     port: u16,
     folder: TempDir,
     arguments: Vec<&'static str>,
+    tls: Option<Tls>,
+}
+
+/// How a server is reached by TLS.
+struct Tls {
+    host: String,
+    connector: TlsConnector,
+    flags: Vec<String>,
 }
 
 impl Backend {
@@ -31,13 +43,44 @@ impl Backend {
     }
 
     async fn with_arguments(arguments: &[&'static str]) -> Self {
+        Self::launch(arguments, None).await
+    }
+
+    /// One that is reached by TLS only, with these files; `believing`: only by those who show a certificate of the authority
+    /// of these files.
+    pub async fn secured(files: &Files, believing: Option<&Files>) -> Self {
+        let flag = |name: &str, path: PathBuf| [format!("--{name}"), path.display().to_string()];
+        let mut flags = [
+            flag("tls-cert-file", files.cert()),
+            flag("tls-key-file", files.key()),
+            flag("tls-ca-cert-file", believing.unwrap_or(files).ca()),
+        ]
+        .concat();
+        flags.extend(["--tls-auth-clients", if believing.is_some() { "yes" } else { "no" }].map(str::to_owned));
+        let connector = match believing {
+            Some(shown) => files.connector_showing(shown, ALL_VERSIONS),
+            None => files.connector(ALL_VERSIONS),
+        };
+        Self::launch(
+            &[],
+            Some(Tls {
+                host: files.host().to_owned(),
+                connector,
+                flags,
+            }),
+        )
+        .await
+    }
+
+    async fn launch(arguments: &[&'static str], tls: Option<Tls>) -> Self {
         let (port, folder) = (free_port(), TempDir::new().unwrap());
-        let process = Process::start(&command(port, &folder, arguments));
+        let process = Process::start(&command(port, &folder, arguments, tls.as_ref()));
         let server = Self {
             process,
             port,
             folder,
             arguments: arguments.to_vec(),
+            tls,
         };
         server.wait_ready().await;
         server
@@ -54,28 +97,40 @@ impl Backend {
 
     /// A connection past the proxy.
     pub async fn wire(&self) -> Wire {
-        Wire::connect(self.port).await
+        self.try_wire().await.expect("a connection to the server")
+    }
+
+    async fn try_wire(&self) -> Option<Wire> {
+        match &self.tls {
+            Some(tls) => Wire::try_secured_to(&tls.host, self.port, &tls.connector).await.ok(),
+            None => Wire::try_connect(self.port).await,
+        }
     }
 
     /// A new process at the same place, empty unless it is a durable one.
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = Process::start(&command(self.port, &self.folder, &self.arguments));
+        self.process = Process::start(&command(self.port, &self.folder, &self.arguments, self.tls.as_ref()));
         self.wait_ready().await;
     }
 
     async fn wait_ready(&self) {
         eventually("the server answers", Duration::from_secs(10), async || {
-            let mut wire = Wire::try_connect(self.port).await?;
+            let mut wire = self.try_wire().await?;
             wire.try_call("PING").await
         })
         .await;
     }
 }
 
-fn command(port: u16, folder: &TempDir, arguments: &[&str]) -> Command {
+fn command(port: u16, folder: &TempDir, arguments: &[&str], tls: Option<&Tls>) -> Command {
     let mut command = Command::new(tool("valkey-server"));
-    command.args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", ""]);
+    let port = port.to_string();
+    match tls {
+        Some(tls) => command.args(["--port", "0", "--tls-port", &port]).args(&tls.flags),
+        None => command.args(["--port", &port]),
+    };
+    command.args(["--bind", "127.0.0.1", "--save", ""]);
     command.arg("--dir").arg(folder.path()).args(arguments);
     command
 }

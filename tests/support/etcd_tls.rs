@@ -1,71 +1,16 @@
 //! An etcd that is reached over TLS only, and asks for a client certificate.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use etcd_client::{Certificate, Client, ConnectOptions, Identity, TlsOptions};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
 use tempfile::TempDir;
 
+use super::certificates::{Ca, Files};
 use super::etcd::Member;
 use super::{Process, START, eventually, free_port};
 
-/// A certificate authority.
-pub struct Ca {
-    pem: String,
-    issuer: Issuer<'static, KeyPair>,
-}
-
-/// The files of one side of a connection.
-pub struct Files {
-    folder: TempDir,
-}
-
-impl Ca {
-    pub fn new() -> Self {
-        let mut params = CertificateParams::new([]).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign];
-        let key = KeyPair::generate().unwrap();
-        let pem = params.self_signed(&key).unwrap().pem();
-        let issuer = Issuer::new(params, key);
-        Self { pem, issuer }
-    }
-
-    /// Its own certificate, and a new one with its key for whoever is at 127.0.0.1, whom it names so.
-    pub fn files(&self, name: &str) -> Files {
-        let files = Files {
-            folder: TempDir::new().unwrap(),
-        };
-        self.write(name, &files);
-        files
-    }
-
-    /// The same in the place of others.
-    pub fn write(&self, name: &str, files: &Files) {
-        let mut params = CertificateParams::new(["127.0.0.1".to_owned()]).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        std::fs::write(files.ca(), &self.pem).unwrap();
-        std::fs::write(files.cert(), certificate.pem()).unwrap();
-        std::fs::write(files.key(), key.serialize_pem()).unwrap();
-    }
-}
-
 impl Files {
-    pub fn ca(&self) -> PathBuf {
-        self.folder.path().join("ca.pem")
-    }
-
-    pub fn cert(&self) -> PathBuf {
-        self.folder.path().join("cert.pem")
-    }
-
-    pub fn key(&self) -> PathBuf {
-        self.folder.path().join("key.pem")
-    }
-
     /// The flags that name them to a dashboard.
     pub fn flags(&self) -> Vec<String> {
         vec![

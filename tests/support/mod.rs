@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 pub mod backend;
+pub mod certificates;
 pub mod checker;
 pub mod clients;
 pub mod dashboard;

@@ -35,8 +35,12 @@ impl Proxy {
     pub async fn launch(setup: Setup<'_>) -> Self {
         let (port, admin_port, folder) = (free_port(), free_port(), TempDir::new().unwrap());
         let file = folder.path().join("proxy.toml");
+        let proxy_addr = match setup.toml.contains("proxy_addr =") {
+            true => String::new(),
+            false => format!("proxy_addr = \"127.0.0.1:{port}\""),
+        };
         let toml = format!(
-            "product_name = \"{PRODUCT}\"\nadmin_addr = \"127.0.0.1:{admin_port}\"\nproxy_addr = \"127.0.0.1:{port}\"\n{}\n",
+            "product_name = \"{PRODUCT}\"\nadmin_addr = \"127.0.0.1:{admin_port}\"\n{proxy_addr}\n{}\n",
             setup.toml
         );
         std::fs::write(&file, toml).unwrap();

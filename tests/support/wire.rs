@@ -2,15 +2,32 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 /// Longer than any reply may take.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 pub struct Wire {
-    socket: BufReader<TcpStream>,
+    socket: Socket,
+}
+
+type Socket = BufReader<Box<dyn Stream>>;
+
+/// A connection, plain or by TLS.
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl Stream for TcpStream {}
+impl Stream for TlsStream<TcpStream> {}
+
+/// A connection by TLS to who has to be at `host`, which is at loopback.
+pub async fn secured(host: &str, port: u16, connector: &TlsConnector) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(("127.0.0.1", port)).await?;
+    socket.set_nodelay(true)?;
+    connector.connect(host.to_owned().try_into().unwrap(), socket).await
 }
 
 impl Wire {
@@ -23,19 +40,33 @@ impl Wire {
     pub async fn try_connect(port: u16) -> Option<Self> {
         let socket = TcpStream::connect(("127.0.0.1", port)).await.ok()?;
         socket.set_nodelay(true).ok()?;
-        Some(Self {
-            socket: BufReader::with_capacity(1 << 16, socket),
-        })
+        Some(Self::over(socket))
+    }
+
+    /// By TLS.
+    pub async fn try_secured(port: u16, connector: &TlsConnector) -> std::io::Result<Self> {
+        Self::try_secured_to("127.0.0.1", port, connector).await
+    }
+
+    /// By TLS to who has to be at `host`.
+    pub async fn try_secured_to(host: &str, port: u16, connector: &TlsConnector) -> std::io::Result<Self> {
+        Ok(Self::over(secured(host, port, connector).await?))
+    }
+
+    fn over(stream: impl Stream + 'static) -> Self {
+        Self {
+            socket: BufReader::with_capacity(1 << 16, Box::new(stream)),
+        }
     }
 
     /// Sends bytes as they are.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        self.socket.write_all(bytes.as_ref()).await.unwrap();
+        assert!(self.try_send(bytes.as_ref()).await);
     }
 
     /// The same; whether the other side still took them.
     pub async fn try_send(&mut self, bytes: &[u8]) -> bool {
-        self.socket.write_all(bytes).await.is_ok()
+        self.socket.write_all(bytes).await.is_ok() && self.socket.flush().await.is_ok()
     }
 
     /// Sends these words as one request and gives its reply.
@@ -45,11 +76,8 @@ impl Wire {
     }
 
     pub async fn try_call(&mut self, words: &str) -> Option<String> {
-        self.socket
-            .write_all(&request(&words.split(' ').collect::<Vec<_>>()))
-            .await
-            .ok()?;
-        self.try_reply().await
+        let sent = self.try_send(&request(&words.split(' ').collect::<Vec<_>>())).await;
+        if sent { self.try_reply().await } else { None }
     }
 
     /// The next reply, each type with its sign: `+OK`, `:1`, `$value`, `$-`, `*[…]`, `%[…]`.
@@ -104,7 +132,7 @@ pub fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-async fn read_reply(socket: &mut BufReader<TcpStream>) -> Option<String> {
+async fn read_reply(socket: &mut Socket) -> Option<String> {
     let mut line = Vec::new();
     socket.read_until(b'\n', &mut line).await.ok()?;
     let line = String::from_utf8_lossy(line.strip_suffix(b"\r\n")?).into_owned();

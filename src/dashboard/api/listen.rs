@@ -61,7 +61,7 @@ async fn connection(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router, pl
     let Some(tls) = tls else {
         return speak(stream, router, place).await;
     };
-    match tokio::time::timeout(HEAD_TIMEOUT, tls.acceptor().accept(stream)).await {
+    match tokio::time::timeout(HEAD_TIMEOUT, tls.current().accept(stream)).await {
         Ok(Ok(stream)) => speak(stream, router, place).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),

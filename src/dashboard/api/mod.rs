@@ -26,8 +26,7 @@ use super::logging::Logging;
 pub(crate) use edge::router;
 pub(crate) use listen::serve;
 pub use openapi::openapi;
-pub(crate) use tls::Tls;
-pub use tls::{TlsError, TlsFiles};
+pub(crate) use tls::begin as begin_tls;
 
 /// What the routes work with.
 #[derive(Clone)]

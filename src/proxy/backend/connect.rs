@@ -11,6 +11,8 @@ use super::login::{LoginError, log_in, select_database};
 use crate::client::lookup;
 use crate::model::HostPort;
 use crate::proxy::resp::Protocol;
+use crate::proxy::tls::{ServerTls, explain};
+use crate::proxy::transport::Transport;
 use crate::proxy::worker::Settings;
 
 /// Most that each of looking up, connecting and logging in may take.
@@ -25,11 +27,14 @@ pub(in crate::proxy) enum ConnectError {
     #[error("the name {0} can't be resolved: {1}")]
     Lookup(String, io::Error),
     /// It took too long.
-    #[error("no answer to {0} within {STEP_TIMEOUT:?}")]
+    #[error("no answer within {STEP_TIMEOUT:?} to {0}")]
     Slow(&'static str),
     /// The network.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// There is no TLS with it.
+    #[error("TLS: {0}")]
+    Tls(String),
     /// It does not let the proxy in.
     #[error(transparent)]
     Login(#[from] LoginError),
@@ -40,18 +45,20 @@ pub(in crate::proxy) async fn connect(
     addr: &HostPort,
     protocol: Protocol,
     settings: &Settings,
-) -> Result<TcpStream, ConnectError> {
+) -> Result<Transport, ConnectError> {
     let no_lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
+    let tls = settings.tls.servers.as_deref();
+    let port = tls.map_or_else(|| addr.port(), |tls| tls.port(addr));
     let found = timeout(STEP_TIMEOUT, lookup(addr.host())).await;
     let addresses = found
         .map_err(|_| ConnectError::Slow("the lookup of its name"))?
         .map_err(no_lookup)?
         .into_iter()
         .take(MAX_ADDRESSES)
-        .map(|ip| SocketAddr::new(ip, addr.port()));
+        .map(|ip| SocketAddr::new(ip, port));
     let mut last = no_lookup(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
     for address in addresses {
-        let mut socket = match timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
+        let socket = match timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => {
                 last = error.into();
@@ -66,23 +73,50 @@ pub(in crate::proxy) async fn connect(
         if let Some(period) = settings.backend_keepalive {
             SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
         }
+        let mut transport = secure(socket, addr, tls).await?;
         timeout(
             STEP_TIMEOUT,
-            log_in(&mut socket, addr, protocol, &settings.login, &settings.prepared_servers),
+            log_in(
+                &mut transport,
+                addr,
+                protocol,
+                &settings.login,
+                &settings.prepared_servers,
+            ),
         )
         .await
-        .map_err(|_| ConnectError::Slow("the login"))??;
-        return Ok(socket);
+        .map_err(|_| ConnectError::Slow("the login"))?
+        .map_err(refused)?;
+        return Ok(transport);
     }
     Err(last)
 }
 
+async fn secure(socket: TcpStream, addr: &HostPort, tls: Option<&ServerTls>) -> Result<Transport, ConnectError> {
+    let Some(tls) = tls else {
+        return Ok(Transport::Plain(socket));
+    };
+    let secured = timeout(STEP_TIMEOUT, tls.secure(socket, addr.host())).await;
+    secured
+        .map_err(|_| ConnectError::Slow("the TLS handshake; is this the server's TLS port?"))?
+        .map_err(|error| explain(&error).map_or(ConnectError::Io(error), ConnectError::Tls))
+}
+
+/// A server tells only after its side of the handshake that it does not believe the proxy.
+fn refused(error: LoginError) -> ConnectError {
+    let explained = match &error {
+        LoginError::Io(error) => explain(error),
+        _ => None,
+    };
+    explained.map_or(ConnectError::Login(error), ConnectError::Tls)
+}
+
 /// Chooses the database of a new connection.
-pub(in crate::proxy) async fn select(socket: &mut TcpStream, database: u16) -> Result<(), ConnectError> {
+pub(in crate::proxy) async fn select(transport: &mut Transport, database: u16) -> Result<(), ConnectError> {
     if database == 0 {
         return Ok(());
     }
-    timeout(STEP_TIMEOUT, select_database(socket, database))
+    timeout(STEP_TIMEOUT, select_database(transport, database))
         .await
         .map_err(|_| ConnectError::Slow("SELECT"))??;
     Ok(())

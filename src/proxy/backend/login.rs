@@ -3,10 +3,10 @@ use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::model::{HostPort, ServerUser, ServerUserKind};
 use crate::proxy::resp::{Protocol, ReplyError, ReplyScanner, put_request};
+use crate::proxy::transport::Transport;
 
 /// Longest reply to a login.
 const MAX_REPLY: usize = 64 << 10;
@@ -64,7 +64,7 @@ impl PreparedServers {
 /// Logs in, and chooses the protocol. Servers that the operator prepared know a user for proxies, made when they were
 /// admitted; every other one is logged into as its default user with the product's password, if there is one.
 pub(super) async fn log_in(
-    socket: &mut TcpStream,
+    transport: &mut Transport,
     addr: &HostPort,
     protocol: Protocol,
     own: &Login,
@@ -74,7 +74,7 @@ pub(super) async fn log_in(
     let product_auth = own.product_auth.as_str();
     if let Some(user) = ServerUser::at(own.user.clone(), addr) {
         let password = user.password(product_auth);
-        let reply = ask(socket, &["HELLO", &version, "AUTH", user.name(), &password]).await?;
+        let reply = ask(transport, &["HELLO", &version, "AUTH", user.name(), &password]).await?;
         if !reply.starts_with('-') {
             prepared.insert(addr);
             return Ok(());
@@ -88,19 +88,19 @@ pub(super) async fn log_in(
     if !product_auth.is_empty() {
         hello.extend(["AUTH", "default", product_auth]);
     }
-    let reply = ask(socket, &hello).await?;
+    let reply = ask(transport, &hello).await?;
     if !reply.starts_with('-') {
         return Ok(());
     }
     if protocol == Protocol::Resp2 && unknown_hello(&reply) {
-        return log_in_without_hello(socket, product_auth).await;
+        return log_in_without_hello(transport, product_auth).await;
     }
     Err(refused(&reply))
 }
 
 /// Chooses a database.
-pub(super) async fn select_database(socket: &mut TcpStream, database: u16) -> Result<(), LoginError> {
-    let reply = ask(socket, &["SELECT", &database.to_string()]).await?;
+pub(super) async fn select_database(transport: &mut Transport, database: u16) -> Result<(), LoginError> {
+    let reply = ask(transport, &["SELECT", &database.to_string()]).await?;
     if reply.starts_with('-') {
         return Err(LoginError::Database(database));
     }
@@ -108,13 +108,13 @@ pub(super) async fn select_database(socket: &mut TcpStream, database: u16) -> Re
 }
 
 /// Servers before Redis 6, codis-server among them, do not know `HELLO`.
-async fn log_in_without_hello(socket: &mut TcpStream, product_auth: &str) -> Result<(), LoginError> {
+async fn log_in_without_hello(transport: &mut Transport, product_auth: &str) -> Result<(), LoginError> {
     let request: &[&str] = if product_auth.is_empty() {
         &["PING"]
     } else {
         &["AUTH", product_auth]
     };
-    let reply = ask(socket, request).await?;
+    let reply = ask(transport, request).await?;
     // They are in although the data set is not ready.
     let not_ready = reply.starts_with("-LOADING") || reply.starts_with("-MASTERDOWN");
     if reply.starts_with('-') && !not_ready {
@@ -134,16 +134,16 @@ fn refused(reply: &str) -> LoginError {
     LoginError::Refused(code.unwrap_or("no reason").to_owned())
 }
 
-async fn ask(socket: &mut TcpStream, request: &[&str]) -> Result<String, LoginError> {
+async fn ask(transport: &mut Transport, request: &[&str]) -> Result<String, LoginError> {
     let mut bytes = Vec::new();
     put_request(&mut bytes, request.iter().map(|arg| arg.as_bytes()));
-    socket.write_all(&bytes).await?;
+    transport.write_all(&bytes).await?;
     let (mut scanner, mut reply) = (ReplyScanner::default(), Vec::new());
     while scanner.scan(&reply)?.is_none() {
         if reply.len() > MAX_REPLY {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "the reply is too long").into());
         }
-        if socket.read_buf(&mut reply).await? == 0 {
+        if transport.read_buf(&mut reply).await? == 0 {
             return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
         }
     }
@@ -153,7 +153,7 @@ async fn ask(socket: &mut TcpStream, request: &[&str]) -> Result<String, LoginEr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     fn user() -> ServerUserKind {
         ServerUserKind::Proxy {
@@ -180,7 +180,8 @@ mod tests {
         prepared: &PreparedServers,
     ) -> (Vec<String>, Result<(), String>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let mut transport = Transport::Plain(socket);
         let server = tokio::spawn(async move {
             let (mut peer, _) = listener.accept().await.unwrap();
             let mut asked = Vec::new();
@@ -203,10 +204,10 @@ mod tests {
             user: user(),
             product_auth: auth.to_owned(),
         };
-        let came = log_in(&mut socket, &addr.parse().unwrap(), protocol, &own, prepared)
+        let came = log_in(&mut transport, &addr.parse().unwrap(), protocol, &own, prepared)
             .await
             .map_err(|error| error.to_string());
-        drop(socket);
+        drop(transport);
         (server.await.unwrap(), came)
     }
 

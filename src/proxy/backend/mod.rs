@@ -15,7 +15,6 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
 use tracing::{debug, info, warn};
 
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
@@ -32,6 +31,7 @@ pub(super) use self::witness::by_server;
 use super::resp::{Protocol, put_request};
 use super::scripts::{Loaded, ScriptName};
 use super::session::Client;
+use super::transport::Transport;
 use super::worker::{Bell, Outcome, Settings, Worker};
 use crate::model::{HostPort, ServerWitness};
 
@@ -64,7 +64,7 @@ pub(super) struct Backend {
     database: u16,
     max_pipeline: usize,
     pipeline: RefCell<Pipeline>,
-    socket: RefCell<Option<Rc<TcpStream>>>,
+    transport: RefCell<Option<Rc<Transport>>>,
     /// Scripts that the server was given on it.
     loaded: RefCell<Loaded>,
     /// Since when it is open, or not.
@@ -118,7 +118,7 @@ impl Backend {
             database,
             max_pipeline: worker.settings.backend_max_pipeline,
             pipeline: RefCell::default(),
-            socket: RefCell::default(),
+            transport: RefCell::default(),
             loaded: RefCell::default(),
             since: Cell::new(Instant::now()),
             dirty: Cell::new(false),
@@ -184,7 +184,7 @@ impl Backend {
 
     /// Whether a request can be given to it now.
     pub(super) fn admit(&self, now: Instant) -> Admit {
-        if self.socket.borrow().is_none() {
+        if self.transport.borrow().is_none() {
             return if now.duration_since(self.since.get()) < HOLD {
                 Admit::Later
             } else {
@@ -203,7 +203,7 @@ impl Backend {
 
     /// Whether the connection is there.
     pub(super) fn is_open(&self) -> bool {
-        self.socket.borrow().is_some()
+        self.transport.borrow().is_some()
     }
 
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
@@ -269,15 +269,15 @@ impl Backend {
         if self.wants_write.get() {
             return;
         }
-        let Some(socket) = self.socket.borrow().clone() else {
+        let Some(transport) = self.transport.borrow().clone() else {
             return;
         };
-        self.write(&socket);
+        self.write(&transport);
     }
 
-    fn write(&self, socket: &TcpStream) {
+    fn write(&self, transport: &Transport) {
         let mut pipeline = self.pipeline.borrow_mut();
-        match pipeline.write_to(socket) {
+        match pipeline.write_to(transport) {
             Ok(more) => {
                 if self.wants_write.replace(more) != more {
                     self.bell.ring();
@@ -294,7 +294,7 @@ impl Backend {
 
     /// Looks for time-outs, and whether an idle connection still works.
     pub(super) fn tick(self: &Rc<Self>, worker: &Worker, now: Instant) {
-        if self.socket.borrow().is_none() {
+        if self.transport.borrow().is_none() {
             if now.duration_since(self.since.get()) >= HOLD {
                 self.wake_parked();
             }
@@ -336,10 +336,10 @@ impl Backend {
         }
     }
 
-    async fn connect(&self, settings: &Settings) -> Result<TcpStream, ConnectError> {
-        let mut socket = connect(&self.addr, self.protocol, settings).await?;
-        select(&mut socket, self.database).await?;
-        Ok(socket)
+    async fn connect(&self, settings: &Settings) -> Result<Transport, ConnectError> {
+        let mut transport = connect(&self.addr, self.protocol, settings).await?;
+        select(&mut transport, self.database).await?;
+        Ok(transport)
     }
 
     async fn keep_open(self: Rc<Self>, worker: Rc<Worker>) {
@@ -347,12 +347,12 @@ impl Backend {
         let mut last_error = String::new();
         while !self.retired.get() {
             match self.connect(&worker.settings).await {
-                Ok(socket) => {
+                Ok(transport) => {
                     info!(server = %self.addr, protocol = self.protocol.version(), database = self.database, "connected");
                     last_error.clear();
                     add(&self.counts.opened, 1);
                     let opened = worker.refresh_now();
-                    let reason = self.serve(&worker, socket).await;
+                    let reason = self.serve(&worker, transport).await;
                     let lost = self.lost(&worker);
                     match reason {
                         Some(reason) => {
@@ -396,31 +396,31 @@ impl Backend {
     }
 
     /// Carries requests until the connection has to be closed. Why; `None` when it is not needed any more.
-    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, socket: TcpStream) -> Option<Reason> {
-        let socket = Rc::new(socket);
+    async fn serve(self: &Rc<Self>, worker: &Rc<Worker>, transport: Transport) -> Option<Reason> {
+        let transport = Rc::new(transport);
         let now = worker.refresh_now();
         self.pipeline.borrow_mut().restart(now);
         self.loaded.take();
         self.doomed.borrow_mut().take();
         self.wants_write.set(false);
         self.since.set(now);
-        *self.socket.borrow_mut() = Some(socket.clone());
+        *self.transport.borrow_mut() = Some(transport.clone());
         self.wake_parked();
         loop {
-            match self.next_event(&socket).await {
+            match self.next_event(&transport).await {
                 Event::Readable => {
-                    if let Err(reason) = self.read(worker, &socket) {
+                    if let Err(reason) = self.read(worker, &transport) {
                         return Some(reason);
                     }
                 }
-                Event::Writable => self.write(&socket),
+                Event::Writable => self.write(&transport),
                 Event::Doomed(reason) => return Some(reason),
                 Event::Retired => return None,
             }
         }
     }
 
-    async fn next_event(&self, socket: &TcpStream) -> Event {
+    async fn next_event(&self, transport: &Transport) -> Event {
         std::future::poll_fn(|cx| {
             self.bell.answered(cx);
             if let Some(reason) = self.doomed.borrow_mut().take() {
@@ -429,29 +429,23 @@ impl Backend {
             if self.retired.get() && self.pipeline.borrow().under_way() == 0 {
                 return Poll::Ready(Event::Retired);
             }
-            if self.wants_write.get() && socket.poll_write_ready(cx).is_ready() {
+            if self.wants_write.get() && transport.poll_write_ready(cx).is_ready() {
                 return Poll::Ready(Event::Writable);
             }
-            socket.poll_read_ready(cx).map(|_| Event::Readable)
+            transport.poll_read_ready(cx).map(|()| Event::Readable)
         })
         .await
     }
 
-    fn read(&self, worker: &Rc<Worker>, socket: &TcpStream) -> Result<(), Reason> {
+    fn read(&self, worker: &Rc<Worker>, transport: &Transport) -> Result<(), Reason> {
         let mut buffer = worker.buffer.borrow_mut();
-        let read = match socket.try_read(&mut buffer) {
+        let read = match transport.read(&mut buffer) {
             Ok(0) => return Err(Reason::Other("closed by the server".to_owned())),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
             Err(error) => return Err(Reason::Other(error.to_string())),
         };
         add(&self.counts.read, read);
-        if read < buffer.len() {
-            // A short read emptied the socket: asking it once more would cost a system call.
-            let _ = socket.try_io(tokio::io::Interest::READABLE, || {
-                Err::<(), _>(io::ErrorKind::WouldBlock.into())
-            });
-        }
         let now = worker.refresh_now();
         let mut pipeline = self.pipeline.borrow_mut();
         // This process may have slept: what comes too late is no success any more, whatever it says.
@@ -470,7 +464,7 @@ impl Backend {
 
     /// Fails what was under way: it may have been carried out, or not. What was never sent is given back. How much that was.
     fn lost(&self, worker: &Rc<Worker>) -> usize {
-        *self.socket.borrow_mut() = None;
+        *self.transport.borrow_mut() = None;
         self.replication.forget();
         self.since.set(worker.refresh_now());
         let lost = self.pipeline.borrow_mut().abandon(|Ended { ticket, request }| {

@@ -3,13 +3,12 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpStream;
-
 use super::requests::Requests;
 use crate::model::SlotId;
 use crate::proxy::command::CommandId;
 use crate::proxy::resp::{ReplyError, ReplyScanner};
 use crate::proxy::session::Client;
+use crate::proxy::transport::Transport;
 
 /// The sequence number of questions about replication.
 const REPLICATION: u64 = 1;
@@ -144,8 +143,8 @@ impl Pipeline {
     }
 
     /// One write of all there is: whether something is left.
-    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<bool> {
-        let more = self.requests.write_to(socket)? > 0 && self.requests.has_unsent();
+    pub(super) fn write_to(&mut self, to: &Transport) -> io::Result<bool> {
+        let more = self.requests.write_to(to)? > 0 && self.requests.has_unsent();
         if more {
             self.taken = Some(Instant::now());
         }

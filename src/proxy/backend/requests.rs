@@ -1,6 +1,6 @@
 use std::io;
 
-use tokio::net::TcpStream;
+use crate::proxy::transport::Transport;
 
 /// Capacity that an empty buffer keeps; what grew beyond is given back.
 const KEEP: usize = 256 << 10;
@@ -63,12 +63,12 @@ impl Requests {
         }
     }
 
-    /// One write of all there is: how many bytes the socket took, which is 0 when it is full.
-    pub(super) fn write_to(&mut self, socket: &TcpStream) -> io::Result<usize> {
+    /// One write of all there is: how many bytes went, which is 0 when it is full.
+    pub(super) fn write_to(&mut self, to: &Transport) -> io::Result<usize> {
         if !self.has_unsent() {
             return Ok(0);
         }
-        match socket.try_write(&self.bytes[self.sent..]) {
+        match to.write(&self.bytes[self.sent..]) {
             Ok(0) => Err(io::ErrorKind::WriteZero.into()),
             Ok(taken) => {
                 self.sent += taken;

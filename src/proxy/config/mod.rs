@@ -1,12 +1,14 @@
 //! proxy.toml: Codis' keys, and some of ours.
 
 mod jodis;
+mod tls;
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 pub(super) use self::jodis::JodisSettings;
+pub use self::tls::AuthClients;
 use crate::model::{ByteSize, GoDuration, HostPort, ProductName};
 
 /// Every key with its default, as `--default-config` prints it.
@@ -59,6 +61,11 @@ pub struct Config {
     pub admin_addr: String,
     pub proto_type: ProtoType,
     pub proxy_addr: String,
+    pub proxy_tls_addr: String,
+    pub proxy_tls_cert: String,
+    pub proxy_tls_key: String,
+    pub proxy_tls_ca: String,
+    pub proxy_tls_auth_clients: AuthClients,
     pub jodis_name: String,
     pub jodis_addr: String,
     pub jodis_auth: String,
@@ -69,6 +76,11 @@ pub struct Config {
     pub proxy_max_offheap_size: ByteSize,
     pub proxy_heap_placeholder: ByteSize,
     pub proxy_nap: GoDuration,
+    pub backend_tls: bool,
+    pub backend_tls_port: u16,
+    pub backend_tls_ca: String,
+    pub backend_tls_cert: String,
+    pub backend_tls_key: String,
     pub backend_ping_period: GoDuration,
     pub backend_ping_timeout: GoDuration,
     pub backend_recv_bufsize: ByteSize,
@@ -156,6 +168,11 @@ impl Default for Config {
             admin_addr: "0.0.0.0:11080".to_owned(),
             proto_type: ProtoType::Tcp4,
             proxy_addr: "0.0.0.0:19000".to_owned(),
+            proxy_tls_addr: String::new(),
+            proxy_tls_cert: String::new(),
+            proxy_tls_key: String::new(),
+            proxy_tls_ca: String::new(),
+            proxy_tls_auth_clients: AuthClients::No,
             jodis_name: String::new(),
             jodis_addr: String::new(),
             jodis_auth: String::new(),
@@ -166,6 +183,11 @@ impl Default for Config {
             proxy_max_offheap_size: ByteSize(1 << 30),
             proxy_heap_placeholder: ByteSize(256 << 20),
             proxy_nap: GoDuration(Duration::from_micros(50)),
+            backend_tls: false,
+            backend_tls_port: 0,
+            backend_tls_ca: String::new(),
+            backend_tls_cert: String::new(),
+            backend_tls_key: String::new(),
             backend_ping_period: seconds(1),
             backend_ping_timeout: seconds(1),
             backend_recv_bufsize: ByteSize(128 << 10),
@@ -237,10 +259,18 @@ impl Config {
     /// Names the key and what it has to be.
     pub fn validate(&self) -> Result<(), ConfigError> {
         let fail = |key: &str, what: &str| Err(ConfigError(format!("{key}: {what}")));
-        for (key, addr) in [("admin_addr", &self.admin_addr), ("proxy_addr", &self.proxy_addr)] {
-            if let Err(error) = addr.parse::<HostPort>() {
-                return fail(key, &error.to_string());
+        for (key, addr, may_be_empty) in [
+            ("admin_addr", &self.admin_addr, false),
+            ("proxy_addr", &self.proxy_addr, true),
+            ("proxy_tls_addr", &self.proxy_tls_addr, true),
+        ] {
+            match addr.parse::<HostPort>() {
+                Err(error) if !(may_be_empty && addr.is_empty()) => return fail(key, &error.to_string()),
+                _ => {}
             }
+        }
+        if let Some((key, what)) = self.wrong_tls() {
+            return fail(key, what);
         }
         let at_least_one = [
             ("proxy_max_clients", self.proxy_max_clients),

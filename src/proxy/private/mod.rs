@@ -8,12 +8,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 pub(super) use self::blocked::{Blocked, Waiting};
 use super::backend::{ConnectError, connect, select};
 use super::resp::{Protocol, ReplyError, ReplyScanner, integer, put_request};
+use super::transport::Transport;
 use super::worker::Settings;
 use crate::model::HostPort;
 
@@ -75,7 +75,7 @@ pub(super) struct Private {
     database: u16,
     /// Its number at the server.
     id: i64,
-    socket: TcpStream,
+    transport: Transport,
     scanner: ReplyScanner,
     input: Vec<u8>,
     _place: Place,
@@ -95,14 +95,14 @@ impl Private {
     ) -> Result<Self, PrivateError> {
         let place = places.take().ok_or(PrivateError::TooMany)?;
         let failed = |error| PrivateError::Connect(addr.clone(), error);
-        let mut socket = connect(addr, protocol, settings).await.map_err(failed)?;
-        select(&mut socket, database).await.map_err(failed)?;
+        let mut transport = connect(addr, protocol, settings).await.map_err(failed)?;
+        select(&mut transport, database).await.map_err(failed)?;
         let mut private = Self {
             addr: addr.clone(),
             protocol,
             database,
             id: 0,
-            socket,
+            transport,
             scanner: ReplyScanner::default(),
             input: Vec::new(),
             _place: place,
@@ -131,7 +131,7 @@ impl Private {
 
     /// Whether it is still open, as far as this side knows. Nothing may be under way.
     pub(super) fn is_open(&self) -> bool {
-        matches!(self.socket.try_read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        matches!(self.transport.read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     /// Sends requests.
@@ -139,7 +139,7 @@ impl Private {
     /// # Errors
     /// When the connection is lost.
     pub(super) async fn send(&mut self, requests: &[u8]) -> Result<(), PrivateError> {
-        let sent = self.socket.write_all(requests).await;
+        let sent = self.transport.write_all(requests).await;
         sent.map_err(|error| self.lost(error))
     }
 
@@ -160,7 +160,7 @@ impl Private {
                     }
                 }
                 None => {
-                    let read = self.socket.read_buf(&mut self.input).await;
+                    let read = self.transport.read_buf(&mut self.input).await;
                     if read.map_err(|error| self.lost(error))? == 0 {
                         return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
                     }

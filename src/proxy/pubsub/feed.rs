@@ -5,7 +5,6 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::{debug, warn};
@@ -14,6 +13,7 @@ use super::topic::{Heard, Topic};
 use crate::model::HostPort;
 use crate::proxy::backend::{Backoff, ConnectError, PROVEN, connect};
 use crate::proxy::resp::{Protocol, ReplyError, ReplyScanner};
+use crate::proxy::transport::Transport;
 use crate::proxy::worker::Worker;
 
 /// Why a subscribed connection ended.
@@ -86,9 +86,9 @@ impl Feed {
         let mut last_error = String::new();
         while !self.is_idle() {
             match connect(&self.addr, Protocol::Resp2, &worker.settings).await {
-                Ok(socket) => {
+                Ok(transport) => {
                     let opened = Instant::now();
-                    let ended = self.serve(&worker, socket).await;
+                    let ended = self.serve(&worker, transport).await;
                     if opened.elapsed() > PROVEN {
                         backoff = Backoff::default();
                     }
@@ -115,7 +115,7 @@ impl Feed {
     }
 
     /// Hears until the connection is lost, or nothing is wanted of it any more.
-    async fn serve(&self, worker: &Rc<Worker>, mut socket: TcpStream) -> Result<(), FeedError> {
+    async fn serve(&self, worker: &Rc<Worker>, mut transport: Transport) -> Result<(), FeedError> {
         let settings = &worker.settings;
         self.changes.borrow_mut().clear();
         let mut out = Vec::new();
@@ -128,7 +128,7 @@ impl Feed {
                 topic.put_request(&mut out, begins);
             }
             if !out.is_empty() {
-                timeout(settings.backend_send_timeout, socket.write_all(&out))
+                timeout(settings.backend_send_timeout, transport.write_all(&out))
                     .await
                     .map_err(|_| FeedError::Slow)??;
                 out.clear();
@@ -148,7 +148,7 @@ impl Feed {
                 }
             };
             tokio::select! {
-                read = socket.read_buf(&mut input) => {
+                read = transport.read_buf(&mut input) => {
                     if read? == 0 {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }

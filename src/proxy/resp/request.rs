@@ -3,6 +3,8 @@ use memchr::{memchr, memchr2};
 use super::inline;
 use super::write::put_request;
 
+/// How a client begins that speaks TLS. No request does, and waiting for the end of a line would be of no use.
+const TLS_HANDSHAKE: &[u8] = &[0x16, 3];
 /// Longest line that is looked at before its end was seen, and longest inline request: as Redis.
 const MAX_LINE: usize = 64 << 10;
 
@@ -229,6 +231,9 @@ impl RequestParser {
     }
 
     fn parse_inline(&mut self, data: &[u8]) -> Result<Step, ProtocolError> {
+        if data.starts_with(TLS_HANDSHAKE) {
+            return Err(ProtocolError::new("TLS is not spoken at this port"));
+        }
         let Some(end) = memchr(b'\n', &data[self.at..]).map(|found| self.at + found) else {
             self.at = data.len();
             return if data.len() > MAX_LINE {
@@ -352,7 +357,7 @@ mod tests {
     fn malformed_requests_get_redis_own_errors() {
         let long = [b"PING ".as_slice(), &vec![b'x'; 70_000]].concat();
         let long_count = [b"*".as_slice(), &vec![b'1'; 70_000]].concat();
-        let table: [(&[u8], &str); 15] = [
+        let table: [(&[u8], &str); 16] = [
             (b"*x\r\n", "invalid multibulk length"),
             (b"*99999999999999999999\r\n", "invalid multibulk length"),
             (b"*1048577\r\n", "invalid multibulk length"),
@@ -367,6 +372,7 @@ mod tests {
             (b"*1\r\n$3\r\nGETxx", "expected CRLF after a bulk"),
             (b"SET 'a\r\n", "unbalanced quotes in request"),
             (&long, "too big inline request"),
+            (b"\x16\x03\x01\x02", "TLS is not spoken at this port"),
             (&long_count, "too big mbulk count string"),
         ];
         for (data, text) in table {

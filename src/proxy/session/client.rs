@@ -1,12 +1,10 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::io;
-use std::net::Shutdown;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Instant;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 
 use super::apart::Apart;
 use super::subscribe::MOST_UNREAD;
@@ -15,13 +13,14 @@ use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::private::Private;
 use crate::proxy::pubsub::Topic;
 use crate::proxy::resp::Protocol;
+use crate::proxy::transport::{Detached, Transport};
 use crate::proxy::worker::{Bell, Outcome, Worker};
 
 /// A client's connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct Client {
     id: u64,
-    socket: TcpStream,
+    transport: Transport,
     pub(super) session: RefCell<Session>,
     dirty: Cell<bool>,
     wants_write: Cell<bool>,
@@ -44,18 +43,17 @@ impl Client {
     ///
     /// # Errors
     /// When the system refuses what is needed of the socket.
-    pub(in crate::proxy) fn new(worker: &Worker, socket: std::net::TcpStream, id: u64) -> io::Result<Rc<Self>> {
-        socket.set_nonblocking(true)?;
-        socket.set_nodelay(true)?;
+    pub(in crate::proxy) fn new(worker: &Worker, connection: Detached, id: u64) -> io::Result<Rc<Self>> {
+        connection.socket().set_nodelay(true)?;
         if let Some(period) = worker.settings.session_keepalive {
-            SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
+            SockRef::from(connection.socket()).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
         }
-        let socket = TcpStream::from_std(socket)?;
+        let transport = connection.attach()?;
         let mut session = Session::new(id, &worker.settings, worker.refresh_now());
-        session.about.learn(&socket);
+        session.about.learn(transport.socket());
         Ok(Rc::new(Self {
             id,
-            socket,
+            transport,
             session: RefCell::new(session),
             dirty: Cell::new(false),
             wants_write: Cell::new(false),
@@ -222,7 +220,7 @@ impl Client {
         if session.gone {
             return;
         }
-        match session.replies.out.write_to(&self.socket) {
+        match session.replies.out.write_to(&self.transport) {
             Ok(taken) => {
                 worker.figures.written_to_client(taken);
                 // The first try after a while begins the time in which the client has to take something.
@@ -299,7 +297,7 @@ impl Client {
             if self.doomed.get() {
                 return Poll::Ready(Event::Done);
             }
-            if self.wants_write.get() && self.socket.poll_write_ready(cx).is_ready() {
+            if self.wants_write.get() && self.transport.poll_write_ready(cx).is_ready() {
                 return Poll::Ready(Event::Writable);
             }
             let session = self.session.borrow();
@@ -315,7 +313,7 @@ impl Client {
                     return Poll::Pending;
                 }
             }
-            self.socket.poll_read_ready(cx).map(|_| Event::Readable)
+            self.transport.poll_read_ready(cx).map(|()| Event::Readable)
         })
         .await
     }
@@ -323,7 +321,7 @@ impl Client {
     /// One read. Whether there may be more to read.
     fn read(self: &Rc<Self>, worker: &Rc<Worker>) -> bool {
         let mut buffer = worker.buffer.borrow_mut();
-        let read = match self.socket.try_read(&mut buffer) {
+        let read = match self.transport.read(&mut buffer) {
             Ok(0) => {
                 // Whoever shut down only its sending half still gets what it asked for, but for what could not be sent on
                 // yet: mostly it gave up, and would not expect that to be done later.
@@ -340,12 +338,6 @@ impl Client {
         };
         worker.figures.read_from_client(read);
         let all = read < buffer.len();
-        if all {
-            // A short read emptied the socket: asking it once more would cost a system call.
-            let _ = self.socket.try_io(tokio::io::Interest::READABLE, || {
-                Err::<(), _>(io::ErrorKind::WouldBlock.into())
-            });
-        }
         let mut session = self.session.borrow_mut();
         session.last_read = worker.refresh_now();
         session.feed(worker, self, &buffer[..read]);
@@ -394,7 +386,7 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
     session.refused = None;
     session.replies.out.clear();
     drop(session);
-    let _ = SockRef::from(&client.socket).shutdown(Shutdown::Both);
+    client.transport.close();
     worker.forget(&client);
 }
 
@@ -403,6 +395,7 @@ mod tests {
     use super::*;
     use crate::model::SlotId;
     use crate::proxy::config::Config;
+    use crate::proxy::tls::Tls;
     use crate::proxy::worker::Settings;
     use std::sync::Arc;
     use std::time::Duration;
@@ -415,8 +408,9 @@ mod tests {
             &Config::default(),
             1,
             crate::model::ServerUserKind::Probe,
+            Tls::default(),
         ))));
-        let client = Client::new(&worker, listener.accept().unwrap().0, 1).unwrap();
+        let client = Client::new(&worker, listener.accept().unwrap().0.into(), 1).unwrap();
         let ticket = Ticket {
             client: None,
             sequence: client.session.borrow_mut().replies.expect(),

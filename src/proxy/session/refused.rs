@@ -104,6 +104,7 @@ mod tests {
     use crate::model::ServerUserKind;
     use crate::proxy::backend::Part;
     use crate::proxy::config::Config;
+    use crate::proxy::tls::Tls;
     use crate::proxy::worker::{Settings, Worker};
     use proptest::prelude::*;
     use std::collections::HashMap;
@@ -171,7 +172,7 @@ mod tests {
     }
 
     fn worker() -> Worker {
-        let settings = Settings::new(&Config::default(), 1, ServerUserKind::Probe);
+        let settings = Settings::new(&Config::default(), 1, ServerUserKind::Probe, Tls::default());
         Worker::new(Arc::new(settings))
     }
 

@@ -1,4 +1,3 @@
-use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -6,6 +5,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{Totals, Worker};
 use crate::model::Slot;
+use crate::proxy::transport::Detached;
 
 /// What the rest of the process asks of a worker. Commands are carried out in the order in which they were sent.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(in crate::proxy) enum Control {
     /// Serve this client.
     Client {
         /// Its connection.
-        socket: TcpStream,
+        connection: Detached,
         /// Its number, unique in the process.
         id: u64,
     },

@@ -2,13 +2,14 @@ use std::cell::Cell;
 
 /// Kinds of errors, by how their text begins; the first that fits counts. The proxy's own come first: they begin as
 /// unspecific ones of servers do.
-const KINDS: [(&str, &str); 22] = [
+const KINDS: [(&str, &str); 23] = [
     ("offline", "ERR handle request, slot is not ready"),
     ("backend", "ERR handle response, backend conn"),
     ("merge", "ERR handle response"),
     ("held", "ERR handle request, the slot was locked"),
     ("shutdown", "ERR handle request, the proxy is shutting down"),
     ("refused", "ERR handle request"),
+    ("tls", "ERR Protocol error: TLS"),
     ("protocol", "ERR Protocol error"),
     ("arity", "ERR wrong number of arguments"),
     ("unknown", "ERR unknown"),

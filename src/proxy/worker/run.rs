@@ -79,12 +79,12 @@ async fn work(settings: Arc<Settings>, mut controls: mpsc::UnboundedReceiver<Con
 
 fn obey(worker: &Rc<Worker>, control: Control) {
     match control {
-        Control::Client { socket, id } => {
+        Control::Client { connection, id } => {
             if worker.draining.get() {
                 worker.settings.sessions.left();
                 return;
             }
-            match session::Client::new(worker, socket, id) {
+            match session::Client::new(worker, connection, id) {
                 Ok(client) => {
                     worker.clients.borrow_mut().insert(id, client.clone());
                     tokio::task::spawn_local(session::serve(worker.clone(), client));

@@ -11,6 +11,7 @@ use crate::proxy::backend::{Login, PreparedServers};
 use crate::proxy::command::Optional;
 use crate::proxy::config::Config;
 use crate::proxy::scripts::Scripts;
+use crate::proxy::tls::Tls;
 
 /// What workers need of the configuration, and what they tell the rest of the process at once.
 pub(in crate::proxy) struct Settings {
@@ -55,6 +56,7 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) prepared_servers: PreparedServers,
     pub(in crate::proxy) optional: Optional,
     pub(in crate::proxy) scripts: Scripts,
+    pub(in crate::proxy) tls: Tls,
 }
 
 impl std::fmt::Debug for Settings {
@@ -73,10 +75,10 @@ pub(in crate::proxy) struct SessionCount {
 }
 
 impl SessionCount {
-    /// One came: how many there are, it included.
-    pub(in crate::proxy) fn came(&self) -> i64 {
-        self.total.fetch_add(1, Ordering::Relaxed);
-        self.alive.fetch_add(1, Ordering::Relaxed) + 1
+    /// One came: its number, which no other gets, and how many there are, it included.
+    pub(in crate::proxy) fn came(&self) -> (u64, i64) {
+        let number = self.total.fetch_add(1, Ordering::Relaxed) + 1;
+        (number.unsigned_abs(), self.alive.fetch_add(1, Ordering::Relaxed) + 1)
     }
 
     /// One left.
@@ -92,7 +94,7 @@ impl SessionCount {
 
 impl Settings {
     /// Takes what workers need out of the configuration. `user`: who this process is at servers.
-    pub(in crate::proxy) fn new(config: &Config, workers: usize, user: ServerUserKind) -> Self {
+    pub(in crate::proxy) fn new(config: &Config, workers: usize, user: ServerUserKind, tls: Tls) -> Self {
         let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
         Self {
             product_name: config.product_name.to_string(),
@@ -143,6 +145,7 @@ impl Settings {
                 flush: config.session_allow_flush,
             },
             scripts: Scripts::default(),
+            tls,
         }
     }
 

@@ -1,4 +1,7 @@
-"""Talks to the Redis at the given port, with redis-py as it comes. Ends with 0 when every answer is right."""
+"""Talks to the Redis at the given port, with redis-py as it comes. Ends with 0 when every answer is right.
+
+The second argument is the password, the third a file of authorities: with it, by TLS.
+"""
 
 import asyncio
 import sys
@@ -85,7 +88,9 @@ async def use_asyncio(client):
 
 def main():
     port = int(sys.argv[1])
-    login = {"password": sys.argv[2]} if len(sys.argv) > 2 else {}
+    login = {"password": sys.argv[2]} if len(sys.argv) > 2 and sys.argv[2] else {}
+    if len(sys.argv) > 3:
+        login |= {"host": "127.0.0.1", "ssl": True, "ssl_ca_certs": sys.argv[3]}
     for protocol in ({}, {"protocol": 2}, {"protocol": 3}):
         with redis.Redis(port=port, **login, **protocol) as client:
             use(client)
