@@ -10,31 +10,10 @@ mod support;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use codis_operator::model::Slot;
 use support::backend::Backend;
 use support::eventually;
-use support::proxy::{Proxy, Setup, slots_over};
+use support::proxy::{cluster, slots_over};
 use support::wire::{Wire, request};
-
-async fn cluster(servers: usize, toml: &str) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let setup = Setup {
-        toml,
-        ..Setup::default()
-    };
-    let proxy = Proxy::serving_with(slots(&backends, 1), setup).await;
-    (backends, proxy)
-}
-
-/// All slots, dealt to these servers, each of a group of its own.
-fn slots(backends: &[Backend], epoch: i64) -> Vec<Slot> {
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let mut slots = slots_over(&addrs, epoch);
-    for slot in &mut slots {
-        slot.backend_addr_group_id = (slot.id.index() % addrs.len()) as i64 + 1;
-    }
-    slots
-}
 
 /// Cursor and keys of a reply to `SCAN`.
 fn scanned(reply: &str) -> (String, Vec<String>) {
@@ -99,7 +78,7 @@ async fn scan_goes_on_when_groups_come_and_go() {
     fill(&mut wire, 300).await;
     let (cursor, _) = scanned(&wire.call("SCAN 0 COUNT 1000").await);
     // The second group, whose turn it is, goes.
-    let mut changed = slots(&backends, 2);
+    let mut changed = slots_over(&Backend::addrs(&backends), 2);
     for slot in changed.iter_mut().filter(|slot| slot.backend_addr_group_id == 2) {
         slot.backend_addr = Some(backends[2].addr());
         slot.backend_addr_group_id = 3;
@@ -164,7 +143,7 @@ async fn dangerous_commands_are_off_unless_they_are_allowed() {
     // A flush writes to all slots: it waits for those that are locked.
     fill(&mut wire, 100).await;
     let api = proxy.api().await;
-    let mut locked = slots(&backends, 2)[7].clone();
+    let mut locked = slots_over(&Backend::addrs(&backends), 2)[7].clone();
     locked.locked = true;
     api.fill_slots(std::slice::from_ref(&locked)).await.unwrap();
     wire.send(request(&["FLUSHDB", "ASYNC"])).await;

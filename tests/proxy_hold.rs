@@ -9,37 +9,20 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use codis_operator::model::{HostPort, Slot, SlotId};
+use codis_operator::model::Slot;
 use support::backend::Backend;
 use support::eventually;
-use support::proxy::{Proxy, Setup, slot_of, slots_over};
+use support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
 use support::valkey::Valkey;
 use support::wire::request;
 
 const SHORT_OF_REPLICAS: &str = "-NOREPLICAS Not enough good replicas to write.";
 const LOST: &str = "-ERR handle response, backend conn reset";
 
-fn addrs(backends: &[Backend]) -> Vec<HostPort> {
-    backends.iter().map(Backend::addr).collect()
-}
-
 async fn fence(backend: &Backend, replicas: u8) {
     let mut wire = backend.wire().await;
     let reply = wire.call(&format!("CONFIG SET min-replicas-to-write {replicas}")).await;
     assert_eq!(reply, "+OK");
-}
-
-/// So many errors this server gave to clients: requests reached it.
-async fn errors_of(backend: &Backend) -> u64 {
-    let text = backend.wire().await.call("INFO stats").await;
-    let line = text.lines().find_map(|line| line.strip_prefix("total_error_replies:"));
-    line.unwrap().trim().parse().unwrap()
-}
-
-/// A key that server `number` of `of` holds, when slots are dealt in turn.
-fn key_at(number: usize, of: usize) -> String {
-    let at = |key: &String| SlotId::of_key(key.as_bytes()).index() % of == number;
-    (0..).map(|n| format!("key{n}")).find(at).unwrap()
 }
 
 #[tokio::test]
@@ -82,7 +65,7 @@ async fn refusal_that_lasts_is_shown_in_the_end() {
         toml: "repeat_timeout = \"500ms\"",
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
     let began = Instant::now();
@@ -98,7 +81,7 @@ async fn refusal_that_lasts_is_shown_in_the_end() {
 #[tokio::test]
 async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     for backend in &backends {
         fence(backend, 1).await;
     }
@@ -107,7 +90,7 @@ async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
     let batch: Vec<u8> = (0..200).flat_map(|n| request(&["APPEND", &keys[n % 2], "x"])).collect();
     wire.send(batch).await;
     eventually("they are refused", Duration::from_secs(2), async || {
-        (errors_of(&backends[1]).await >= 100).then_some(())
+        (backends[1].errors().await >= 100).then_some(())
     })
     .await;
     for backend in &backends {
@@ -121,7 +104,7 @@ async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
 #[tokio::test]
 async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let (fenced, free) = (key_at(0, 2), key_at(1, 2));
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
@@ -145,9 +128,9 @@ async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
     // A read of another slot is no reason.
     wire.send([request(&["SET", &fenced, "2"]), request(&["GET", &free])].concat())
         .await;
-    let before = errors_of(&backends[0]).await;
+    let before = backends[0].errors().await;
     eventually("it is sent again", Duration::from_secs(2), async || {
-        (errors_of(&backends[0]).await > before).then_some(())
+        (backends[0].errors().await > before).then_some(())
     })
     .await;
     fence(&backends[0], 0).await;
@@ -157,7 +140,7 @@ async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
 #[tokio::test]
 async fn refused_part_of_a_split_request_is_sent_again() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let (fenced, free) = (key_at(0, 2), key_at(1, 2));
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
@@ -170,9 +153,9 @@ async fn refused_part_of_a_split_request_is_sent_again() {
     );
     assert_eq!(wire.reply().await, "*[$1 $-]");
     wire.send(request(&["MSET", &fenced, "2", &free, "2"])).await;
-    let before = errors_of(&backends[0]).await;
+    let before = backends[0].errors().await;
     eventually("it is sent again", Duration::from_secs(2), async || {
-        (errors_of(&backends[0]).await > before).then_some(())
+        (backends[0].errors().await > before).then_some(())
     })
     .await;
     fence(&backends[0], 0).await;
@@ -190,7 +173,7 @@ async fn refused_requests_follow_their_slot_to_its_new_server() {
     wire.send([request(&["APPEND", "a", "1"]), request(&["APPEND", "a", "2"])].concat())
         .await;
     eventually("they are refused", Duration::from_secs(2), async || {
-        (errors_of(&backends[0]).await >= 2).then_some(())
+        (backends[0].errors().await >= 2).then_some(())
     })
     .await;
     let api = proxy.api().await;
@@ -214,7 +197,7 @@ async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
         flags: &["--ncpu=1"],
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let (mut first, mut second) = (proxy.wire().await, proxy.wire().await);
     assert_eq!(first.call("SET a 0").await, "+OK");
     backends[0].process.signal("STOP");
@@ -250,7 +233,7 @@ async fn no_more_is_held_back_than_allowed() {
         flags: &["--ncpu=1"],
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let locked = Slot {
         locked: true,
         ..slot_of("a", &backends[0].addr(), 2)

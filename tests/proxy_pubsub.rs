@@ -9,26 +9,14 @@ mod support;
 
 use std::time::Duration;
 
-use support::backend::Backend;
 use support::eventually;
-use support::proxy::{Proxy, slot_of, slots_over};
+use support::proxy::{cluster, slot_of};
 use support::wire::{Wire, request};
-
-async fn cluster(servers: usize) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving(slots_over(&addrs, 1)).await;
-    (backends, proxy)
-}
 
 /// Sends a request and gives so many replies, or what is published meanwhile.
 async fn hear(wire: &mut Wire, words: &str, replies: usize) -> Vec<String> {
-    wire.send(request(&words.split(' ').collect::<Vec<_>>())).await;
-    let mut heard = Vec::new();
-    for _ in 0..replies {
-        heard.push(wire.reply().await);
-    }
-    heard
+    wire.ask(words).await;
+    wire.replies(replies).await
 }
 
 /// Publishes until the subscriber hears it: which message it was.
@@ -43,7 +31,7 @@ async fn until_heard(publisher: &mut Wire, subscriber: &mut Wire, channel: &str)
 
 #[tokio::test]
 async fn subscriber_hears_what_is_published_wherever_channels_live() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     for (hello, sign) in [("HELLO 2", "*"), ("HELLO 3", ">")] {
         let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
         subscriber.call(hello).await;
@@ -107,7 +95,7 @@ async fn subscriber_hears_what_is_published_wherever_channels_live() {
 
 #[tokio::test]
 async fn resp2_subscriber_may_only_listen_and_resp3_subscriber_may_do_all() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
     for words in [
         "SUBSCRIBE a",
@@ -153,7 +141,7 @@ async fn resp2_subscriber_may_only_listen_and_resp3_subscriber_may_do_all() {
 
 #[tokio::test]
 async fn one_connection_serves_all_subscribers_of_a_worker() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let mut server = backends[0].wire().await;
     let mut subscribers = Vec::new();
     for _ in 0..20 {
@@ -182,7 +170,7 @@ async fn one_connection_serves_all_subscribers_of_a_worker() {
 
 #[tokio::test]
 async fn confirmation_comes_before_what_is_published_and_in_the_order_of_requests() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut publisher = proxy.wire().await;
     for _ in 0..20 {
         let mut wire = proxy.wire().await;
@@ -193,11 +181,7 @@ async fn confirmation_comes_before_what_is_published_and_in_the_order_of_request
             "UNSUBSCRIBE a b",
             "SUBSCRIBE b",
         ];
-        let bytes: Vec<u8> = requests
-            .iter()
-            .flat_map(|words| request(&words.split(' ').collect::<Vec<_>>()))
-            .collect();
-        wire.send(bytes).await;
+        wire.ask_all(&requests).await;
         for reply in [
             "+OK",
             "$1",
@@ -216,7 +200,7 @@ async fn confirmation_comes_before_what_is_published_and_in_the_order_of_request
 
 #[tokio::test]
 async fn subscriptions_follow_their_slot() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     api.fill_slots(&[slot_of("a", &backends[0].addr(), 2)]).await.unwrap();
     let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
@@ -236,7 +220,7 @@ async fn subscriptions_follow_their_slot() {
 
 #[tokio::test]
 async fn subscriptions_come_back_after_a_server_was_lost() {
-    let (mut backends, proxy) = cluster(2).await;
+    let (mut backends, proxy) = cluster(2, "").await;
     let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
     subscriber.call("SUBSCRIBE a").await;
     subscriber.call("SUBSCRIBE b").await;
@@ -253,7 +237,7 @@ async fn subscriptions_come_back_after_a_server_was_lost() {
 
 #[tokio::test]
 async fn hung_server_fails_a_subscription_in_time() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     backends[0].process.signal("STOP");
     let mut wire = proxy.wire().await;
     assert_eq!(
@@ -267,7 +251,7 @@ async fn hung_server_fails_a_subscription_in_time() {
 
 #[tokio::test]
 async fn subscriber_that_never_reads_is_closed_and_others_go_on() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut deaf, mut other) = (proxy.wire().await, proxy.wire().await);
     deaf.call("SUBSCRIBE a").await;
     other.call("SUBSCRIBE a").await;

@@ -10,38 +10,16 @@ mod support;
 use std::time::Duration;
 
 use codis_operator::model::Slot;
-use support::backend::Backend;
 use support::eventually;
-use support::proxy::{Proxy, slot_of, slots_over};
+use support::proxy::{cluster, slot_of};
 use support::wire::{Wire, request};
 
 const CROSS: &str = "-CROSSSLOT Keys in request don't hash to the same slot";
 const ABORTED: &str = "-EXECABORT Transaction discarded because of previous errors.";
 
-async fn cluster(servers: usize) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving(slots_over(&addrs, 1)).await;
-    (backends, proxy)
-}
-
-/// Sends these requests at once and gives all replies.
-async fn pipeline(wire: &mut Wire, requests: &[&str]) -> Vec<String> {
-    let bytes: Vec<u8> = requests
-        .iter()
-        .flat_map(|words| request(&words.split(' ').collect::<Vec<_>>()))
-        .collect();
-    wire.send(bytes).await;
-    let mut replies = Vec::new();
-    for _ in requests {
-        replies.push(wire.reply().await);
-    }
-    replies
-}
-
 #[tokio::test]
 async fn transaction_is_carried_out_whole_and_answers_as_a_server_does() {
-    let (backends, proxy) = cluster(3).await;
+    let (backends, proxy) = cluster(3, "").await;
     for hello in ["HELLO 2", "HELLO 3"] {
         let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
         through.call(hello).await;
@@ -87,7 +65,7 @@ async fn transaction_is_carried_out_whole_and_answers_as_a_server_does() {
 
 #[tokio::test]
 async fn mistakes_while_queueing_are_told_at_once_and_discard_all() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
     for mistake in [
         "GET",
@@ -125,31 +103,27 @@ async fn mistakes_while_queueing_are_told_at_once_and_discard_all() {
 
 #[tokio::test]
 async fn keys_of_a_transaction_have_to_lie_in_one_slot() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
-    let heard = pipeline(
-        &mut wire,
-        &["MULTI", "SET a 1", "SET b 1", "SET a 2", "EXEC", "MGET a b"],
+    let heard = wire.pipeline(&["MULTI", "SET a 1", "SET b 1", "SET a 2", "EXEC", "MGET a b"],
     )
     .await;
     assert_eq!(heard, ["+OK", "+QUEUED", CROSS, "+QUEUED", ABORTED, "*[$- $-]"]);
-    let heard = pipeline(&mut wire, &["MULTI", "MGET a b", "EXEC"]).await;
+    let heard = wire.pipeline(&["MULTI", "MGET a b", "EXEC"]).await;
     assert_eq!(heard, ["+OK", CROSS, ABORTED]);
     assert_eq!(wire.call("WATCH a b").await, CROSS);
     assert_eq!(wire.call("WATCH a").await, "+OK");
     assert_eq!(wire.call("WATCH b").await, CROSS);
-    let heard = pipeline(&mut wire, &["MULTI", "SET b 1", "EXEC"]).await;
+    let heard = wire.pipeline(&["MULTI", "SET b 1", "EXEC"]).await;
     assert_eq!(heard, ["+OK", CROSS, ABORTED]);
 }
 
 #[tokio::test]
 async fn requests_around_a_transaction_keep_their_order() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
     for _ in 0..50 {
-        let heard = pipeline(
-            &mut wire,
-            &[
+        let heard = wire.pipeline(&[
                 "SET {t}n 1",
                 "GET other",
                 "MULTI",
@@ -184,7 +158,7 @@ async fn requests_around_a_transaction_keep_their_order() {
 
 #[tokio::test]
 async fn watched_keys_that_change_make_exec_answer_nothing() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut other = proxy.wire().await;
     for (hello, nothing) in [("HELLO 2", "*-"), ("HELLO 3", "_")] {
         let mut wire = proxy.wire().await;
@@ -193,13 +167,13 @@ async fn watched_keys_that_change_make_exec_answer_nothing() {
         assert_eq!(wire.call("WATCH {t}a {t}b").await, "+OK");
         assert_eq!(other.call("SET {t}b 5").await, "+OK");
         assert_eq!(
-            pipeline(&mut wire, &["MULTI", "SET {t}a 2", "EXEC", "GET {t}a"]).await,
+            wire.pipeline(&["MULTI", "SET {t}a 2", "EXEC", "GET {t}a"]).await,
             ["+OK", "+QUEUED", nothing, "$1"]
         );
         // The next transaction watches nothing any more.
         assert_eq!(other.call("SET {t}b 6").await, "+OK");
         assert_eq!(
-            pipeline(&mut wire, &["MULTI", "SET {t}a 3", "EXEC"]).await,
+            wire.pipeline(&["MULTI", "SET {t}a 3", "EXEC"]).await,
             ["+OK", "+QUEUED", "*[+OK]"]
         );
         for forget in ["UNWATCH", "DISCARD", "RESET"] {
@@ -213,7 +187,7 @@ async fn watched_keys_that_change_make_exec_answer_nothing() {
             }
             other.call("SET {t}a 4").await;
             assert_eq!(
-                pipeline(&mut wire, &["MULTI", "GET {t}a", "EXEC"]).await,
+                wire.pipeline(&["MULTI", "GET {t}a", "EXEC"]).await,
                 ["+OK", "+QUEUED", "*[$4]"],
                 "{forget}"
             );
@@ -223,7 +197,7 @@ async fn watched_keys_that_change_make_exec_answer_nothing() {
 
 #[tokio::test]
 async fn watched_slot_that_moves_makes_exec_answer_nothing() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     let mut wire = proxy.wire().await;
@@ -231,7 +205,7 @@ async fn watched_slot_that_moves_makes_exec_answer_nothing() {
     assert_eq!(wire.call("WATCH a").await, "+OK");
     api.fill_slots(&[slot(1, 3)]).await.unwrap();
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
         ["+OK", "+QUEUED", "*-", ":0"]
     );
     // There and back again is a change, too; a lock is none.
@@ -239,7 +213,7 @@ async fn watched_slot_that_moves_makes_exec_answer_nothing() {
     api.fill_slots(&[slot(0, 4)]).await.unwrap();
     api.fill_slots(&[slot(1, 5)]).await.unwrap();
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC"]).await,
         ["+OK", "+QUEUED", "*-"]
     );
     assert_eq!(wire.call("WATCH a").await, "+OK");
@@ -258,12 +232,12 @@ async fn watched_slot_that_moves_makes_exec_answer_nothing() {
 
 #[tokio::test]
 async fn locked_slot_holds_exec_and_the_new_server_carries_it_out() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     let mut wire = proxy.wire().await;
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
-    assert_eq!(pipeline(&mut wire, &["MULTI", "SET a 1"]).await, ["+OK", "+QUEUED"]);
+    assert_eq!(wire.pipeline(&["MULTI", "SET a 1"]).await, ["+OK", "+QUEUED"]);
     api.fill_slots(&[Slot {
         locked: true,
         ..slot(0, 3)
@@ -279,7 +253,7 @@ async fn locked_slot_holds_exec_and_the_new_server_carries_it_out() {
 
 #[tokio::test]
 async fn lost_server_makes_exec_of_watched_keys_answer_nothing() {
-    let (mut backends, proxy) = cluster(1).await;
+    let (mut backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     assert_eq!(wire.call("WATCH a").await, "+OK");
     backends[0].restart().await;
@@ -288,22 +262,22 @@ async fn lost_server_makes_exec_of_watched_keys_answer_nothing() {
     })
     .await;
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
         ["+OK", "+QUEUED", "*-", ":0"]
     );
     assert_eq!(
-        pipeline(&mut wire, &["WATCH a", "MULTI", "SET a 1", "EXEC"]).await,
+        wire.pipeline(&["WATCH a", "MULTI", "SET a 1", "EXEC"]).await,
         ["+OK", "+OK", "+QUEUED", "*[+OK]"]
     );
 }
 
 #[tokio::test]
 async fn waiting_command_between_watch_and_exec_takes_nothing_from_either() {
-    let (mut backends, proxy) = cluster(1).await;
+    let (mut backends, proxy) = cluster(1, "").await;
     let (mut wire, mut other) = (proxy.wire().await, proxy.wire().await);
     for changes in [false, true] {
         assert_eq!(
-            pipeline(&mut wire, &["WATCH a", "BLPOP b 0.01", "DEL c"]).await,
+            wire.pipeline(&["WATCH a", "BLPOP b 0.01", "DEL c"]).await,
             ["+OK", "*-", ":0"]
         );
         if changes {
@@ -311,7 +285,7 @@ async fn waiting_command_between_watch_and_exec_takes_nothing_from_either() {
         }
         let answer = if changes { "*-" } else { "*[$-]" };
         assert_eq!(
-            pipeline(&mut wire, &["MULTI", "GET a", "EXEC"]).await,
+            wire.pipeline(&["MULTI", "GET a", "EXEC"]).await,
             ["+OK", "+QUEUED", answer]
         );
     }
@@ -323,20 +297,20 @@ async fn waiting_command_between_watch_and_exec_takes_nothing_from_either() {
     })
     .await;
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC"]).await,
         ["+OK", "+QUEUED", "*-"]
     );
 }
 
 #[tokio::test]
 async fn exec_at_a_hung_server_does_not_hold_up_a_change_of_the_map_that_can_not_wait() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
     let mut wire = proxy.wire().await;
     assert_eq!(
-        pipeline(&mut wire, &["WATCH a", "MULTI", "GET a"]).await,
+        wire.pipeline(&["WATCH a", "MULTI", "GET a"]).await,
         ["+OK", "+OK", "+QUEUED"]
     );
     backends[0].process.signal("STOP");
@@ -357,13 +331,13 @@ async fn exec_at_a_hung_server_does_not_hold_up_a_change_of_the_map_that_can_not
 
 #[tokio::test]
 async fn client_that_leaves_takes_its_transaction_and_its_connection_along() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     let mut server = backends[0].wire().await;
     let connections = async |server: &mut Wire| server.call("CLIENT LIST TYPE normal").await.matches("id=").count();
     let before = connections(&mut server).await;
     assert_eq!(
-        pipeline(&mut wire, &["WATCH a", "MULTI", "SET a 1"]).await,
+        wire.pipeline(&["WATCH a", "MULTI", "SET a 1"]).await,
         ["+OK", "+OK", "+QUEUED"]
     );
     assert_eq!(connections(&mut server).await, before + 1);
@@ -377,7 +351,7 @@ async fn client_that_leaves_takes_its_transaction_and_its_connection_along() {
 
 #[tokio::test]
 async fn too_large_transaction_is_refused() {
-    let (_backends, proxy) = cluster(1).await;
+    let (_backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     wire.call("MULTI").await;
     let value = "v".repeat(30 << 20);
@@ -393,13 +367,13 @@ async fn too_large_transaction_is_refused() {
 
 #[tokio::test]
 async fn transactions_of_many_clients_do_not_mix() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let clients = (0..20).map(|_| {
         let port = proxy.port;
         tokio::spawn(async move {
             let mut wire = Wire::connect(port).await;
             for _ in 0..50 {
-                let heard = pipeline(&mut wire, &["MULTI", "INCR {t}a", "INCR {t}b", "INCR {t}a", "EXEC"]).await;
+                let heard = wire.pipeline(&["MULTI", "INCR {t}a", "INCR {t}b", "INCR {t}a", "EXEC"]).await;
                 let numbers: Vec<i64> = heard[4][2..heard[4].len() - 1]
                     .split(' ')
                     .map(|number| number[1..].parse().unwrap())
