@@ -147,7 +147,8 @@ async fn reader_of_a_streams_end_misses_nothing_that_came_while_its_slot_was_loc
     let mut epoch = 2;
     for (stream, first) in [("{a}s", "2-1"), ("{a}new", "1-1")] {
         let mut wire = proxy.wire().await;
-        wire.ask(&format!("XREAD BLOCK 0 STREAMS {stream} {{a}}other $ $")).await;
+        wire.ask(&format!("XREAD BLOCK 0 STREAMS {stream} {{a}}other $ $"))
+            .await;
         backends[0].has_blocked(1).await;
         api.fill_slots(&[Slot {
             locked: true,
@@ -314,4 +315,62 @@ async fn proxy_that_ends_lets_waiting_clients_go() {
     proxy.process.signal("TERM");
     assert_eq!(wire.rest().await, "*-1\r\n");
     assert_eq!(proxy.process.exit_code(Duration::from_secs(10)).await, Some(0));
+}
+
+#[tokio::test]
+async fn failover_is_not_shown_to_those_who_wait() {
+    let (backends, proxy) = cluster(2, "repeat_timeout = \"60s\"").await;
+    let api = proxy.api().await;
+    let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
+    api.fill_slots(&[slot(0, 2)]).await.unwrap();
+    let mut wires = [proxy.wire().await, proxy.wire().await];
+    wires[0].ask("BLPOP a 0").await;
+    backends[0].has_blocked(1).await;
+    let mut former = backends[0].wire().await;
+    assert_eq!(former.call("REPLICAOF 127.0.0.1 1").await, "+OK");
+    wires[1].ask("BLMOVE a {a}b LEFT RIGHT 0").await;
+    eventually("both are refused there", Duration::from_secs(10), async || {
+        let errors = former.call("INFO errorstats").await;
+        let line = errors
+            .lines()
+            .find_map(|line| line.strip_prefix("errorstat_READONLY:count="));
+        (line?.trim().parse::<u64>().ok()? >= 3).then_some(())
+    })
+    .await;
+    api.fill_slots(&[slot(1, 3)]).await.unwrap();
+    backends[1].has_blocked(2).await;
+    assert_eq!(backends[1].wire().await.call("RPUSH a 1 2").await, ":2");
+    let mut heard = [wires[0].reply().await, wires[1].reply().await];
+    heard
+        .iter_mut()
+        .for_each(|reply| reply.retain(|sign| "12".contains(sign)));
+    heard.sort();
+    assert_eq!(heard, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn wake_that_comes_late_ends_no_later_wait() {
+    let (backends, proxy) = cluster(1, "").await;
+    let api = proxy.api().await;
+    let (mut waiting, mut writer) = (proxy.wire().await, backends[0].wire().await);
+    waiting.ask("BLPOP a 0").await;
+    let mut epoch = 2;
+    for number in 0..100 {
+        // The server is asked to let it go while it already has something to give.
+        let locked = [Slot {
+            locked: true,
+            ..slot_of("a", &backends[0].addr(), epoch)
+        }];
+        let (pushed, length) = tokio::join!(api.fill_slots(&locked), async {
+            writer.call(&format!("RPUSH a {number}")).await
+        });
+        pushed.unwrap();
+        assert!(length == ":1", "{length}");
+        api.fill_slots(&[slot_of("a", &backends[0].addr(), epoch + 1)])
+            .await
+            .unwrap();
+        epoch += 2;
+        assert_eq!(waiting.reply().await, format!("*[$a ${number}]"));
+        waiting.ask("BLPOP a 0").await;
+    }
 }

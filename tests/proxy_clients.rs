@@ -11,26 +11,11 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slots_over};
+use support::proxy::cluster;
 use support::tool;
 
 /// The newest that this test was written for.
 const REDIS_PY: &str = "redis==8.1.0";
-
-async fn cluster(toml: &str) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(3).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving_with(
-        slots_over(&addrs, 1),
-        Setup {
-            toml,
-            ..Setup::default()
-        },
-    )
-    .await;
-    (backends, proxy)
-}
 
 async fn run(command: Command) -> String {
     let mut command = tokio::process::Command::from(command);
@@ -109,13 +94,13 @@ async fn go_client() -> PathBuf {
 async fn redis_py_connects_as_it_comes() {
     let python = python().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/redis-py/main.py");
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(3, "").await;
     assert!(
         run(command(&python, &[script, &proxy.port.to_string()]))
             .await
             .contains("is content")
     );
-    let (_backends, proxy) = cluster("session_auth = \"outer\"").await;
+    let (_backends, proxy) = cluster(3, "session_auth = \"outer\"").await;
     assert!(
         run(command(&python, &[script, &proxy.port.to_string(), "outer"]))
             .await
@@ -126,13 +111,13 @@ async fn redis_py_connects_as_it_comes() {
 #[tokio::test]
 async fn go_redis_connects_as_it_comes() {
     let client = go_client().await;
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(3, "").await;
     assert!(
         run(command(&client, &[&format!("127.0.0.1:{}", proxy.port)]))
             .await
             .contains("is content")
     );
-    let (_backends, proxy) = cluster("session_auth = \"outer\"").await;
+    let (_backends, proxy) = cluster(3, "session_auth = \"outer\"").await;
     assert!(
         run(command(&client, &[&format!("127.0.0.1:{}", proxy.port), "outer"]))
             .await
@@ -142,7 +127,7 @@ async fn go_redis_connects_as_it_comes() {
 
 #[tokio::test]
 async fn valkey_cli_connects_as_it_comes() {
-    let (_backends, proxy) = cluster("session_auth = \"outer\"").await;
+    let (_backends, proxy) = cluster(3, "session_auth = \"outer\"").await;
     let port = proxy.port.to_string();
     let cli = async |args: &[&str]| {
         let mut all = vec!["-p", &port, "--no-auth-warning", "-a", "outer"];

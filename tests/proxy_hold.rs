@@ -10,6 +10,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use codis_operator::model::Slot;
+
 use support::backend::Backend;
 use support::eventually;
 use support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
@@ -17,6 +18,7 @@ use support::valkey::Valkey;
 use support::wire::request;
 
 const SHORT_OF_REPLICAS: &str = "-NOREPLICAS Not enough good replicas to write.";
+const TOO_MANY: &str = "-ERR handle request, too many requests are held back";
 const LOST: &str = "-ERR handle response, backend conn reset";
 
 async fn fence(backend: &Backend, replicas: u8) {
@@ -240,9 +242,8 @@ async fn no_more_is_held_back_than_allowed() {
     };
     proxy.api().await.fill_slots(&[locked]).await.unwrap();
     let mut wires = [proxy.wire().await, proxy.wire().await, proxy.wire().await];
-    let too_many = "-ERR handle request, too many requests are held back";
     wires[0].send(request(&["SET", "a", &"v".repeat(2 << 20)])).await;
-    assert_eq!(wires[0].reply().await, too_many, "too large");
+    assert_eq!(wires[0].reply().await, TOO_MANY, "too large");
     let began = Instant::now();
     wires[0].send(request(&["SET", "a", "1"])).await;
     wires[1].send(request(&["SET", "a", "1"])).await;
@@ -252,7 +253,7 @@ async fn no_more_is_held_back_than_allowed() {
     for wire in &mut wires {
         replies.push((wire.reply().await, began.elapsed()));
     }
-    let refused = replies.iter().filter(|(reply, _)| reply == too_many).count();
+    let refused = replies.iter().filter(|(reply, _)| reply == TOO_MANY).count();
     assert_eq!(refused, 1, "{replies:?}");
     let long = "-ERR handle request, the slot was locked, or its server full, for too long";
     assert_eq!(
@@ -270,4 +271,107 @@ async fn no_more_is_held_back_than_allowed() {
     for wire in &mut wires {
         assert_eq!(wire.call("GET a").await, "$-", "nothing of what failed was sent");
     }
+}
+
+/// A proxy of one core, over these servers, that holds one request back.
+async fn holding_one(backends: &[Backend], toml: &str) -> Proxy {
+    let toml = format!("hold_max_requests = 1\n{toml}");
+    let setup = Setup {
+        toml: &toml,
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    Proxy::serving_with(slots_over(&Backend::addrs(backends), 1), setup).await
+}
+
+/// Until one client's request is held back.
+async fn one_is_held(proxy: &Proxy) {
+    eventually("a request is held back", Duration::from_secs(5), async || {
+        let (_, text) = proxy.get("/metrics").await;
+        text.contains("\ncodis_proxy_held_clients 1\n").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn commands_of_every_kind_count_among_what_is_held_back() {
+    let backends = Backend::several(1).await;
+    let proxy = holding_one(&backends, "session_allow_flush = true").await;
+    let mut wires = Vec::new();
+    for queued in [
+        &["EVAL return{} 1 a"] as &[_],
+        &["MULTI", "GET a", "EXEC"],
+        &["WATCH a"],
+        &["BLPOP a 0"],
+        &["XREAD BLOCK 0 STREAMS a $"],
+        &["MSET a 1 b 1"],
+        &["FLUSHALL"],
+        &["FUNCTION FLUSH"],
+    ] {
+        let mut wire = proxy.wire().await;
+        let (last, before) = queued.split_last().unwrap();
+        wire.pipeline(before).await;
+        wires.push((wire, *last));
+    }
+    let locked = Slot {
+        locked: true,
+        ..slot_of("a", &backends[0].addr(), 2)
+    };
+    proxy.api().await.fill_slots(&[locked]).await.unwrap();
+    let mut first = proxy.wire().await;
+    first.ask("GET a").await;
+    one_is_held(&proxy).await;
+    for (wire, words) in &mut wires {
+        assert_eq!(wire.call(words).await, TOO_MANY, "{words}");
+    }
+    let open = slot_of("a", &backends[0].addr(), 3);
+    proxy.api().await.fill_slots(&[open]).await.unwrap();
+    assert_eq!(first.reply().await, "$-");
+}
+
+#[tokio::test]
+async fn commands_for_all_servers_that_wait_for_a_lost_one_count_among_what_is_held_back() {
+    let mut backends = Backend::several(1).await;
+    let proxy = holding_one(&backends, "").await;
+    for words in ["DBSIZE", "SCAN 0", "SCRIPT LOAD x", "PUBSUB CHANNELS"] {
+        let mut wires = [proxy.wire().await, proxy.wire().await];
+        eventually(
+            "one of two is held, the other refused",
+            Duration::from_secs(20),
+            async || {
+                backends[0].process.kill();
+                wires[0].ask("GET a").await;
+                wires[1].ask(words).await;
+                // The one that is held is answered when the server is back, or stays away; its connection may not have been
+                // known to be lost when they came.
+                let replies = [wires[0].reply().await, wires[1].reply().await];
+                backends[0].restart().await;
+                wires[0].call("GET a").await;
+                replies.iter().any(|reply| reply == TOO_MANY).then_some(())
+            },
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn request_that_waits_for_a_lost_server_goes_at_once_where_its_slot_goes() {
+    let mut backends = Backend::several(2).await;
+    let two = backends[1].addr();
+    let proxy = holding_one(&backends[..1], "").await;
+    let mut wire = proxy.wire().await;
+    backends[0].process.kill();
+    eventually("the server is lost", Duration::from_secs(5), async || {
+        let stats = proxy.api().await.stats().await.unwrap();
+        stats.servers.iter().all(|server| server.open == 0).then_some(())
+    })
+    .await;
+    wire.ask("INCR a").await;
+    one_is_held(&proxy).await;
+    let began = Instant::now();
+    // Its server keeps all other slots, so that its connection is looked after as before.
+    proxy.api().await.fill_slots(&[slot_of("a", &two, 2)]).await.unwrap();
+    assert_eq!(wire.reply().await, ":1");
+    // Otherwise it would have waited for its former server, for 2 s.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }

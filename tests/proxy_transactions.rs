@@ -10,8 +10,9 @@ mod support;
 use std::time::Duration;
 
 use codis_operator::model::Slot;
+use support::backend::Backend;
 use support::eventually;
-use support::proxy::{cluster, slot_of};
+use support::proxy::{Proxy, Setup, cluster, slot_of, slots_over};
 use support::wire::{Wire, request};
 
 const CROSS: &str = "-CROSSSLOT Keys in request don't hash to the same slot";
@@ -105,9 +106,9 @@ async fn mistakes_while_queueing_are_told_at_once_and_discard_all() {
 async fn keys_of_a_transaction_have_to_lie_in_one_slot() {
     let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
-    let heard = wire.pipeline(&["MULTI", "SET a 1", "SET b 1", "SET a 2", "EXEC", "MGET a b"],
-    )
-    .await;
+    let heard = wire
+        .pipeline(&["MULTI", "SET a 1", "SET b 1", "SET a 2", "EXEC", "MGET a b"])
+        .await;
     assert_eq!(heard, ["+OK", "+QUEUED", CROSS, "+QUEUED", ABORTED, "*[$- $-]"]);
     let heard = wire.pipeline(&["MULTI", "MGET a b", "EXEC"]).await;
     assert_eq!(heard, ["+OK", CROSS, ABORTED]);
@@ -123,7 +124,8 @@ async fn requests_around_a_transaction_keep_their_order() {
     let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
     for _ in 0..50 {
-        let heard = wire.pipeline(&[
+        let heard = wire
+            .pipeline(&[
                 "SET {t}n 1",
                 "GET other",
                 "MULTI",
@@ -143,9 +145,8 @@ async fn requests_around_a_transaction_keep_their_order() {
                 "EXEC",
                 "GET {t}n",
                 "PING",
-            ],
-        )
-        .await;
+            ])
+            .await;
         assert_eq!(
             heard,
             [
@@ -373,7 +374,9 @@ async fn transactions_of_many_clients_do_not_mix() {
         tokio::spawn(async move {
             let mut wire = Wire::connect(port).await;
             for _ in 0..50 {
-                let heard = wire.pipeline(&["MULTI", "INCR {t}a", "INCR {t}b", "INCR {t}a", "EXEC"]).await;
+                let heard = wire
+                    .pipeline(&["MULTI", "INCR {t}a", "INCR {t}b", "INCR {t}a", "EXEC"])
+                    .await;
                 let numbers: Vec<i64> = heard[4][2..heard[4].len() - 1]
                     .split(' ')
                     .map(|number| number[1..].parse().unwrap())
@@ -389,4 +392,68 @@ async fn transactions_of_many_clients_do_not_mix() {
         client.await.unwrap();
     }
     assert_eq!(proxy.wire().await.call("MGET {t}a {t}b").await, "*[$2000 $1000]");
+}
+
+#[tokio::test]
+async fn script_that_a_server_does_not_know_any_more_runs_where_keys_are_watched() {
+    let (mut backends, proxy) = cluster(1, "").await;
+    let mut wire = proxy.wire().await;
+    wire.send(request(&["SCRIPT", "LOAD", "return 1"])).await;
+    let name = wire.reply().await.split_off(1);
+    backends[0].restart().await;
+    eventually("the proxy is connected again", Duration::from_secs(10), async || {
+        (wire.call("EXISTS a").await == ":0").then_some(())
+    })
+    .await;
+    let run = format!("EVALSHA {name} 1 a");
+    for _ in 0..2 {
+        assert_eq!(
+            wire.pipeline(&["WATCH a", "MULTI", &run, "GET a", &run, "EXEC"]).await,
+            ["+OK", "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*[:1 $- :1]"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn transaction_has_no_more_commands_than_a_connection_takes() {
+    let (_backends, proxy) = cluster(1, "backend_max_pipeline = 3").await;
+    let mut wire = proxy.wire().await;
+    assert_eq!(
+        wire.pipeline(&["MULTI", "INCR a", "INCR a", "INCR a", "EXEC"]).await[4],
+        "*[:1 :2 :3]"
+    );
+    let heard = wire
+        .pipeline(&["MULTI", "INCR a", "INCR a", "INCR a", "INCR a", "EXEC", "GET a"])
+        .await;
+    assert!(heard[4].contains("at most 64 MiB and 3 commands"), "{}", heard[4]);
+    assert_eq!(heard[5..], [ABORTED, "$3"]);
+}
+
+#[tokio::test]
+async fn transactions_of_all_clients_hold_no_more_than_allowed() {
+    let backends = Backend::several(1).await;
+    let setup = Setup {
+        toml: "session_max_queued_size = \"1mb\"",
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let set = format!("SET a {}", "v".repeat(600 << 10));
+    let (mut one, mut other) = (proxy.wire().await, proxy.wire().await);
+    assert_eq!(one.pipeline(&["MULTI", &set]).await, ["+OK", "+QUEUED"]);
+    let heard = other.pipeline(&["MULTI", &set, "EXEC"]).await;
+    assert!(heard[1].contains("session_max_queued_size"), "{}", heard[1]);
+    assert_eq!(heard[2], ABORTED);
+    assert_eq!(one.call("EXEC").await, "*[+OK]");
+    // What was carried out, given up, or left by its client counts no more.
+    for end in ["EXEC", "DISCARD", "RESET"] {
+        let heard = other.pipeline(&["MULTI", &set, end]).await;
+        assert_eq!(heard[1], "+QUEUED", "{end}");
+    }
+    assert_eq!(other.pipeline(&["MULTI", &set]).await[1], "+QUEUED");
+    drop(other);
+    eventually("there is room again", Duration::from_secs(5), async || {
+        (one.pipeline(&["MULTI", &set, "DISCARD"]).await[1] == "+QUEUED").then_some(())
+    })
+    .await;
 }
