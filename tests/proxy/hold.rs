@@ -1,21 +1,14 @@
 //! Requests that are held back, and those that are sent again because no server looked at them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::Slot;
 
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
-use support::valkey::Valkey;
-use support::wire::request;
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
+use crate::support::valkey::Valkey;
+use crate::support::wire::request;
 
 const SHORT_OF_REPLICAS: &str = "-NOREPLICAS Not enough good replicas to write.";
 const TOO_MANY: &str = "-ERR handle request, too many requests are held back";

@@ -1,18 +1,12 @@
 //! Commands that wait, through the proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::Slot;
-use support::eventually;
-use support::proxy::{cluster, slot_of};
-use support::wire::Wire;
+
+use crate::support::eventually;
+use crate::support::proxy::{cluster, slot_of};
+use crate::support::wire::Wire;
 
 #[tokio::test]
 async fn commands_that_wait_answer_as_a_server_does() {

@@ -1,20 +1,13 @@
 //! Reads from replicas.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::{HostPort, Slot, SlotId};
 
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slot};
-use support::wire::{Wire, request};
-use support::{eventually, holds_for};
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, slot};
+use crate::support::wire::{Wire, request};
+use crate::support::{eventually, holds_for};
 
 /// A primary and its replicas, each of which answers `GET who` with its own name.
 struct Group {

@@ -1,19 +1,12 @@
 //! Commands that all servers have a part in, and scripts.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{cluster, slots_over};
-use support::wire::{Wire, request};
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{cluster, slots_over};
+use crate::support::wire::{Wire, request};
 
 /// Cursor and keys of a reply to `SCAN`.
 fn scanned(reply: &str) -> (String, Vec<String>) {

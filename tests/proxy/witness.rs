@@ -1,21 +1,14 @@
 //! What a proxy does with servers that hang, and with strangers at their places, and what it tells of them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::{ServerWitness, Slot, SlotId};
 
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, slot, slots_over};
-use support::valkey::Valkey;
-use support::wire::request;
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, slot, slots_over};
+use crate::support::valkey::Valkey;
+use crate::support::wire::request;
 
 const LOST: &str = "-ERR handle response, backend conn reset";
 

@@ -1,17 +1,10 @@
 //! What clients can ask the proxy about itself and each other.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
-use support::eventually;
-use support::proxy::{Proxy, cluster};
-use support::wire::{Wire, request};
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, cluster};
+use crate::support::wire::{Wire, request};
 
 /// Clients that know each other by name; the workers share them out.
 async fn named(proxy: &Proxy, names: &[&str]) -> Vec<Wire> {

@@ -1,19 +1,13 @@
 //! Pushes of the slot map, and the rest of the admin API.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::{Slot, SlotId};
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slot, slot_of, slots_over};
-use support::wire::request;
-use support::{eventually, free_port, holds_for};
+
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, slot, slot_of, slots_over};
+use crate::support::wire::request;
+use crate::support::{eventually, free_port, holds_for};
 
 #[tokio::test]
 async fn proxy_serves_only_when_started_with_all_slots() {
@@ -370,7 +364,7 @@ async fn order_on_a_slot_is_kept_while_it_is_locked_and_moved_to_and_fro() {
         .map(|number| {
             let port = proxy.port;
             tokio::spawn(async move {
-                let mut wire = support::wire::Wire::connect(port).await;
+                let mut wire = crate::support::wire::Wire::connect(port).await;
                 let mut seen = 0;
                 let began = Instant::now();
                 while began.elapsed() < Duration::from_millis(1500) {

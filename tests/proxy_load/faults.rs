@@ -1,19 +1,13 @@
 //! Servers and clients that misbehave, load, and the proxy's own end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::{Slot, Topom};
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
-use support::wire::{Wire, request};
-use support::{eventually, free_port};
+
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
+use crate::support::wire::{Wire, request};
+use crate::support::{eventually, free_port};
 
 const LOST: &str = "-ERR handle response, backend conn reset";
 
@@ -327,7 +321,7 @@ async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_d
     eventually("the request is under way", Duration::from_secs(2), async || {
         let slots = [codis_operator::model::Slot {
             locked: true,
-            ..support::proxy::slot_of("a", &backends[0].addr(), 2)
+            ..crate::support::proxy::slot_of("a", &backends[0].addr(), 2)
         }];
         api.fill_slots(&slots).await.err()
     })

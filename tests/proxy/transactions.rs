@@ -1,19 +1,13 @@
 //! Transactions through the proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::Slot;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, cluster, slot_of, slots_over};
-use support::wire::{Wire, request};
+
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, cluster, slot_of, slots_over};
+use crate::support::wire::{Wire, request};
 
 const CROSS: &str = "-CROSSSLOT Keys in request don't hash to the same slot";
 const ABORTED: &str = "-EXECABORT Transaction discarded because of previous errors.";

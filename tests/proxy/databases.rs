@@ -1,15 +1,8 @@
 //! Databases other than the first.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
 
-mod support;
-
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slots_over};
-use support::wire::request;
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, slots_over};
+use crate::support::wire::request;
 
 #[tokio::test]
 async fn each_client_works_in_the_database_that_it_selected() {

@@ -1,17 +1,10 @@
 //! Publishing and subscribing through the proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
-use support::eventually;
-use support::proxy::{cluster, slot_of};
-use support::wire::{Wire, request};
+use crate::support::eventually;
+use crate::support::proxy::{cluster, slot_of};
+use crate::support::wire::{Wire, request};
 
 /// Sends a request and gives so many replies, or what is published meanwhile.
 async fn hear(wire: &mut Wire, words: &str, replies: usize) -> Vec<String> {

@@ -1,19 +1,13 @@
 //! Figures for Prometheus, hot keys, and looking on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::Slot;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, slot_of, slots_over};
-use support::wire::request;
+
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, slot_of, slots_over};
+use crate::support::wire::request;
 
 /// The value of the series of this name, labels included.
 fn value(text: &str, series: &str) -> Option<f64> {

@@ -1,15 +1,8 @@
 //! What clients may say to the proxy, and what they hear.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
 
-mod support;
-
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, cluster, slots_over};
-use support::wire::{Wire, request};
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, cluster, slots_over};
+use crate::support::wire::{Wire, request};
 
 #[tokio::test]
 async fn multi_key_commands_are_split_over_the_servers_and_merged() {
