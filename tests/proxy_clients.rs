@@ -11,7 +11,8 @@ use std::fs;
 use std::path::PathBuf;
 
 use support::certificates::Ca;
-use support::clients::{cache, cluster, command, go_source, run};
+use support::clients::{cache, command, go_source, run};
+use support::proxy::cluster;
 use support::{free_port, tool};
 
 /// The newest that this test was written for.
@@ -62,13 +63,13 @@ async fn go_client() -> PathBuf {
 async fn redis_py_connects_as_it_comes() {
     let python = python().await;
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/clients/redis-py/main.py");
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(3, "").await;
     assert!(
         run(command(&python, &[script, &proxy.port.to_string()]))
             .await
             .contains("is content")
     );
-    let (_backends, proxy) = cluster("session_auth = \"outer\"").await;
+    let (_backends, proxy) = cluster(3, "session_auth = \"outer\"").await;
     assert!(
         run(command(&python, &[script, &proxy.port.to_string(), "outer"]))
             .await
@@ -80,7 +81,7 @@ async fn redis_py_connects_as_it_comes() {
         files.cert().display(),
         files.key().display()
     );
-    let (_backends, _proxy) = cluster(&toml).await;
+    let (_backends, _proxy) = cluster(3, &toml).await;
     let authority = files.ca();
     let by_tls = [script, &port, "", authority.to_str().unwrap()];
     assert!(run(command(&python, &by_tls)).await.contains("is content"));
@@ -89,13 +90,13 @@ async fn redis_py_connects_as_it_comes() {
 #[tokio::test]
 async fn go_redis_connects_as_it_comes() {
     let client = go_client().await;
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(3, "").await;
     assert!(
         run(command(&client, &[&format!("127.0.0.1:{}", proxy.port)]))
             .await
             .contains("is content")
     );
-    let (_backends, proxy) = cluster("session_auth = \"outer\"").await;
+    let (_backends, proxy) = cluster(3, "session_auth = \"outer\"").await;
     assert!(
         run(command(&client, &[&format!("127.0.0.1:{}", proxy.port), "outer"]))
             .await
@@ -105,7 +106,7 @@ async fn go_redis_connects_as_it_comes() {
 
 #[tokio::test]
 async fn valkey_cli_connects_as_it_comes() {
-    let (_backends, proxy) = cluster("session_auth = \"outer\"").await;
+    let (_backends, proxy) = cluster(3, "session_auth = \"outer\"").await;
     let port = proxy.port.to_string();
     let cli = async |args: &[&str]| {
         let mut all = vec!["-p", &port, "--no-auth-warning", "-a", "outer"];

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use support::backend::Backend;
-use support::clients::{cache, cluster, command, go_source, run};
+use support::clients::{cache, command, go_source, run};
+use support::proxy::cluster;
 
 /// What fits no proxy, by reason.
 const LISTED: &str = include_str!("../docs/go-redis.md");
@@ -109,7 +110,7 @@ async fn cases_that_pass_at_a_server_pass_through_the_proxy_or_are_listed() {
     let suite = suite().await;
     let server = Backend::start().await;
     let direct = results(&suite, server.addr().port()).await;
-    let (_backends, proxy) = cluster("session_allow_keys = true\nsession_allow_flush = true").await;
+    let (_backends, proxy) = cluster(3, "session_allow_keys = true\nsession_allow_flush = true").await;
     let through = results(&suite, proxy.port).await;
     let passed = |results: &BTreeMap<String, bool>| results.values().filter(|passed| **passed).count();
     println!(

@@ -11,9 +11,9 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::slots::SlotCounts;
 use super::tls::TlsFigures;
 use super::worker::{Latencies, Readings};
-use crate::model::Slot;
 
 const PREFIX: &str = "codis_proxy";
 
@@ -30,8 +30,8 @@ pub(super) struct Scene {
     pub(super) online: bool,
     /// Whether it should get clients.
     pub(super) ready: bool,
-    /// The slot map in force.
-    pub(super) slots: Vec<Slot>,
+    /// How many slots are how.
+    pub(super) slots: SlotCounts,
     /// How many of them were pushed.
     pub(super) filled: usize,
     /// Wrong passwords, and tries that were not looked at any more.
@@ -262,16 +262,12 @@ fn backends(figures: &mut Figures<'_>, readings: &Readings) {
 }
 
 fn slots(figures: &mut Figures<'_>, scene: &Scene) {
-    let count = |state: fn(&Slot) -> bool| scene.slots.iter().filter(|slot| state(slot)).count() as u64;
-    let states = [
-        ("open", count(|slot| slot.backend_addr.is_some() && !slot.locked)),
-        ("locked", count(|slot| slot.backend_addr.is_some() && slot.locked)),
-        ("offline", count(|slot| slot.backend_addr.is_none())),
-    ];
+    let SlotCounts { open, locked, offline } = scene.slots;
+    let states = [("open", open), ("locked", locked), ("offline", offline)];
     figures.gauges(
         "slots",
         "Slots by state, of 1024: open, locked, offline (without a server)",
-        states.map(|(state, count)| (vec![("state", state.to_owned())], count)),
+        states.map(|(state, count)| (vec![("state", state.to_owned())], count as u64)),
     );
     figures.gauge(
         "slots_filled",

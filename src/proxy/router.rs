@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use tokio::sync::oneshot;
 
-use super::backend::{Admit, Backend, by_server};
+use super::backend::{Admit, Backend, Replication, by_server};
 use super::private::Waiting;
 use super::resp::Protocol;
 use super::session::Client;
+use super::slots::SlotCounts;
 use super::worker::Worker;
 use crate::model::{HostPort, SLOT_COUNT, ServerWitness, Slot, SlotId};
 
@@ -22,6 +23,8 @@ pub(super) struct Server {
     first: Rc<Backend>,
     /// Each is opened when the first client asks: by database, in RESP2 and RESP3.
     others: Box<[[OnceCell<Rc<Backend>>; 2]]>,
+    /// What any of them was told of it as a replica.
+    replication: Rc<Replication>,
 }
 
 /// Where a request for a slot goes now.
@@ -42,6 +45,20 @@ struct SlotRoute {
     replicas: Vec<Rc<Server>>,
     locked: bool,
     group: i64,
+    /// Where what is under way may have been sent by former routings.
+    former: Vec<HostPort>,
+}
+
+impl SlotRoute {
+    /// Remembers that what is under way may be where it goes now. While the slot waits for it nothing more is sent, so
+    /// that a push repeated meanwhile adds nothing.
+    fn remember(&mut self) {
+        for server in self.server.iter().chain(&self.replicas) {
+            if !self.former.contains(&server.addr) {
+                self.former.push(server.addr.clone());
+            }
+        }
+    }
 }
 
 /// A server that slots are routed to, whether they are locked or not.
@@ -52,17 +69,6 @@ pub(super) struct Primary {
     pub(super) server: Rc<Server>,
     /// Its slots.
     pub(super) slots: Vec<SlotId>,
-}
-
-/// How many slots are how.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct SlotCounts {
-    /// Served.
-    pub(super) open: usize,
-    /// Held.
-    pub(super) locked: usize,
-    /// Without a server.
-    pub(super) offline: usize,
 }
 
 /// The routes of all slots.
@@ -90,8 +96,6 @@ struct Fill {
     waits_for: Vec<SlotId>,
     /// When what is still under way is failed, if it is.
     drop_at: Option<Instant>,
-    /// The servers that the slots were routed to.
-    former: HashSet<HostPort>,
     done: oneshot::Sender<()>,
 }
 
@@ -113,12 +117,14 @@ impl Default for Router {
 
 impl Server {
     fn new(worker: &Rc<Worker>, addr: HostPort) -> Rc<Self> {
-        let first = Backend::open(worker, addr.clone(), Protocol::Resp2, 0);
+        let replication = Rc::new(Replication::default());
+        let first = Backend::open(worker, addr.clone(), Protocol::Resp2, 0, replication.clone());
         let others = (0..worker.settings.databases).map(|_| Default::default());
         Rc::new(Self {
             addr,
             first,
             others: others.collect(),
+            replication,
         })
     }
 
@@ -130,7 +136,12 @@ impl Server {
             (_, Protocol::Resp3) => 1,
         };
         self.others[usize::from(database)][place]
-            .get_or_init(|| Backend::open(worker, self.addr.clone(), protocol, database))
+            .get_or_init(|| Backend::open(worker, self.addr.clone(), protocol, database, self.replication.clone()))
+    }
+
+    /// Whether it is a replica that may be read from.
+    fn is_close_replica(&self, now: Instant) -> bool {
+        self.first.is_open() && self.replication.is_close(now)
     }
 
     /// Where it is.
@@ -201,7 +212,7 @@ impl Router {
         let now = worker.now();
         let routes = self.routes.borrow();
         let usable = |server: &&Rc<Server>| {
-            server.first.is_close_replica(now) && server.backend(worker, protocol, database).admit(now) == Admit::Yes
+            server.is_close_replica(now) && server.backend(worker, protocol, database).admit(now) == Admit::Yes
         };
         routes[slot.index()].replicas.iter().find(usable).cloned()
     }
@@ -220,8 +231,10 @@ impl Router {
     /// A request for `slot` was answered.
     pub(super) fn ended(&self, slot: SlotId) {
         let under_way = &self.under_way[slot.index()];
+        debug_assert!(under_way.get() > 0, "{slot}: more requests ended than began");
         under_way.set(under_way.get().saturating_sub(1));
         if under_way.get() == 0 && self.emptying[slot.index()].replace(false) {
+            self.routes.borrow_mut()[slot.index()].former = Vec::new();
             self.emptied();
         }
     }
@@ -239,18 +252,17 @@ impl Router {
         drop_at: Option<Instant>,
         done: oneshot::Sender<()>,
     ) {
-        let mut former = HashSet::new();
         {
             let mut routes = self.routes.borrow_mut();
             let mut servers = self.servers.borrow_mut();
             for slot in slots {
                 let route = &mut routes[slot.id.index()];
-                if drop_at.is_some() {
-                    for server in route.server.iter().chain(&route.replicas) {
-                        if !former.contains(&server.addr) {
-                            former.insert(server.addr.clone());
-                        }
-                    }
+                let under_way = self.under_way[slot.id.index()].get() > 0;
+                let emptying = &self.emptying[slot.id.index()];
+                if !under_way {
+                    route.former = Vec::new();
+                } else if !emptying.get() {
+                    route.remember();
                 }
                 let mut server_at = |addr: &HostPort| {
                     let server = servers.entry(addr.clone());
@@ -264,18 +276,15 @@ impl Router {
                 }
                 if !worker.settings.backend_primary_only {
                     route.replicas = replicas(slot).map(server_at).collect();
-                    route
-                        .replicas
-                        .iter()
-                        .for_each(|server| server.first.watch_replication());
+                    route.replicas.iter().for_each(|server| server.replication.watch());
                 }
                 route.locked = slot.locked;
                 route.group = slot.backend_addr_group_id;
                 if moved || slot.locked {
                     self.waiting.want_back(worker, slot.id);
                 }
-                if (moved || slot.locked) && self.under_way[slot.id.index()].get() > 0 {
-                    self.emptying[slot.id.index()].set(true);
+                if (moved || slot.locked) && under_way {
+                    emptying.set(true);
                 }
             }
             servers.retain(|_, server| {
@@ -291,7 +300,6 @@ impl Router {
         self.fills.borrow_mut().push(Fill {
             waits_for,
             drop_at,
-            former,
             done,
         });
         self.emptied();
@@ -305,8 +313,11 @@ impl Router {
             }
             fill.drop_at = None;
             self.waiting.cut(&fill.waits_for);
+            let routes = self.routes.borrow();
+            let slots = fill.waits_for.iter().map(|slot| &routes[slot.index()]);
+            let former: HashSet<&HostPort> = slots.flat_map(|route| &route.former).collect();
             for backend in self.backends.borrow().iter() {
-                if backend.is_retired() || fill.former.contains(backend.addr()) {
+                if former.contains(backend.addr()) {
                     backend.give_up("a change of the slot map does not wait for its replies");
                 }
             }
@@ -346,15 +357,8 @@ impl Router {
 
     /// How many slots are how.
     pub(super) fn slot_counts(&self) -> SlotCounts {
-        let mut counts = SlotCounts::default();
-        for route in self.routes.borrow().iter() {
-            match (&route.server, route.locked) {
-                (None, _) => counts.offline += 1,
-                (Some(_), true) => counts.locked += 1,
-                (Some(_), false) => counts.open += 1,
-            }
-        }
-        counts
+        let routes = self.routes.borrow();
+        SlotCounts::of(routes.iter().map(|route| (route.server.is_some(), route.locked)))
     }
 
     /// Shows all connections to servers.

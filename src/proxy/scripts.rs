@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha1::{Digest, Sha1};
 
+use super::resp::put_request;
+
 /// Most scripts that are kept, and their bytes; the oldest make place.
 const MOST_SCRIPTS: usize = 1000;
 const MOST_BYTES: usize = 16 << 20;
@@ -80,6 +82,11 @@ impl Loaded {
         }
         scripts.locked().texts.get(&name).cloned()
     }
+}
+
+/// The request that gives a server a script.
+pub(super) fn put_script_load(out: &mut Vec<u8>, text: &[u8]) {
+    put_request(out, [b"SCRIPT".as_slice(), b"LOAD", text].into_iter());
 }
 
 /// Reads a name as clients write it.

@@ -52,6 +52,32 @@ pub(crate) enum PushError {
     },
 }
 
+/// How many slots are how to clients.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct SlotCounts {
+    /// Served.
+    pub(crate) open: usize,
+    /// Held.
+    pub(crate) locked: usize,
+    /// Without a server.
+    pub(crate) offline: usize,
+}
+
+impl SlotCounts {
+    /// Counts slots, given for each whether it has a server, and whether it is locked.
+    pub(super) fn of(slots: impl Iterator<Item = (bool, bool)>) -> Self {
+        let mut counts = Self::default();
+        for slot in slots {
+            match slot {
+                (false, _) => counts.offline += 1,
+                (true, true) => counts.locked += 1,
+                (true, false) => counts.open += 1,
+            }
+        }
+        counts
+    }
+}
+
 /// The slot map as it was pushed.
 #[derive(Debug)]
 pub(crate) struct SlotMap {
@@ -74,6 +100,11 @@ impl SlotMap {
     /// All slots.
     pub(crate) fn slots(&self) -> &[Slot] {
         &self.slots
+    }
+
+    /// How many are how.
+    pub(super) fn counts(&self) -> SlotCounts {
+        SlotCounts::of(self.slots.iter().map(|slot| (slot.backend_addr.is_some(), slot.locked)))
     }
 
     /// How many slots were never pushed.

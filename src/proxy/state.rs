@@ -17,8 +17,8 @@ use super::metrics::{self, Scene};
 use super::slots::{PushError, SlotMap};
 use super::worker::{Control, Readings, Settings, Totals, Worker, WorkerHandle};
 use crate::model::{
-    Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, ServerWitness,
-    Sessions, Slot,
+    Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, SLOT_COUNT,
+    ServerWitness, Sessions, Slot,
 };
 
 /// How long a push waits for what is under way by the former routing of its slots. Dashboards wait longer, so that
@@ -270,11 +270,8 @@ impl Proxy {
     /// The sum over all workers; those that do not answer in time are missing.
     async fn totals(&self, by_command: bool) -> Totals {
         let mut sum = Totals::default();
-        for totals in join_all(self.workers.iter().map(|worker| worker.figures(by_command)))
-            .await
-            .into_iter()
-            .flatten()
-        {
+        let totals = move |worker: &Worker| worker.figures.totals(by_command);
+        for totals in self.settings.peers.ask(totals).await {
             sum.add(totals);
         }
         sum
@@ -294,14 +291,14 @@ impl Proxy {
         }
         let (slots, missing) = {
             let map = locked(&self.map);
-            (map.slots().to_vec(), map.missing())
+            (map.counts(), map.missing())
         };
         metrics::text(&Scene {
             readings,
             accepted: self.settings.sessions.get().0,
             online: self.is_online(),
             ready: self.unready().is_none(),
-            filled: slots.len() - missing,
+            filled: SLOT_COUNT - missing,
             slots,
             wrong_passwords: self.settings.guesses.counts(),
             tls: self.settings.tls.figures(),
@@ -361,10 +358,12 @@ impl Proxy {
     }
 
     /// Begins the figures anew.
-    pub(super) fn reset_stats(&self) {
-        self.workers
-            .iter()
-            .for_each(|worker| worker.send(Control::ResetFigures));
+    pub(super) async fn reset_stats(&self) {
+        let reset = |worker: &Worker| {
+            worker.figures.reset();
+            worker.observers.reset();
+        };
+        self.settings.peers.ask(reset).await;
     }
 
     /// Looks once a second at what the process uses and does, for ever.

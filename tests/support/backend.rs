@@ -95,6 +95,26 @@ impl Backend {
         HostPort::new("127.0.0.1", self.port).unwrap()
     }
 
+    pub fn addrs(several: &[Self]) -> Vec<HostPort> {
+        several.iter().map(Self::addr).collect()
+    }
+
+    /// So many errors it gave to clients: requests reached it.
+    pub async fn errors(&self) -> u64 {
+        let text = self.wire().await.call("INFO stats").await;
+        let line = text.lines().find_map(|line| line.strip_prefix("total_error_replies:"));
+        line.unwrap().trim().parse().unwrap()
+    }
+
+    /// Until so many clients wait there.
+    pub async fn has_blocked(&self, clients: usize) {
+        let (mut wire, line) = (self.wire().await, format!("\r\nblocked_clients:{clients}\r\n"));
+        eventually("clients wait at the server", Duration::from_secs(5), async || {
+            wire.call("INFO clients").await.contains(&line).then_some(())
+        })
+        .await;
+    }
+
     /// A connection past the proxy.
     pub async fn wire(&self) -> Wire {
         self.try_wire().await.expect("a connection to the server")

@@ -4,20 +4,6 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use super::backend::Backend;
-use super::proxy::{Proxy, Setup, slots_over};
-
-/// Three servers, and a proxy with these settings over them.
-pub async fn cluster(toml: &str) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(3).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let setup = Setup {
-        toml,
-        ..Setup::default()
-    };
-    (backends, Proxy::serving_with(slots_over(&addrs, 1), setup).await)
-}
-
 /// Runs it: what it says. Panics when it fails.
 pub async fn run(command: Command) -> String {
     let mut command = tokio::process::Command::from(command);

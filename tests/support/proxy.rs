@@ -7,6 +7,7 @@ use codis_operator::client::{Http, ProxyClient};
 use codis_operator::model::{HostPort, ProductName, Slot, SlotId};
 use tempfile::TempDir;
 
+use super::backend::Backend;
 use super::wire::Wire;
 use super::{Process, eventually, free_port, web};
 
@@ -162,11 +163,33 @@ pub fn product() -> ProductName {
     PRODUCT.parse().unwrap()
 }
 
-/// All slots, dealt to these servers in turn.
+/// So many servers, and a proxy with these lines of proxy.toml that deals all slots to them.
+pub async fn cluster(servers: usize, toml: &str) -> (Vec<Backend>, Proxy) {
+    let backends = Backend::several(servers).await;
+    let setup = Setup {
+        toml,
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    (backends, proxy)
+}
+
+/// All slots, dealt in turn to these servers, each of a group of its own.
 pub fn slots_over(servers: &[HostPort], epoch: i64) -> Vec<Slot> {
-    SlotId::all()
-        .map(|id| slot(id, servers.get(id.index() % servers.len().max(1)), epoch))
-        .collect()
+    let of = |id: SlotId| {
+        let number = id.index() % servers.len().max(1);
+        Slot {
+            backend_addr_group_id: number as i64 + 1,
+            ..slot(id, servers.get(number), epoch)
+        }
+    };
+    SlotId::all().map(of).collect()
+}
+
+/// A key that server `number` of `of` holds, when slots are dealt in turn.
+pub fn key_at(number: usize, of: usize) -> String {
+    let at = |key: &String| SlotId::of_key(key.as_bytes()).index() % of == number;
+    (0..).map(|n| format!("key{n}")).find(at).unwrap()
 }
 
 /// A slot of this server.

@@ -69,15 +69,41 @@ impl Wire {
         self.socket.write_all(bytes).await.is_ok() && self.socket.flush().await.is_ok()
     }
 
+    /// Sends these words as one request, without waiting for its reply.
+    pub async fn ask(&mut self, words: &str) {
+        self.send(request_of(words)).await;
+    }
+
     /// Sends these words as one request and gives its reply.
     pub async fn call(&mut self, words: &str) -> String {
-        self.send(request(&words.split(' ').collect::<Vec<_>>())).await;
+        self.ask(words).await;
         self.reply().await
     }
 
     pub async fn try_call(&mut self, words: &str) -> Option<String> {
-        let sent = self.try_send(&request(&words.split(' ').collect::<Vec<_>>())).await;
+        let sent = self.try_send(&request_of(words)).await;
         if sent { self.try_reply().await } else { None }
+    }
+
+    /// Sends these requests at once, without waiting for their replies.
+    pub async fn ask_all(&mut self, requests: &[&str]) {
+        let bytes: Vec<u8> = requests.iter().flat_map(|words| request_of(words)).collect();
+        self.send(bytes).await;
+    }
+
+    /// Sends these requests at once and gives all replies.
+    pub async fn pipeline(&mut self, requests: &[&str]) -> Vec<String> {
+        self.ask_all(requests).await;
+        self.replies(requests.len()).await
+    }
+
+    /// The next replies, or what comes between them.
+    pub async fn replies(&mut self, count: usize) -> Vec<String> {
+        let mut replies = Vec::new();
+        for _ in 0..count {
+            replies.push(self.reply().await);
+        }
+        replies
     }
 
     /// The next reply, each type with its sign: `+OK`, `:1`, `$value`, `$-`, `*[…]`, `%[…]`.
@@ -118,6 +144,11 @@ impl Wire {
     pub async fn try_finish(&mut self) -> bool {
         self.socket.shutdown().await.is_ok()
     }
+}
+
+/// A request of words that hold no blanks.
+fn request_of(words: &str) -> Vec<u8> {
+    request(&words.split(' ').collect::<Vec<_>>())
 }
 
 /// A request as clients send it.

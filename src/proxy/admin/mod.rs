@@ -161,7 +161,7 @@ async fn start(State(proxy): Shared) -> Answer {
 }
 
 async fn reset_stats(State(proxy): Shared) -> Response {
-    proxy.reset_stats();
+    proxy.reset_stats().await;
     ok()
 }
 

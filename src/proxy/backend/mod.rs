@@ -10,11 +10,13 @@ mod requests;
 mod witness;
 
 use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
@@ -25,11 +27,11 @@ pub(super) use self::login::{Login, PreparedServers};
 use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
 pub(super) use self::refusal::is_refusal;
-use self::replication::Replication;
+pub(super) use self::replication::Replication;
 use self::witness::Witness;
 pub(super) use self::witness::by_server;
 use super::resp::{Protocol, put_request};
-use super::scripts::{Loaded, ScriptName};
+use super::scripts::{Loaded, ScriptName, put_script_load};
 use super::session::Client;
 use super::transport::Transport;
 use super::worker::{Bell, Outcome, Settings, Worker};
@@ -78,8 +80,11 @@ pub(super) struct Backend {
     bell: Bell,
     counts: Counts,
     parked: RefCell<Vec<Rc<Client>>>,
+    /// Who hears the answers to questions that are under way, in their order.
+    askers: RefCell<VecDeque<oneshot::Sender<Vec<u8>>>>,
     witness: Witness,
-    replication: Replication,
+    /// What is known of the server as a replica, on whichever connection it was heard.
+    replication: Rc<Replication>,
 }
 
 enum Event {
@@ -110,8 +115,14 @@ impl Reason {
 }
 
 impl Backend {
-    /// Begins to connect.
-    pub(super) fn open(worker: &Rc<Worker>, addr: HostPort, protocol: Protocol, database: u16) -> Rc<Self> {
+    /// Begins to connect. `replication`: what all connections to the server share.
+    pub(super) fn open(
+        worker: &Rc<Worker>,
+        addr: HostPort,
+        protocol: Protocol,
+        database: u16,
+        replication: Rc<Replication>,
+    ) -> Rc<Self> {
         let backend = Rc::new(Self {
             addr,
             protocol,
@@ -129,8 +140,9 @@ impl Backend {
             bell: Bell::default(),
             counts: Counts::default(),
             parked: RefCell::default(),
+            askers: RefCell::default(),
             witness: Witness::default(),
-            replication: Replication::default(),
+            replication,
         });
         worker.router.watch(&backend);
         tokio::task::spawn_local(backend.clone().keep_open(worker.clone()));
@@ -146,16 +158,6 @@ impl Backend {
     /// The server.
     pub(super) fn addr(&self) -> &HostPort {
         &self.addr
-    }
-
-    /// The server is a replica that may be read from if it follows its primary closely: has it be asked from now on.
-    pub(super) fn watch_replication(&self) {
-        self.replication.watch();
-    }
-
-    /// Whether it follows its primary closely.
-    pub(super) fn is_close_replica(&self, now: Instant) -> bool {
-        self.is_open() && self.replication.is_close(now)
     }
 
     /// What is seen of the server here.
@@ -248,9 +250,7 @@ impl Backend {
     pub(super) fn give_script(self: &Rc<Self>, worker: &Worker, name: ScriptName) {
         let missing = self.loaded.borrow_mut().missing(&worker.settings.scripts, name);
         if let Some(text) = missing {
-            self.send(worker, Ticket::ping(worker.now()), |out| {
-                put_request(out, [b"SCRIPT".as_slice(), b"LOAD", &text].into_iter());
-            });
+            self.send(worker, Ticket::ping(worker.now()), |out| put_script_load(out, &text));
         }
     }
 
@@ -261,6 +261,20 @@ impl Backend {
                 put_request(out, request.iter().copied());
             });
         }
+    }
+
+    /// Sends a request of the proxy's own, if it can be sent now: who hears the reply. There is none when the connection
+    /// is lost.
+    pub(super) fn ask(self: &Rc<Self>, worker: &Worker, request: &[&[u8]]) -> Option<oneshot::Receiver<Vec<u8>>> {
+        if self.admit(worker.now()) != Admit::Yes {
+            return None;
+        }
+        let (asker, answer) = oneshot::channel();
+        self.askers.borrow_mut().push_back(asker);
+        self.send(worker, Ticket::question(worker.now()), |out| {
+            put_request(out, request.iter().copied());
+        });
+        Some(answer)
     }
 
     /// The turn's one write.
@@ -466,6 +480,7 @@ impl Backend {
     fn lost(&self, worker: &Rc<Worker>) -> usize {
         *self.transport.borrow_mut() = None;
         self.replication.forget();
+        self.askers.take();
         self.since.set(worker.refresh_now());
         let lost = self.pipeline.borrow_mut().abandon(|Ended { ticket, request }| {
             worker.turn.answered();
@@ -491,6 +506,10 @@ impl Backend {
             if ticket.asks_for_replication() {
                 self.replication
                     .learn(reply, worker.now(), worker.settings.backend_replica_max_lag);
+            } else if ticket.is_question()
+                && let Some(asker) = self.askers.borrow_mut().pop_front()
+            {
+                let _ = asker.send(reply.to_vec());
             }
             return;
         };

@@ -12,11 +12,13 @@ use crate::proxy::transport::Transport;
 
 /// The sequence number of questions about replication.
 const REPLICATION: u64 = 1;
+/// The sequence number of questions of which somebody hears the answer.
+const QUESTION: u64 = 2;
 
 /// Who waits for a reply.
 #[derive(Debug)]
 pub(in crate::proxy) struct Ticket {
-    /// `None`: nobody, it was a ping.
+    /// `None`: no client, the proxy asked.
     pub(in crate::proxy) client: Option<Rc<Client>>,
     /// Which of the client's requests.
     pub(in crate::proxy) sequence: u64,
@@ -51,6 +53,16 @@ impl Ticket {
     /// Whether it is such a question.
     pub(super) fn asks_for_replication(&self) -> bool {
         self.client.is_none() && self.sequence == REPLICATION
+    }
+
+    /// A question of the proxy's own of which somebody hears the answer.
+    pub(super) fn question(now: Instant) -> Self {
+        Self::own(QUESTION, now)
+    }
+
+    /// Whether it is such a question.
+    pub(super) fn is_question(&self) -> bool {
+        self.client.is_none() && self.sequence == QUESTION
     }
 
     fn own(sequence: u64, now: Instant) -> Self {

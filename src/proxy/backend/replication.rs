@@ -6,9 +6,9 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// How long its answer counts.
 const VALID: Duration = Duration::from_secs(3);
 
-/// What a connection knows of its server as a replica.
+/// What is known of a server as a replica: asked and heard on any connection to it.
 #[derive(Debug, Default)]
-pub(super) struct Replication {
+pub(in crate::proxy) struct Replication {
     /// Whether anybody wants to know.
     watched: Cell<bool>,
     asked: Cell<Option<Instant>>,
@@ -18,12 +18,12 @@ pub(super) struct Replication {
 
 impl Replication {
     /// Has the server be asked from now on.
-    pub(super) fn watch(&self) {
+    pub(in crate::proxy) fn watch(&self) {
         self.watched.set(true);
     }
 
     /// Whether it has to be asked now; it counts as asked then.
-    pub(super) fn is_due(&self, now: Instant) -> bool {
+    pub(in crate::proxy) fn is_due(&self, now: Instant) -> bool {
         let recently = |asked: Instant| now.saturating_duration_since(asked) < PERIOD;
         let due = self.watched.get() && !self.asked.get().is_some_and(recently);
         if due {
@@ -33,18 +33,18 @@ impl Replication {
     }
 
     /// What it answered.
-    pub(super) fn learn(&self, info: &[u8], now: Instant, max_lag: Duration) {
+    pub(in crate::proxy) fn learn(&self, info: &[u8], now: Instant, max_lag: Duration) {
         self.close.set(follows_closely(info, max_lag).then_some(now));
     }
 
     /// Its answer counts no more.
-    pub(super) fn forget(&self) {
+    pub(in crate::proxy) fn forget(&self) {
         self.close.set(None);
         self.asked.set(None);
     }
 
     /// Whether it may be read from.
-    pub(super) fn is_close(&self, now: Instant) -> bool {
+    pub(in crate::proxy) fn is_close(&self, now: Instant) -> bool {
         let valid = |seen: Instant| now.saturating_duration_since(seen) < VALID;
         self.close.get().is_some_and(valid)
     }

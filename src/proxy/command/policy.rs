@@ -24,6 +24,8 @@ pub(crate) enum Plan {
     Script { by_name: bool },
     /// Sent to all servers, the replies merged.
     Everywhere(Everywhere),
+    /// Any server could answer it: sent to that of slot 0.
+    Anywhere,
     /// Split by slot, the replies merged.
     Split(Split),
     /// Answered by the proxy.
@@ -49,7 +51,14 @@ pub(crate) enum TimeoutAt {
 pub(crate) enum Everywhere {
     DbSize,
     Flush,
+    FunctionDelete,
+    FunctionFlush,
+    FunctionLoad,
+    FunctionRestore,
     Keys,
+    PubsubChannels,
+    PubsubNumpat,
+    PubsubNumsub,
     RandomKey,
     Scan,
     ScriptExists,
@@ -65,8 +74,27 @@ impl Everywhere {
             Self::Keys => Split::Join,
             Self::RandomKey => Split::Any,
             Self::ScriptExists => Split::Every,
-            Self::Flush | Self::Scan | Self::ScriptFlush | Self::ScriptLoad => Split::Same,
+            Self::PubsubChannels => Split::Union,
+            // Each server has all patterns.
+            Self::PubsubNumpat => Split::Largest,
+            Self::PubsubNumsub => Split::Sums,
+            Self::Flush
+            | Self::FunctionDelete
+            | Self::FunctionFlush
+            | Self::FunctionLoad
+            | Self::FunctionRestore
+            | Self::Scan
+            | Self::ScriptFlush
+            | Self::ScriptLoad => Split::Same,
         }
+    }
+
+    /// Whether it changes what servers keep: it waits for slots that are locked, and changes of the slot map for it.
+    pub(crate) fn writes(self) -> bool {
+        matches!(
+            self,
+            Self::Flush | Self::FunctionDelete | Self::FunctionFlush | Self::FunctionLoad | Self::FunctionRestore
+        )
     }
 }
 
@@ -127,6 +155,12 @@ pub(crate) enum Split {
     Every,
     /// All answer the same.
     Same,
+    /// The elements of all arrays, each once.
+    Union,
+    /// The largest number.
+    Largest,
+    /// Arrays of names, the same in all, each followed by a number: these are summed.
+    Sums,
     /// The keys of one server; the cursor leads on in it, and from it to the next one.
     Scan {
         /// The server.
@@ -196,6 +230,15 @@ pub(super) fn plan(command: &Command) -> Plan {
         "keys" => return Plan::Everywhere(Everywhere::Keys),
         "randomkey" => return Plan::Everywhere(Everywhere::RandomKey),
         "scan" => return Plan::Everywhere(Everywhere::Scan),
+        "function|delete" => return Plan::Everywhere(Everywhere::FunctionDelete),
+        "function|flush" => return Plan::Everywhere(Everywhere::FunctionFlush),
+        "function|load" => return Plan::Everywhere(Everywhere::FunctionLoad),
+        "function|restore" => return Plan::Everywhere(Everywhere::FunctionRestore),
+        // All servers were given the same.
+        "function|dump" | "function|list" => return Plan::Anywhere,
+        "pubsub|channels" | "pubsub|shardchannels" => return Plan::Everywhere(Everywhere::PubsubChannels),
+        "pubsub|numpat" => return Plan::Everywhere(Everywhere::PubsubNumpat),
+        "pubsub|numsub" | "pubsub|shardnumsub" => return Plan::Everywhere(Everywhere::PubsubNumsub),
         "script|exists" => return Plan::Everywhere(Everywhere::ScriptExists),
         "script|flush" => return Plan::Everywhere(Everywhere::ScriptFlush),
         "script|load" => return Plan::Everywhere(Everywhere::ScriptLoad),

@@ -237,8 +237,9 @@ mod tests {
         assert_eq!(plan_of("ssubscribe"), to(true, TopicKind::Shard));
         assert_eq!(plan_of("sunsubscribe"), to(false, TopicKind::Shard));
         assert_eq!(plan_of("publish"), Some(Plan::Key(1)));
+        assert_eq!(plan_of("pubsub"), Some(Plan::Container));
         assert_eq!(plan_of("hello"), Some(Plan::Local(Local::Hello)));
-        for name in ["WAIT", "PUBSUB", "RESTORE-ASKING", "MIGRATE", "MOVE"] {
+        for name in ["WAIT", "RESTORE-ASKING", "MIGRATE", "MOVE"] {
             assert_eq!(plan_of(name), Some(Plan::Denied), "{name}");
         }
         for name in [

@@ -110,6 +110,7 @@ pub struct Config {
     pub repeat_timeout: GoDuration,
     pub session_max_output_size: ByteSize,
     pub session_max_request_size: ByteSize,
+    pub session_max_queued_size: ByteSize,
     pub session_auth_failures: u32,
     pub slowlog_log_slower_than: i64,
     pub slowlog_max_len: u32,
@@ -217,6 +218,7 @@ impl Default for Config {
             repeat_timeout: seconds(2),
             session_max_output_size: ByteSize(256 << 20),
             session_max_request_size: ByteSize(1 << 30),
+            session_max_queued_size: ByteSize(128 << 20),
             session_auth_failures: 10,
             slowlog_log_slower_than: 10_000,
             slowlog_max_len: 128,
@@ -295,6 +297,7 @@ impl Config {
         for (key, size) in [
             ("session_max_output_size", self.session_max_output_size),
             ("session_max_request_size", self.session_max_request_size),
+            ("session_max_queued_size", self.session_max_queued_size),
         ] {
             if size < MIN_SESSION_SIZE {
                 return fail(

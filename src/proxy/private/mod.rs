@@ -13,6 +13,7 @@ use tokio::time::timeout;
 pub(super) use self::blocked::{Blocked, Waiting};
 use super::backend::{ConnectError, connect, select};
 use super::resp::{Protocol, ReplyError, ReplyScanner, integer, put_request};
+use super::scripts::{Loaded, ScriptName, Scripts, put_script_load};
 use super::transport::Transport;
 use super::worker::Settings;
 use crate::model::HostPort;
@@ -78,6 +79,8 @@ pub(super) struct Private {
     transport: Transport,
     scanner: ReplyScanner,
     input: Vec<u8>,
+    /// Scripts that the server was given on it.
+    loaded: Loaded,
     _place: Place,
 }
 
@@ -105,6 +108,7 @@ impl Private {
             transport,
             scanner: ReplyScanner::default(),
             input: Vec::new(),
+            loaded: Loaded::default(),
             _place: place,
         };
         let mut request = Vec::new();
@@ -132,6 +136,16 @@ impl Private {
     /// Whether it is still open, as far as this side knows. Nothing may be under way.
     pub(super) fn is_open(&self) -> bool {
         matches!(self.transport.read(&mut [0; 1]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Appends what gives the server a script that it is about to be asked for by its name, where it may not know it.
+    /// Whether there is such a request, which is answered like any other.
+    pub(super) fn put_script(&mut self, scripts: &Scripts, name: ScriptName, requests: &mut Vec<u8>) -> bool {
+        let missing = self.loaded.missing(scripts, name);
+        if let Some(text) = &missing {
+            put_script_load(requests, text);
+        }
+        missing.is_some()
     }
 
     /// Sends requests.

@@ -418,6 +418,7 @@ mod tests {
             command: 0,
             since: worker.now(),
         };
+        worker.router.begun(SlotId::of_key(b"a"));
         (worker, client, ticket, peer)
     }
 

@@ -2,15 +2,26 @@
 
 use std::rc::Rc;
 
-use super::forward::{NO_CONNECTION, NOT_READY};
+use super::forward::NOT_READY;
 use super::merge::Merge;
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Admit, Part, Ticket};
+use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::command::{Command, Everywhere, ScanCursor, ScanPlace, Split};
 use crate::proxy::resp::{Request, put_array, put_bulk};
 use crate::proxy::router::{Primary, Route};
 use crate::proxy::worker::Worker;
+
+/// What is sent to several servers at once.
+struct Round<'a> {
+    primaries: &'a [Primary],
+    /// How their replies become one.
+    merged: Split,
+    /// Changes of the slot map wait for it.
+    writes: bool,
+    /// How much waits when it can't be sent.
+    bytes: usize,
+}
 
 impl Session {
     /// Sends a request to all servers that slots are routed to, or, of `SCAN`, to the one whose turn it is.
@@ -46,13 +57,19 @@ impl Session {
             Everywhere::ScriptFlush => worker.settings.scripts.clear(),
             _ => {}
         }
-        let writes = kind == Everywhere::Flush;
+        let (writes, bytes) = (kind.writes(), request.raw().len());
         if writes && SlotId::all().any(|slot| matches!(worker.router.route(slot), Route::Held)) {
             worker.router.park(client);
-            return self.wait_for_route(worker, command.id);
+            return self.hold(worker, command.id, bytes);
         }
-        self.send_to_all(worker, client, command, &primaries, kind.merged(), writes, |out| {
-            out.extend_from_slice(request.raw());
+        let round = Round {
+            primaries: &primaries,
+            merged: kind.merged(),
+            writes,
+            bytes,
+        };
+        self.send_to_all(worker, client, command, round, |out| {
+            out.extend_from_slice(request.raw())
         })
     }
 
@@ -81,7 +98,13 @@ impl Session {
             here: places[at],
             next: places.get(at + 1).copied(),
         };
-        self.send_to_all(worker, client, command, &primaries[at..=at], merged, false, |out| {
+        let round = Round {
+            primaries: &primaries[at..=at],
+            merged,
+            writes: false,
+            bytes: request.raw().len(),
+        };
+        self.send_to_all(worker, client, command, round, |out| {
             put_array(out, request.len());
             put_bulk(out, request.arg(0));
             put_bulk(out, cursor.to_string().as_bytes());
@@ -91,30 +114,24 @@ impl Session {
         })
     }
 
-    /// Nothing is sent before every server's connection takes it. `writes`: changes of the slot map wait for it.
-    #[allow(
-        clippy::too_many_arguments,
-        reason = "what is sent, where, and what becomes of the replies"
-    )]
+    /// Nothing is sent before every server's connection takes it.
     fn send_to_all(
         &mut self,
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         command: &Command,
-        primaries: &[Primary],
-        merged: Split,
-        writes: bool,
+        round: Round<'_>,
         write: impl Fn(&mut Vec<u8>),
     ) -> Verdict {
+        let Round {
+            primaries,
+            merged,
+            writes,
+            bytes,
+        } = round;
         for primary in primaries {
-            let backend = primary.server.backend(worker, self.protocol, self.database);
-            match backend.admit(worker.now()) {
-                Admit::Yes => {}
-                Admit::No => return self.fail(worker, command.id, NO_CONNECTION),
-                Admit::Later => {
-                    backend.park(client);
-                    return self.wait_for_route(worker, command.id);
-                }
+            if let Err(verdict) = self.admitted(worker, client, command.id, &primary.server, bytes) {
+                return verdict;
             }
         }
         let slots: Vec<Vec<u16>> = primaries

@@ -1,5 +1,6 @@
 use std::rc::Rc;
 
+use super::place::slot_without_keys;
 use super::{Client, SYNTAX, Session, Verdict};
 use crate::proxy::command::{Command, Found, Local, Patience, Plan, StreamRead, table};
 use crate::proxy::resp::Request;
@@ -90,6 +91,7 @@ impl Session {
             Plan::Transaction(kind) => self.transact(worker, client, command, request, kind),
             Plan::Script { by_name } => self.forward_script(worker, client, command, request, by_name),
             Plan::Everywhere(kind) => self.forward_everywhere(worker, client, command, request, kind),
+            Plan::Anywhere => self.forward_to(worker, client, command, request, slot_without_keys()),
             Plan::Subscribe(kind) => self.subscribe(worker, client, command, request, kind),
             Plan::Split(kind) => self.forward_split(worker, client, command, request, kind),
             Plan::Local(_) | Plan::Container | Plan::Denied => self.not_allowed(worker, command, ""),

@@ -1,12 +1,14 @@
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::keyspace::{self, Keyspace};
 use super::local::REDIS_VERSION;
 use super::{Client, Session, Verdict};
 use crate::model::OpStat;
 use crate::proxy::command::Command;
 use crate::proxy::host;
 use crate::proxy::resp::{Request, put_bulk};
-use crate::proxy::router::SlotCounts;
+use crate::proxy::slots::SlotCounts;
 use crate::proxy::worker::{Readings, Settings, Worker};
 
 /// A part of `INFO`.
@@ -22,10 +24,11 @@ enum Section {
     CommandStats,
     ErrorStats,
     Cluster,
+    Keyspace,
 }
 
 /// Each with its name, and whether it is shown to whom asks for none by name; as Redis.
-const SECTIONS: [(Section, &str, bool); 10] = [
+const SECTIONS: [(Section, &str, bool); 11] = [
     (Section::Server, "Server", true),
     (Section::Clients, "Clients", true),
     (Section::Memory, "Memory", true),
@@ -36,7 +39,16 @@ const SECTIONS: [(Section, &str, bool); 10] = [
     (Section::CommandStats, "Commandstats", false),
     (Section::ErrorStats, "Errorstats", true),
     (Section::Cluster, "Cluster", true),
+    (Section::Keyspace, "Keyspace", true),
 ];
+
+/// What the sections are made of.
+struct Scene {
+    settings: Arc<Settings>,
+    readings: Readings,
+    slots: SlotCounts,
+    keyspace: Keyspace,
+}
 
 impl Session {
     /// `INFO [section …]` of this proxy, and what it knows of the cluster.
@@ -49,13 +61,23 @@ impl Session {
     ) -> Verdict {
         let wanted = wanted(request.args_from(1));
         let (settings, slots) = (worker.settings.clone(), worker.router.slot_counts());
+        let keyspace = wanted.contains(&Section::Keyspace).then(|| keyspace::ask(worker));
         self.answer_later(worker, client, command.id, async move {
             let mut readings = Readings::default();
             for more in settings.peers.ask(Readings::of).await {
                 readings.add(more);
             }
+            let scene = Scene {
+                settings,
+                readings,
+                slots,
+                keyspace: match keyspace {
+                    Some(asked) => asked.await,
+                    None => Keyspace::default(),
+                },
+            };
             let mut reply = Vec::new();
-            put_bulk(&mut reply, text(&wanted, &settings, &readings, slots).as_bytes());
+            put_bulk(&mut reply, text(&wanted, &scene).as_bytes());
             reply
         })
     }
@@ -73,14 +95,14 @@ fn wanted<'a>(names: impl Iterator<Item = &'a [u8]>) -> Vec<Section> {
     shown.map(|(section, ..)| *section).collect()
 }
 
-fn text(wanted: &[Section], settings: &Settings, readings: &Readings, slots: SlotCounts) -> String {
+fn text(wanted: &[Section], scene: &Scene) -> String {
     let mut text = String::new();
     for (section, name, _) in SECTIONS.iter().filter(|(section, ..)| wanted.contains(section)) {
         if !text.is_empty() {
             text.push_str("\r\n");
         }
         text.push_str(&format!("# {name}\r\n"));
-        for line in lines(*section, settings, readings, slots) {
+        for line in lines(*section, scene) {
             text.push_str(&line);
             text.push_str("\r\n");
         }
@@ -88,7 +110,13 @@ fn text(wanted: &[Section], settings: &Settings, readings: &Readings, slots: Slo
     text
 }
 
-fn lines(section: Section, settings: &Settings, readings: &Readings, slots: SlotCounts) -> Vec<String> {
+fn lines(section: Section, scene: &Scene) -> Vec<String> {
+    let Scene {
+        settings,
+        readings,
+        slots,
+        keyspace,
+    } = scene;
     let (accepted, alive) = settings.sessions.get();
     match section {
         Section::Server => vec![
@@ -142,6 +170,7 @@ fn lines(section: Section, settings: &Settings, readings: &Readings, slots: Slot
                 .collect()
         }
         Section::Cluster => vec!["cluster_enabled:0".to_owned()],
+        Section::Keyspace => keyspace.lines(),
     }
 }
 

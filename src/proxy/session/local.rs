@@ -1,6 +1,7 @@
 use std::rc::Rc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::place::slot_without_keys;
 use super::{Client, SYNTAX, Session, Verdict, Wait};
 use crate::proxy::command::{Command, Local, count, put_all, put_infos};
 use crate::proxy::resp::{Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_simple};
@@ -27,7 +28,7 @@ impl Session {
         match local {
             Local::Auth => self.auth(worker, command, request),
             Local::Client => self.client(worker, client, command, request),
-            Local::Command => self.command(worker, command, request),
+            Local::Command => self.command(worker, client, command, request),
             Local::Config => self.config(worker, command, request),
             Local::Echo => self.answer(worker, id, |out| put_bulk(out, request.arg(1))),
             Local::Hello => self.hello(worker, command, request),
@@ -188,7 +189,13 @@ impl Session {
         })
     }
 
-    fn command(&mut self, worker: &Worker, command: &'static Command, request: &Request<'_>) -> Verdict {
+    fn command(
+        &mut self,
+        worker: &Rc<Worker>,
+        client: &Rc<Client>,
+        command: &'static Command,
+        request: &Request<'_>,
+    ) -> Verdict {
         let (id, protocol, optional) = (command.id, self.protocol, worker.settings.optional);
         if request.len() == 1 {
             return self.answer(worker, id, |out| put_all(out, optional));
@@ -204,8 +211,8 @@ impl Session {
                 let names: Vec<_> = request.args_from(2).collect();
                 self.answer(worker, id, |out| put_infos(out, protocol, optional, names.into_iter()))
             }
-            // The table holds no documentation; clients fall back to their own.
-            "docs" => self.answer(worker, id, |out| begin_map(out, protocol, 0)),
+            // The table holds no documentation.
+            "docs" => self.forward_to(worker, client, sub, request, slot_without_keys()),
             _ => self.not_allowed(worker, sub, ""),
         }
     }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use rand::seq::IteratorRandom;
@@ -111,6 +112,13 @@ impl Merge {
             Split::Any => self.any(&mut out),
             Split::Every => self.every(&mut out),
             Split::Same => self.parts.first().map(|part| out.extend_from_slice(&part.reply)),
+            Split::Union => self.union(&mut out),
+            Split::Largest => self
+                .parts
+                .iter()
+                .try_fold(0, |largest, part| Some(integer(&part.reply)?.max(largest)))
+                .map(|largest| put_integer(&mut out, largest)),
+            Split::Sums => self.sums(&mut out),
             Split::Scan { here, next } => self.scanned(&mut out, here, next),
         };
         if merged.is_none() {
@@ -161,6 +169,25 @@ impl Merge {
                 .map(|part| part.get(place).and_then(|element| integer(element)))
                 .try_fold(true, |all, one| Some(all & (one? == 1)))?;
             put_integer(out, all.into());
+        }
+        Some(())
+    }
+
+    fn union(&self, out: &mut Vec<u8>) -> Option<()> {
+        let all: BTreeSet<&[u8]> = self.arrays()?.into_iter().flatten().collect();
+        put_array(out, all.len());
+        all.iter().for_each(|element| out.extend_from_slice(element));
+        Some(())
+    }
+
+    fn sums(&self, out: &mut Vec<u8>) -> Option<()> {
+        let parts = self.arrays()?;
+        let first = parts.first()?;
+        put_array(out, first.len());
+        for (place, name) in first.iter().enumerate().step_by(2) {
+            let numbers = parts.iter().map(|part| integer(part.get(place + 1)?));
+            out.extend_from_slice(name);
+            put_integer(out, numbers.sum::<Option<i64>>()?);
         }
         Some(())
     }
@@ -244,6 +271,14 @@ mod tests {
         assert_eq!(every, "*2\r\n:1\r\n:0\r\n");
         assert_eq!(all(Split::Same, &["+OK\r\n", "+OK\r\n"]), "+OK\r\n");
         assert_eq!(all(Split::Same, &["+OK\r\n", "-ERR no\r\n"]), "-ERR no\r\n");
+        let names = ["*2\r\n$1\r\na\r\n$1\r\nb\r\n", "*0\r\n", "*1\r\n$1\r\na\r\n"];
+        assert_eq!(all(Split::Union, &names), names[0]);
+        assert_eq!(all(Split::Largest, &[":1\r\n", ":3\r\n", ":2\r\n"]), ":3\r\n");
+        assert_eq!(
+            all(Split::Sums, &["*2\r\n$1\r\na\r\n:1\r\n", "*2\r\n$1\r\na\r\n:2\r\n"]),
+            "*2\r\n$1\r\na\r\n:3\r\n"
+        );
+        assert_eq!(all(Split::Sums, &["*0\r\n", "*0\r\n"]), "*0\r\n");
         let places = ScanPlace::all([1, 2]);
         let scan = |next| Split::Scan { here: places[0], next };
         let reply = ["*2\r\n$1\r\n0\r\n*1\r\n$1\r\na\r\n"];
@@ -258,6 +293,8 @@ mod tests {
             merged(Split::Mget, vec![(0, 0), (0, 1)], &["*1\r\n:1\r\n"])
                 .starts_with("-ERR handle response, bad mget resp")
         );
-        assert!(merged(Split::Count, vec![], &["+OK\r\n"]).starts_with("-ERR handle response"));
+        for kind in [Split::Count, Split::Largest, Split::Union, Split::Sums] {
+            assert!(merged(kind, vec![], &["+OK\r\n"]).starts_with("-ERR handle response"));
+        }
     }
 }

@@ -12,6 +12,7 @@ mod figures;
 mod forward;
 mod handle;
 mod info;
+mod keyspace;
 mod local;
 mod merge;
 mod place;
@@ -211,13 +212,14 @@ impl Session {
                 }
                 Ok(Step::Done(len)) => {
                     let request = parser.request(&data[used..], len);
+                    let database = self.database;
                     let verdict = if request.len() == 0 {
                         Verdict::Taken
                     } else {
                         self.handle(worker, client, &request)
                     };
                     if verdict == Verdict::Taken && worker.observers.are_there() && request.len() > 0 {
-                        self.show(worker, &request);
+                        self.show(worker, database, &request);
                     }
                     parser.reset();
                     match verdict {
@@ -246,10 +248,11 @@ impl Session {
         used
     }
 
-    /// Shows a request that was taken up to those who look at them. What strangers send is nobody's business.
-    fn show(&self, worker: &Worker, request: &Request<'_>) {
+    /// Shows a request that was taken up, for this database, to those who look at them. What strangers send is nobody's
+    /// business.
+    fn show(&self, worker: &Worker, database: u16, request: &Request<'_>) {
         if let (true, Found::Known(command)) = (self.authenticated, table().find(request.arg(0))) {
-            worker.observers.see(self.about.addr, command, request);
+            worker.observers.see(self.about.addr, database, command, request);
         }
     }
 

@@ -1,5 +1,6 @@
 //! `MULTI` to `EXEC`: queued here and sent whole, so that a transaction never waits for its client at a server.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::apart::Watch;
@@ -12,22 +13,27 @@ use crate::proxy::command::{Command, Local, Plan, Transact};
 use crate::proxy::private::Private;
 use crate::proxy::resp::{Request, put_array, put_null_array, put_simple};
 use crate::proxy::scripts::{ScriptName, script_name};
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{QueuedBytes, Worker};
 
-/// Longest transaction, in bytes and commands.
+/// Longest transaction, in bytes.
 const MOST_BYTES: usize = 64 << 20;
-const MOST_COMMANDS: usize = 1 << 17;
 
 const MULTI: &[u8] = b"*1\r\n$5\r\nMULTI\r\n";
 const EXEC: &[u8] = b"*1\r\n$4\r\nEXEC\r\n";
 const ABORTED: &str = "EXECABORT Transaction discarded because of previous errors.";
+const TOO_MUCH_QUEUED: &str =
+    "ERR handle request, the transactions of all clients hold too much already (session_max_queued_size)";
 const NOT_IN_TRANSACTIONS: &str = "ERR Command not allowed inside a transaction";
 
 /// What was queued since `MULTI`.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Transaction {
     requests: Vec<u8>,
+    /// Counts them among those of all clients.
+    queued: QueuedBytes,
     commands: usize,
+    /// So many it may have: a server's connection has to take them at once.
+    most_commands: usize,
     slot: Option<SlotId>,
     /// Scripts that are run by their name.
     scripts: Vec<ScriptName>,
@@ -36,20 +42,42 @@ pub(super) struct Transaction {
 }
 
 impl Transaction {
-    /// Takes a request in, whose keys lie in `slot`.
-    fn queue(&mut self, request: &[u8], slot: Option<SlotId>) -> Result<(), &'static str> {
-        if self.slot.is_some() && slot.is_some() && self.slot != slot {
-            return Err(CROSS_SLOT);
+    /// One of so many commands at most, whose keys have to lie in `slot`, if that is given.
+    fn new(queued: QueuedBytes, most_commands: usize, slot: Option<SlotId>) -> Self {
+        Self {
+            requests: Vec::new(),
+            queued,
+            commands: 0,
+            most_commands,
+            slot,
+            scripts: Vec::new(),
+            broken: false,
         }
-        if self.requests.len() + request.len() > MOST_BYTES || self.commands == MOST_COMMANDS {
-            return Err("ERR handle request, the transaction is too large: EXEC at most 64 MiB and 131072 commands");
+    }
+
+    /// Takes a request in, whose keys lie in `slot`.
+    fn queue(&mut self, request: &[u8], slot: Option<SlotId>) -> Result<(), Cow<'static, str>> {
+        if self.slot.is_some() && slot.is_some() && self.slot != slot {
+            return Err(CROSS_SLOT.into());
         }
         self.slot = self.slot.or(slot);
         // What will never be sent needs no memory.
-        if !self.broken {
-            self.requests.extend_from_slice(request);
-            self.commands += 1;
+        if self.broken {
+            return Ok(());
         }
+        if self.requests.len() + request.len() > MOST_BYTES || self.commands == self.most_commands {
+            let most = self.most_commands;
+            let text = format!(
+                "ERR handle request, the transaction is too large: at most 64 MiB and {most} commands \
+                 (backend_max_pipeline)"
+            );
+            return Err(text.into());
+        }
+        if !self.queued.grow(request.len()) {
+            return Err(TOO_MUCH_QUEUED.into());
+        }
+        self.requests.extend_from_slice(request);
+        self.commands += 1;
         Ok(())
     }
 
@@ -62,6 +90,7 @@ impl Transaction {
     pub(super) fn abort(&mut self) {
         self.broken = true;
         self.requests = Vec::new();
+        self.queued.release();
         self.scripts = Vec::new();
     }
 
@@ -141,10 +170,11 @@ impl Session {
         match kind {
             Transact::Multi | Transact::Watch if begun => self.reject(worker, command.id, NOT_IN_TRANSACTIONS),
             Transact::Multi => {
-                self.apart.transaction = Some(Box::new(Transaction {
-                    slot: self.apart.watch.as_ref().map(|watch| watch.slot),
-                    ..Transaction::default()
-                }));
+                self.apart.transaction = Some(Box::new(Transaction::new(
+                    worker.queued.begin(),
+                    worker.settings.backend_max_pipeline,
+                    self.apart.watch.as_ref().map(|watch| watch.slot),
+                )));
                 self.answer(worker, command.id, |out| put_simple(out, "OK"))
             }
             Transact::Exec if !begun => self.reject(worker, command.id, "ERR EXEC without MULTI"),
@@ -232,11 +262,15 @@ impl Session {
         let (protocol, database) = (self.protocol, self.database);
         let leads_there = |own: &Private| own.leads_to(server.addr(), protocol, database) && own.is_open();
         let own = self.apart.own.take().filter(|own| holds && leads_there(own));
-        let Some(own) = own else {
+        let Some(mut own) = own else {
             // Nobody knows what happened to the keys, so that the client has to begin anew.
             return self.answer(worker, command.id, |out| put_null_array(out, protocol));
         };
         let mut requests = Vec::with_capacity(transaction.requests.len() + 64);
+        let mut replies = transaction.commands + 2;
+        for name in &transaction.scripts {
+            replies += usize::from(own.put_script(&worker.settings.scripts, *name, &mut requests));
+        }
         transaction.put(&mut requests);
         let job = Job {
             slot,
@@ -245,7 +279,7 @@ impl Session {
             database,
             own: Some(own),
             requests,
-            replies: transaction.commands + 2,
+            replies,
         };
         self.apart.alone = true;
         let ticket = self.ticket(worker, client, command, slot);
@@ -304,23 +338,44 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::worker::Queued;
+
+    fn begun(most_bytes: usize, most_commands: usize) -> Transaction {
+        Transaction::new(Queued::new(most_bytes).begin(), most_commands, None)
+    }
 
     #[test]
     fn transaction_holds_to_the_first_slot_and_to_its_bounds() {
         let (one, other) = (SlotId::of_key(b"a"), SlotId::of_key(b"b"));
-        let mut transaction = Transaction::default();
+        let mut transaction = begun(MOST_BYTES, 3);
         assert_eq!(transaction.queue(b"x", None), Ok(()));
         assert_eq!(transaction.queue(b"x", Some(one)), Ok(()));
-        assert_eq!(transaction.queue(b"x", Some(other)), Err(CROSS_SLOT));
+        assert_eq!(transaction.queue(b"x", Some(other)), Err(CROSS_SLOT.into()));
         assert_eq!((transaction.slot, transaction.commands), (Some(one), 2));
-        assert!(transaction.queue(&vec![b'x'; MOST_BYTES], Some(one)).is_err());
-        transaction.commands = MOST_COMMANDS;
+        let text = transaction.queue(&vec![b'x'; MOST_BYTES], Some(one)).unwrap_err();
+        assert!(text.contains("at most 64 MiB and 3 commands"), "{text}");
+        assert_eq!(transaction.queue(b"x", None), Ok(()));
         assert!(transaction.queue(b"x", None).is_err());
     }
 
     #[test]
+    fn transactions_of_all_clients_share_a_bound() {
+        let queued = Queued::new(10);
+        let mut both = [(); 2].map(|()| Transaction::new(queued.begin(), 9, None));
+        assert_eq!(both[0].queue(b"123456", None), Ok(()));
+        assert_eq!(both[1].queue(b"12345", None), Err(TOO_MUCH_QUEUED.into()));
+        both[0].abort();
+        assert_eq!(both[1].queue(b"1234567890", None), Ok(()));
+        drop(both);
+        assert_eq!(
+            Transaction::new(queued.begin(), 9, None).queue(b"1234567890", None),
+            Ok(())
+        );
+    }
+
+    #[test]
     fn broken_transaction_keeps_nothing() {
-        let mut transaction = Transaction::default();
+        let mut transaction = begun(MOST_BYTES, 9);
         assert_eq!(transaction.queue(b"x", None), Ok(()));
         transaction.abort();
         assert_eq!(transaction.queue(b"x", None), Ok(()));

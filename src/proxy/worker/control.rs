@@ -3,7 +3,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::{Totals, Worker};
+use super::Worker;
 use crate::model::Slot;
 use crate::proxy::transport::Detached;
 
@@ -26,17 +26,8 @@ pub(in crate::proxy) enum Control {
         /// Told then.
         done: oneshot::Sender<()>,
     },
-    /// Tell the figures.
-    Figures {
-        /// Each command's too.
-        by_command: bool,
-        /// Told at once.
-        told: oneshot::Sender<Totals>,
-    },
     /// Answer a question.
     Ask(Question),
-    /// Begin the figures anew.
-    ResetFigures,
     /// Begin nothing new; close clients as soon as what they asked for was answered.
     Drain {
         /// Told when it is certain that nothing new begins.
@@ -77,13 +68,6 @@ impl WorkerHandle {
         let _ = self.0.send(control);
     }
 
-    /// The worker's figures; `None` when it does not answer in time.
-    pub(in crate::proxy) async fn figures(&self, by_command: bool) -> Option<Totals> {
-        let (told, hear) = oneshot::channel();
-        self.send(Control::Figures { by_command, told });
-        heard(hear).await
-    }
-
     /// What the worker answers to a question; `None` when it does not answer in time.
     pub(in crate::proxy) async fn ask<T: Send + 'static>(
         &self,
@@ -93,10 +77,6 @@ impl WorkerHandle {
         self.send(Control::Ask(Question(Box::new(move |worker| {
             let _ = told.send(question(worker));
         }))));
-        heard(hear).await
+        tokio::time::timeout(Duration::from_secs(1), hear).await.ok()?.ok()
     }
-}
-
-async fn heard<T>(hear: oneshot::Receiver<T>) -> Option<T> {
-    tokio::time::timeout(Duration::from_secs(1), hear).await.ok()?.ok()
 }

@@ -10,6 +10,7 @@ mod hot_keys;
 mod latency;
 mod observers;
 mod peers;
+mod queued;
 mod readings;
 mod run;
 mod settings;
@@ -22,6 +23,7 @@ pub(super) use figures::{Outcome, Totals};
 pub(super) use held::{Held, HeldRequest};
 pub(super) use latency::Latencies;
 pub(super) use observers::{Observers, Tap};
+pub(super) use queued::{Queued, QueuedBytes};
 pub(super) use readings::Readings;
 pub(super) use run::spawn;
 pub(super) use settings::Settings;
@@ -60,6 +62,8 @@ pub(super) struct Worker {
     pub(super) figures: Figures,
     /// What is held back.
     pub(super) held: Rc<Held>,
+    /// What transactions that were begun hold.
+    pub(super) queued: Rc<Queued>,
     /// Requests that took long.
     pub(super) slow_log: SlowLog,
     /// Who looks at requests.
@@ -75,6 +79,7 @@ impl Worker {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let held = Held::new(settings.hold_max_requests, settings.hold_max_bytes);
         Self {
+            queued: Queued::new(settings.session_max_queued),
             observers: Observers::new(settings.hot_keys_sample),
             slow_log: SlowLog::default(),
             settings,

@@ -84,8 +84,8 @@ impl Observers {
         self.hot_keys.borrow_mut().clear();
     }
 
-    /// A request was taken up; it came `from` there.
-    pub(in crate::proxy) fn see(&self, from: SocketAddr, command: &Command, request: &Request<'_>) {
+    /// A request was taken up; it came `from` there, for this database.
+    pub(in crate::proxy) fn see(&self, from: SocketAddr, database: u16, command: &Command, request: &Request<'_>) {
         if self.sample > 0 {
             self.count(command, request);
         }
@@ -93,7 +93,7 @@ impl Observers {
         if taps.is_empty() {
             return;
         }
-        let line = line(from, command, request);
+        let line = line(from, database, command, request);
         taps.retain(|tap| tap.tell(line.clone()));
         self.active.set(self.sample > 0 || !taps.is_empty());
     }
@@ -116,9 +116,9 @@ impl Observers {
 }
 
 /// As `MONITOR` writes it. Of what may hold a password only the name is shown.
-fn line(from: SocketAddr, command: &Command, request: &Request<'_>) -> String {
+fn line(from: SocketAddr, database: u16, command: &Command, request: &Request<'_>) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut line = format!("{}.{:06} [0 {from}]", now.as_secs(), now.subsec_micros());
+    let mut line = format!("{}.{:06} [{database} {from}]", now.as_secs(), now.subsec_micros());
     // Refused ones (`ACL SETUSER`, `CONFIG SET`, `MIGRATE`) included.
     let secret = matches!(
         command.plan,
@@ -170,25 +170,32 @@ mod tests {
         let Found::Known(command) = table().find(words[0]) else {
             panic!("a command")
         };
-        observers.see("1.2.3.4:5".parse().unwrap(), command, &parser.request(&raw, len));
+        observers.see("1.2.3.4:5".parse().unwrap(), 7, command, &parser.request(&raw, len));
     }
 
     #[test]
     fn taps_show_requests_but_no_password_and_drop_what_is_not_taken() {
         let observers = Observers::new(0);
-        let (lines, mut taken) = tokio::sync::mpsc::channel(3);
+        let (lines, mut taken) = tokio::sync::mpsc::channel(7);
         let dropped = Arc::new(AtomicU64::new(0));
         observers.add(Tap::new(lines, dropped.clone()));
         see(&observers, &[b"set", b"a\"\n\x01", b"1"]);
         see(&observers, &[b"AUTH", b"s3cret"]);
         see(&observers, &[b"HELLO", b"3", b"AUTH", b"default", b"s3cret"]);
         see(&observers, &[b"GET", b"a"]);
+        let refused: [&[&[u8]]; 3] = [
+            &[b"ACL", b"SETUSER", b"a", b">s3cret"],
+            &[b"CONFIG", b"SET", b"requirepass", b"s3cret"],
+            &[b"MIGRATE", b"h", b"1", b"k", b"0", b"1", b"AUTH", b"s3cret"],
+        ];
+        refused.iter().for_each(|words| see(&observers, words));
+        see(&observers, &[b"GET", b"a"]);
         let shown: Vec<String> = std::iter::from_fn(|| taken.try_recv().ok()).collect();
         assert!(
-            shown[0].ends_with(" [0 1.2.3.4:5] \"set\" \"a\\\"\\n\\x01\" \"1\"\n"),
+            shown[0].ends_with(" [7 1.2.3.4:5] \"set\" \"a\\\"\\n\\x01\" \"1\"\n"),
             "{shown:?}"
         );
-        assert!(shown.len() == 3 && !shown.concat().contains("s3cret"), "{shown:?}");
+        assert!(shown.len() == 7 && !shown.concat().contains("s3cret"), "{shown:?}");
         assert_eq!(dropped.load(Ordering::Relaxed), 1);
         drop(taken);
         see(&observers, &[b"GET", b"a"]);

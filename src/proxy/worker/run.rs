@@ -96,14 +96,7 @@ fn obey(worker: &Rc<Worker>, control: Control) {
             }
         }
         Control::Fill { slots, drop_at, done } => worker.router.fill(worker, &slots, drop_at, done),
-        Control::Figures { by_command, told } => {
-            let _ = told.send(worker.figures.totals(by_command));
-        }
         Control::Ask(question) => question.answer(worker),
-        Control::ResetFigures => {
-            worker.figures.reset();
-            worker.observers.reset();
-        }
         Control::Drain { .. } => {}
     }
 }

@@ -42,6 +42,8 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) nap: Duration,
     pub(in crate::proxy) session_max_output: usize,
     pub(in crate::proxy) session_max_request: usize,
+    /// Bytes that transactions of one worker's clients may hold together.
+    pub(in crate::proxy) session_max_queued: usize,
     /// What took so long is in the slow log.
     pub(in crate::proxy) slow: Option<Duration>,
     pub(in crate::proxy) slowlog_max_len: usize,
@@ -127,6 +129,7 @@ impl Settings {
             nap: config.proxy_nap.0,
             session_max_output: config.session_max_output_size.0 as usize,
             session_max_request: config.session_max_request_size.0 as usize,
+            session_max_queued: config.session_max_queued_size.0 as usize,
             slow: u64::try_from(config.slowlog_log_slower_than)
                 .ok()
                 .map(Duration::from_micros),

@@ -1,45 +1,23 @@
 //! Requests that are held back, and those that are sent again because no server looked at them.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
-use codis_operator::model::{HostPort, Slot, SlotId};
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, slot_of, slots_over};
-use support::valkey::Valkey;
-use support::wire::request;
+use codis_operator::model::Slot;
+
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
+use crate::support::valkey::Valkey;
+use crate::support::wire::request;
 
 const SHORT_OF_REPLICAS: &str = "-NOREPLICAS Not enough good replicas to write.";
+const TOO_MANY: &str = "-ERR handle request, too many requests are held back";
 const LOST: &str = "-ERR handle response, backend conn reset";
-
-fn addrs(backends: &[Backend]) -> Vec<HostPort> {
-    backends.iter().map(Backend::addr).collect()
-}
 
 async fn fence(backend: &Backend, replicas: u8) {
     let mut wire = backend.wire().await;
     let reply = wire.call(&format!("CONFIG SET min-replicas-to-write {replicas}")).await;
     assert_eq!(reply, "+OK");
-}
-
-/// So many errors this server gave to clients: requests reached it.
-async fn errors_of(backend: &Backend) -> u64 {
-    let text = backend.wire().await.call("INFO stats").await;
-    let line = text.lines().find_map(|line| line.strip_prefix("total_error_replies:"));
-    line.unwrap().trim().parse().unwrap()
-}
-
-/// A key that server `number` of `of` holds, when slots are dealt in turn.
-fn key_at(number: usize, of: usize) -> String {
-    let at = |key: &String| SlotId::of_key(key.as_bytes()).index() % of == number;
-    (0..).map(|n| format!("key{n}")).find(at).unwrap()
 }
 
 #[tokio::test]
@@ -82,7 +60,7 @@ async fn refusal_that_lasts_is_shown_in_the_end() {
         toml: "repeat_timeout = \"500ms\"",
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
     let began = Instant::now();
@@ -98,7 +76,7 @@ async fn refusal_that_lasts_is_shown_in_the_end() {
 #[tokio::test]
 async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     for backend in &backends {
         fence(backend, 1).await;
     }
@@ -107,7 +85,7 @@ async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
     let batch: Vec<u8> = (0..200).flat_map(|n| request(&["APPEND", &keys[n % 2], "x"])).collect();
     wire.send(batch).await;
     eventually("they are refused", Duration::from_secs(2), async || {
-        (errors_of(&backends[1]).await >= 100).then_some(())
+        (backends[1].errors().await >= 100).then_some(())
     })
     .await;
     for backend in &backends {
@@ -121,7 +99,7 @@ async fn pipeline_of_refused_writes_is_carried_out_in_its_order() {
 #[tokio::test]
 async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let (fenced, free) = (key_at(0, 2), key_at(1, 2));
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
@@ -145,9 +123,9 @@ async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
     // A read of another slot is no reason.
     wire.send([request(&["SET", &fenced, "2"]), request(&["GET", &free])].concat())
         .await;
-    let before = errors_of(&backends[0]).await;
+    let before = backends[0].errors().await;
     eventually("it is sent again", Duration::from_secs(2), async || {
-        (errors_of(&backends[0]).await > before).then_some(())
+        (backends[0].errors().await > before).then_some(())
     })
     .await;
     fence(&backends[0], 0).await;
@@ -157,7 +135,7 @@ async fn refused_write_before_a_read_that_was_carried_out_is_shown() {
 #[tokio::test]
 async fn refused_part_of_a_split_request_is_sent_again() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let (fenced, free) = (key_at(0, 2), key_at(1, 2));
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
@@ -170,9 +148,9 @@ async fn refused_part_of_a_split_request_is_sent_again() {
     );
     assert_eq!(wire.reply().await, "*[$1 $-]");
     wire.send(request(&["MSET", &fenced, "2", &free, "2"])).await;
-    let before = errors_of(&backends[0]).await;
+    let before = backends[0].errors().await;
     eventually("it is sent again", Duration::from_secs(2), async || {
-        (errors_of(&backends[0]).await > before).then_some(())
+        (backends[0].errors().await > before).then_some(())
     })
     .await;
     fence(&backends[0], 0).await;
@@ -190,7 +168,7 @@ async fn refused_requests_follow_their_slot_to_its_new_server() {
     wire.send([request(&["APPEND", "a", "1"]), request(&["APPEND", "a", "2"])].concat())
         .await;
     eventually("they are refused", Duration::from_secs(2), async || {
-        (errors_of(&backends[0]).await >= 2).then_some(())
+        (backends[0].errors().await >= 2).then_some(())
     })
     .await;
     let api = proxy.api().await;
@@ -214,7 +192,7 @@ async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
         flags: &["--ncpu=1"],
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let (mut first, mut second) = (proxy.wire().await, proxy.wire().await);
     assert_eq!(first.call("SET a 0").await, "+OK");
     backends[0].process.signal("STOP");
@@ -250,16 +228,15 @@ async fn no_more_is_held_back_than_allowed() {
         flags: &["--ncpu=1"],
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let locked = Slot {
         locked: true,
         ..slot_of("a", &backends[0].addr(), 2)
     };
     proxy.api().await.fill_slots(&[locked]).await.unwrap();
     let mut wires = [proxy.wire().await, proxy.wire().await, proxy.wire().await];
-    let too_many = "-ERR handle request, too many requests are held back";
     wires[0].send(request(&["SET", "a", &"v".repeat(2 << 20)])).await;
-    assert_eq!(wires[0].reply().await, too_many, "too large");
+    assert_eq!(wires[0].reply().await, TOO_MANY, "too large");
     let began = Instant::now();
     wires[0].send(request(&["SET", "a", "1"])).await;
     wires[1].send(request(&["SET", "a", "1"])).await;
@@ -269,7 +246,7 @@ async fn no_more_is_held_back_than_allowed() {
     for wire in &mut wires {
         replies.push((wire.reply().await, began.elapsed()));
     }
-    let refused = replies.iter().filter(|(reply, _)| reply == too_many).count();
+    let refused = replies.iter().filter(|(reply, _)| reply == TOO_MANY).count();
     assert_eq!(refused, 1, "{replies:?}");
     let long = "-ERR handle request, the slot was locked, or its server full, for too long";
     assert_eq!(
@@ -287,4 +264,107 @@ async fn no_more_is_held_back_than_allowed() {
     for wire in &mut wires {
         assert_eq!(wire.call("GET a").await, "$-", "nothing of what failed was sent");
     }
+}
+
+/// A proxy of one core, over these servers, that holds one request back.
+async fn holding_one(backends: &[Backend], toml: &str) -> Proxy {
+    let toml = format!("hold_max_requests = 1\n{toml}");
+    let setup = Setup {
+        toml: &toml,
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    Proxy::serving_with(slots_over(&Backend::addrs(backends), 1), setup).await
+}
+
+/// Until one client's request is held back.
+async fn one_is_held(proxy: &Proxy) {
+    eventually("a request is held back", Duration::from_secs(5), async || {
+        let (_, text) = proxy.get("/metrics").await;
+        text.contains("\ncodis_proxy_held_clients 1\n").then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn commands_of_every_kind_count_among_what_is_held_back() {
+    let backends = Backend::several(1).await;
+    let proxy = holding_one(&backends, "session_allow_flush = true").await;
+    let mut wires = Vec::new();
+    for queued in [
+        &["EVAL return{} 1 a"] as &[_],
+        &["MULTI", "GET a", "EXEC"],
+        &["WATCH a"],
+        &["BLPOP a 0"],
+        &["XREAD BLOCK 0 STREAMS a $"],
+        &["MSET a 1 b 1"],
+        &["FLUSHALL"],
+        &["FUNCTION FLUSH"],
+    ] {
+        let mut wire = proxy.wire().await;
+        let (last, before) = queued.split_last().unwrap();
+        wire.pipeline(before).await;
+        wires.push((wire, *last));
+    }
+    let locked = Slot {
+        locked: true,
+        ..slot_of("a", &backends[0].addr(), 2)
+    };
+    proxy.api().await.fill_slots(&[locked]).await.unwrap();
+    let mut first = proxy.wire().await;
+    first.ask("GET a").await;
+    one_is_held(&proxy).await;
+    for (wire, words) in &mut wires {
+        assert_eq!(wire.call(words).await, TOO_MANY, "{words}");
+    }
+    let open = slot_of("a", &backends[0].addr(), 3);
+    proxy.api().await.fill_slots(&[open]).await.unwrap();
+    assert_eq!(first.reply().await, "$-");
+}
+
+#[tokio::test]
+async fn commands_for_all_servers_that_wait_for_a_lost_one_count_among_what_is_held_back() {
+    let mut backends = Backend::several(1).await;
+    let proxy = holding_one(&backends, "").await;
+    for words in ["DBSIZE", "SCAN 0", "SCRIPT LOAD x", "PUBSUB CHANNELS"] {
+        let mut wires = [proxy.wire().await, proxy.wire().await];
+        eventually(
+            "one of two is held, the other refused",
+            Duration::from_secs(20),
+            async || {
+                backends[0].process.kill();
+                wires[0].ask("GET a").await;
+                wires[1].ask(words).await;
+                // The one that is held is answered when the server is back, or stays away; its connection may not have been
+                // known to be lost when they came.
+                let replies = [wires[0].reply().await, wires[1].reply().await];
+                backends[0].restart().await;
+                wires[0].call("GET a").await;
+                replies.iter().any(|reply| reply == TOO_MANY).then_some(())
+            },
+        )
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn request_that_waits_for_a_lost_server_goes_at_once_where_its_slot_goes() {
+    let mut backends = Backend::several(2).await;
+    let two = backends[1].addr();
+    let proxy = holding_one(&backends[..1], "").await;
+    let mut wire = proxy.wire().await;
+    backends[0].process.kill();
+    eventually("the server is lost", Duration::from_secs(5), async || {
+        let stats = proxy.api().await.stats().await.unwrap();
+        stats.servers.iter().all(|server| server.open == 0).then_some(())
+    })
+    .await;
+    wire.ask("INCR a").await;
+    one_is_held(&proxy).await;
+    let began = Instant::now();
+    // Its server keeps all other slots, so that its connection is looked after as before.
+    proxy.api().await.fill_slots(&[slot_of("a", &two, 2)]).await.unwrap();
+    assert_eq!(wire.reply().await, ":1");
+    // Otherwise it would have waited for its former server, for 2 s.
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }

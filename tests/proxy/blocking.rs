@@ -1,45 +1,16 @@
 //! Commands that wait, through the proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::Slot;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, slot_of, slots_over};
-use support::wire::{Wire, request};
 
-async fn cluster(servers: usize) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving(slots_over(&addrs, 1)).await;
-    (backends, proxy)
-}
-
-/// Sends a request without waiting for its reply.
-async fn ask(wire: &mut Wire, words: &str) {
-    wire.send(request(&words.split(' ').collect::<Vec<_>>())).await;
-}
-
-/// Until so many clients wait at the server.
-async fn blocked_at(backend: &Backend, count: usize) {
-    let mut server = backend.wire().await;
-    eventually("clients wait at the server", Duration::from_secs(5), async || {
-        let info = server.call("INFO clients").await;
-        info.contains(&format!("\r\nblocked_clients:{count}\r\n")).then_some(())
-    })
-    .await;
-}
+use crate::support::eventually;
+use crate::support::proxy::{cluster, slot_of};
+use crate::support::wire::Wire;
 
 #[tokio::test]
 async fn commands_that_wait_answer_as_a_server_does() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     for hello in ["HELLO 2", "HELLO 3"] {
         let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
         through.call(hello).await;
@@ -103,21 +74,17 @@ async fn commands_that_wait_answer_as_a_server_does() {
 
 #[tokio::test]
 async fn waiting_client_does_not_disturb_others_and_keeps_its_order() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut waiting, mut other) = (proxy.wire().await, proxy.wire().await);
     let pipeline = ["SET {t}n 1", "BLPOP {t}l 0", "GET {t}n", "BLPOP {t}l 0", "INCR {t}n"];
-    let bytes: Vec<u8> = pipeline
-        .iter()
-        .flat_map(|words| request(&words.split(' ').collect::<Vec<_>>()))
-        .collect();
-    waiting.send(bytes).await;
+    waiting.ask_all(&pipeline).await;
     assert_eq!(waiting.reply().await, "+OK");
-    blocked_at(&backends[0], 1).await;
+    backends[0].has_blocked(1).await;
     assert_eq!(other.call("GET {t}n").await, "$1");
     assert_eq!(other.call("SET {t}n 7").await, "+OK");
     assert_eq!(other.call("RPUSH {t}l a").await, ":1");
     assert_eq!([waiting.reply().await, waiting.reply().await], ["*[${t}l $a]", "$7"]);
-    blocked_at(&backends[0], 1).await;
+    backends[0].has_blocked(1).await;
     assert_eq!(other.call("GET {t}n").await, "$7");
     assert_eq!(other.call("RPUSH {t}l b").await, ":1");
     assert_eq!([waiting.reply().await, waiting.reply().await], ["*[${t}l $b]", ":8"]);
@@ -125,17 +92,17 @@ async fn waiting_client_does_not_disturb_others_and_keeps_its_order() {
 
 #[tokio::test]
 async fn waiting_command_follows_its_slot_and_its_client_notices_nothing() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
     let mut waiting = Vec::new();
     for words in ["BLPOP a 0", "BLMPOP 0 1 a LEFT", "BLPOP a 60"] {
         let mut wire = proxy.wire().await;
-        ask(&mut wire, words).await;
+        wire.ask(words).await;
         waiting.push(wire);
     }
-    blocked_at(&backends[0], 3).await;
+    backends[0].has_blocked(3).await;
     let began = Instant::now();
     api.fill_slots(&[Slot {
         locked: true,
@@ -147,10 +114,10 @@ async fn waiting_command_follows_its_slot_and_its_client_notices_nothing() {
         began.elapsed() < Duration::from_millis(500),
         "the lock was acknowledged late"
     );
-    blocked_at(&backends[0], 0).await;
+    backends[0].has_blocked(0).await;
     assert_eq!(backends[0].wire().await.call("RPUSH a lost").await, ":1");
     api.fill_slots(&[slot(1, 4)]).await.unwrap();
-    blocked_at(&backends[1], 3).await;
+    backends[1].has_blocked(3).await;
     assert_eq!(backends[1].wire().await.call("RPUSH a 1 2 3").await, ":3");
     let mut heard = Vec::new();
     for wire in &mut waiting {
@@ -166,7 +133,7 @@ async fn waiting_command_follows_its_slot_and_its_client_notices_nothing() {
 
 #[tokio::test]
 async fn reader_of_a_streams_end_misses_nothing_that_came_while_its_slot_was_locked() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let api = proxy.api().await;
     let slot = |epoch| slot_of("a", &backends[0].addr(), epoch);
     let mut server = backends[0].wire().await;
@@ -174,8 +141,9 @@ async fn reader_of_a_streams_end_misses_nothing_that_came_while_its_slot_was_loc
     let mut epoch = 2;
     for (stream, first) in [("{a}s", "2-1"), ("{a}new", "1-1")] {
         let mut wire = proxy.wire().await;
-        ask(&mut wire, &format!("XREAD BLOCK 0 STREAMS {stream} {{a}}other $ $")).await;
-        blocked_at(&backends[0], 1).await;
+        wire.ask(&format!("XREAD BLOCK 0 STREAMS {stream} {{a}}other $ $"))
+            .await;
+        backends[0].has_blocked(1).await;
         api.fill_slots(&[Slot {
             locked: true,
             ..slot(epoch)
@@ -194,14 +162,14 @@ async fn reader_of_a_streams_end_misses_nothing_that_came_while_its_slot_was_loc
 
 #[tokio::test]
 async fn time_of_a_command_that_moved_is_not_begun_anew() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
     let mut wire = proxy.wire().await;
     let began = Instant::now();
-    ask(&mut wire, "BLPOP a 1").await;
-    blocked_at(&backends[0], 1).await;
+    wire.ask("BLPOP a 1").await;
+    backends[0].has_blocked(1).await;
     while began.elapsed() < Duration::from_millis(700) {
         tokio::task::yield_now().await;
     }
@@ -213,8 +181,8 @@ async fn time_of_a_command_that_moved_is_not_begun_anew() {
         "{took:?}"
     );
     // Its time is over while the slot is locked.
-    ask(&mut wire, "BLPOP a 0.3").await;
-    blocked_at(&backends[1], 1).await;
+    wire.ask("BLPOP a 0.3").await;
+    backends[1].has_blocked(1).await;
     api.fill_slots(&[Slot {
         locked: true,
         ..slot(1, 4)
@@ -226,7 +194,7 @@ async fn time_of_a_command_that_moved_is_not_begun_anew() {
 
 #[tokio::test]
 async fn nothing_is_lost_while_the_map_changes_under_waiting_clients() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let api = proxy.api().await;
     let addr = backends[0].addr();
     let readers: Vec<_> = (0..8)
@@ -281,15 +249,15 @@ async fn nothing_is_lost_while_the_map_changes_under_waiting_clients() {
 
 #[tokio::test]
 async fn client_that_leaves_waits_no_more_at_the_server() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let mut leaving = proxy.wire().await;
     let mut half = proxy.wire().await;
-    ask(&mut leaving, "BLPOP a 0").await;
-    ask(&mut half, "BLPOP a 0").await;
-    blocked_at(&backends[0], 2).await;
+    leaving.ask("BLPOP a 0").await;
+    half.ask("BLPOP a 0").await;
+    backends[0].has_blocked(2).await;
     drop(leaving);
     half.finish().await;
-    blocked_at(&backends[0], 0).await;
+    backends[0].has_blocked(0).await;
     assert_eq!(
         half.rest().await,
         "*-1\r\n",
@@ -302,10 +270,10 @@ async fn client_that_leaves_waits_no_more_at_the_server() {
 
 #[tokio::test]
 async fn killed_server_fails_what_waits_there() {
-    let (mut backends, proxy) = cluster(1).await;
+    let (mut backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
-    ask(&mut wire, "BLPOP a 0").await;
-    blocked_at(&backends[0], 1).await;
+    wire.ask("BLPOP a 0").await;
+    backends[0].has_blocked(1).await;
     backends[0].restart().await;
     assert_eq!(wire.reply().await, "-ERR handle response, backend conn reset");
     eventually("the proxy is connected again", Duration::from_secs(10), async || {
@@ -317,13 +285,13 @@ async fn killed_server_fails_what_waits_there() {
 
 #[tokio::test]
 async fn hung_server_holds_up_no_change_of_the_map() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
     let mut wire = proxy.wire().await;
-    ask(&mut wire, "BLPOP a 0").await;
-    blocked_at(&backends[0], 1).await;
+    wire.ask("BLPOP a 0").await;
+    backends[0].has_blocked(1).await;
     backends[0].process.signal("STOP");
     api.fill_slots(&[slot(1, 3)]).await.unwrap();
     // Whether it gave something away before it hung nobody knows.
@@ -334,11 +302,69 @@ async fn hung_server_holds_up_no_change_of_the_map() {
 
 #[tokio::test]
 async fn proxy_that_ends_lets_waiting_clients_go() {
-    let (backends, mut proxy) = cluster(1).await;
+    let (backends, mut proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
-    ask(&mut wire, "BLPOP a 0").await;
-    blocked_at(&backends[0], 1).await;
+    wire.ask("BLPOP a 0").await;
+    backends[0].has_blocked(1).await;
     proxy.process.signal("TERM");
     assert_eq!(wire.rest().await, "*-1\r\n");
     assert_eq!(proxy.process.exit_code(Duration::from_secs(10)).await, Some(0));
+}
+
+#[tokio::test]
+async fn failover_is_not_shown_to_those_who_wait() {
+    let (backends, proxy) = cluster(2, "repeat_timeout = \"60s\"").await;
+    let api = proxy.api().await;
+    let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
+    api.fill_slots(&[slot(0, 2)]).await.unwrap();
+    let mut wires = [proxy.wire().await, proxy.wire().await];
+    wires[0].ask("BLPOP a 0").await;
+    backends[0].has_blocked(1).await;
+    let mut former = backends[0].wire().await;
+    assert_eq!(former.call("REPLICAOF 127.0.0.1 1").await, "+OK");
+    wires[1].ask("BLMOVE a {a}b LEFT RIGHT 0").await;
+    eventually("both are refused there", Duration::from_secs(10), async || {
+        let errors = former.call("INFO errorstats").await;
+        let line = errors
+            .lines()
+            .find_map(|line| line.strip_prefix("errorstat_READONLY:count="));
+        (line?.trim().parse::<u64>().ok()? >= 3).then_some(())
+    })
+    .await;
+    api.fill_slots(&[slot(1, 3)]).await.unwrap();
+    backends[1].has_blocked(2).await;
+    assert_eq!(backends[1].wire().await.call("RPUSH a 1 2").await, ":2");
+    let mut heard = [wires[0].reply().await, wires[1].reply().await];
+    heard
+        .iter_mut()
+        .for_each(|reply| reply.retain(|sign| "12".contains(sign)));
+    heard.sort();
+    assert_eq!(heard, ["1", "2"]);
+}
+
+#[tokio::test]
+async fn wake_that_comes_late_ends_no_later_wait() {
+    let (backends, proxy) = cluster(1, "").await;
+    let api = proxy.api().await;
+    let (mut waiting, mut writer) = (proxy.wire().await, backends[0].wire().await);
+    waiting.ask("BLPOP a 0").await;
+    let mut epoch = 2;
+    for number in 0..100 {
+        // The server is asked to let it go while it already has something to give.
+        let locked = [Slot {
+            locked: true,
+            ..slot_of("a", &backends[0].addr(), epoch)
+        }];
+        let (pushed, length) = tokio::join!(api.fill_slots(&locked), async {
+            writer.call(&format!("RPUSH a {number}")).await
+        });
+        pushed.unwrap();
+        assert!(length == ":1", "{length}");
+        api.fill_slots(&[slot_of("a", &backends[0].addr(), epoch + 1)])
+            .await
+            .unwrap();
+        epoch += 2;
+        assert_eq!(waiting.reply().await, format!("*[$a ${number}]"));
+        waiting.ask("BLPOP a 0").await;
+    }
 }

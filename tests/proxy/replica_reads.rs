@@ -1,19 +1,13 @@
 //! Reads from replicas.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::{HostPort, Slot, SlotId};
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slot};
-use support::wire::{Wire, request};
-use support::{eventually, holds_for};
+
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, slot};
+use crate::support::wire::{Wire, request};
+use crate::support::{eventually, holds_for};
 
 /// A primary and its replicas, each of which answers `GET who` with its own name.
 struct Group {
@@ -163,4 +157,56 @@ async fn client_sees_its_own_writes_in_a_pipeline() {
             ["+OK".to_owned(), format!("${n}")]
         );
     }
+}
+
+#[tokio::test]
+async fn replica_that_refuses_is_left_alone_by_clients_of_either_protocol() {
+    let group = Group::start(1).await;
+    let setup = Setup {
+        toml: "session_replica_reads = true",
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(group.slots(&[0]), setup).await;
+    let (mut two, mut three) = (proxy.wire().await, proxy.wire().await);
+    three.call("HELLO 3").await;
+    for wire in [&mut two, &mut three] {
+        answers(wire, "GET who", "$replica0").await;
+    }
+    let replica = &group.replicas[0];
+    let mut direct = replica.wire().await;
+    assert_eq!(direct.call("CONFIG SET replica-serve-stale-data no").await, "+OK");
+    assert_eq!(direct.call("REPLICAOF 127.0.0.1 1").await, "+OK");
+    let before = replica.errors().await;
+    for _ in 0..20 {
+        assert_eq!(three.call("GET who").await, "$primary");
+    }
+    assert_eq!(two.call("GET who").await, "$primary");
+    // One that was on its way when the other was refused, at most.
+    let refused = replica.errors().await - before;
+    assert!(refused <= 2, "{refused}");
+}
+
+#[tokio::test]
+async fn script_does_not_overtake_its_clients_own_reads_from_a_replica() {
+    let group = Group::start(1).await;
+    let setup = Setup {
+        toml: "session_replica_reads = true\nbackend_ping_period = \"0\"\nbackend_recv_timeout = \"60s\"",
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(group.slots(&[0]), setup).await;
+    let mut wire = proxy.wire().await;
+    answers(&mut wire, "GET who", "$replica0").await;
+    group.replicas[0].process.signal("STOP");
+    let script = ["EVAL", "return redis.call('SET', KEYS[1], 'script')", "1", "who"];
+    wire.send([request(&["GET", "who"]), request(&script)].concat()).await;
+    proxy.took_up("eval").await;
+    let direct = group.primary.addr().port();
+    holds_for("the script waits", Duration::from_millis(200), || async move {
+        Wire::connect(direct).await.call("GET who").await == "$primary"
+    })
+    .await;
+    group.replicas[0].process.signal("CONT");
+    assert_eq!([wire.reply().await, wire.reply().await], ["$replica0", "+OK"]);
+    assert_eq!(group.primary.wire().await.call("GET who").await, "$script");
 }

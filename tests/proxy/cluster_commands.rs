@@ -1,40 +1,12 @@
 //! Commands that all servers have a part in, and scripts.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use codis_operator::model::Slot;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, slots_over};
-use support::wire::{Wire, request};
-
-async fn cluster(servers: usize, toml: &str) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let setup = Setup {
-        toml,
-        ..Setup::default()
-    };
-    let proxy = Proxy::serving_with(slots(&backends, 1), setup).await;
-    (backends, proxy)
-}
-
-/// All slots, dealt to these servers, each of a group of its own.
-fn slots(backends: &[Backend], epoch: i64) -> Vec<Slot> {
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let mut slots = slots_over(&addrs, epoch);
-    for slot in &mut slots {
-        slot.backend_addr_group_id = (slot.id.index() % addrs.len()) as i64 + 1;
-    }
-    slots
-}
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{cluster, slots_over};
+use crate::support::wire::{Wire, request};
 
 /// Cursor and keys of a reply to `SCAN`.
 fn scanned(reply: &str) -> (String, Vec<String>) {
@@ -99,7 +71,7 @@ async fn scan_goes_on_when_groups_come_and_go() {
     fill(&mut wire, 300).await;
     let (cursor, _) = scanned(&wire.call("SCAN 0 COUNT 1000").await);
     // The second group, whose turn it is, goes.
-    let mut changed = slots(&backends, 2);
+    let mut changed = slots_over(&Backend::addrs(&backends), 2);
     for slot in changed.iter_mut().filter(|slot| slot.backend_addr_group_id == 2) {
         slot.backend_addr = Some(backends[2].addr());
         slot.backend_addr_group_id = 3;
@@ -164,7 +136,7 @@ async fn dangerous_commands_are_off_unless_they_are_allowed() {
     // A flush writes to all slots: it waits for those that are locked.
     fill(&mut wire, 100).await;
     let api = proxy.api().await;
-    let mut locked = slots(&backends, 2)[7].clone();
+    let mut locked = slots_over(&Backend::addrs(&backends), 2)[7].clone();
     locked.locked = true;
     api.fill_slots(std::slice::from_ref(&locked)).await.unwrap();
     wire.send(request(&["FLUSHDB", "ASYNC"])).await;
@@ -237,7 +209,7 @@ async fn scripts_are_known_everywhere_once_they_were_loaded() {
             .await
             .starts_with("-ERR Error compiling script")
     );
-    for refused in ["SCRIPT KILL", "SCRIPT DEBUG YES", "SCRIPT HELP", "FUNCTION LIST"] {
+    for refused in ["SCRIPT KILL", "SCRIPT DEBUG YES", "SCRIPT HELP", "FUNCTION KILL"] {
         assert!(wire.call(refused).await.contains("is not allowed"), "{refused}");
     }
 }
@@ -295,4 +267,83 @@ async fn figures_count_what_all_servers_did_as_one_call() {
         ["DBSIZE", "SCAN", "SCRIPT", "MULTI", "GET", "EXEC"].map(calls),
         [1, 2, 1, 1, 1, 1]
     );
+}
+
+#[tokio::test]
+async fn functions_are_known_everywhere_once_they_were_loaded() {
+    let (backends, proxy) = cluster(3, "").await;
+    let mut wire = proxy.wire().await;
+    let library = "#!lua name=lib\nserver.register_function('one', function(keys, args) return 1 end)";
+    let load = async |wire: &mut Wire, words: &[&str]| {
+        wire.send(request(&[words, &[library]].concat())).await;
+        wire.reply().await
+    };
+    assert_eq!(load(&mut wire, &["FUNCTION", "LOAD"]).await, "$lib");
+    assert!(load(&mut wire, &["FUNCTION", "LOAD"]).await.contains("already exists"));
+    assert_eq!(load(&mut wire, &["FUNCTION", "LOAD", "REPLACE"]).await, "$lib");
+    for key in ["a", "b", "c"] {
+        assert_eq!(wire.call(&format!("FCALL one 1 {key}")).await, ":1");
+    }
+    let everywhere = async |words: &str| {
+        let mut told = Vec::new();
+        for backend in &backends {
+            told.push(backend.wire().await.call(words).await);
+        }
+        told
+    };
+    let list = wire.call("FUNCTION LIST WITHCODE").await;
+    assert!(list.contains("$library_name $lib") && list.contains("#!lua"), "{list}");
+    assert_eq!(
+        everywhere("FUNCTION LIST WITHCODE").await,
+        [list.clone(), list.clone(), list]
+    );
+    // Everything but the reply's bytes is the same: what was dumped through the proxy is restored through it.
+    let mut connection = redis::Client::open(format!("redis://127.0.0.1:{}", proxy.port))
+        .unwrap()
+        .get_multiplexed_async_connection()
+        .await
+        .unwrap();
+    let dump: Vec<u8> = redis::cmd("FUNCTION")
+        .arg("DUMP")
+        .query_async(&mut connection)
+        .await
+        .unwrap();
+    assert_eq!(wire.call("FUNCTION DELETE lib").await, "+OK");
+    assert_eq!(everywhere("FUNCTION LIST").await, ["*[]", "*[]", "*[]"]);
+    wire.send(request(&[b"FUNCTION".as_slice(), b"RESTORE", &dump])).await;
+    assert_eq!(wire.reply().await, "+OK");
+    assert_eq!(wire.call("FCALL one 1 b").await, ":1");
+    assert_eq!(wire.call("FUNCTION FLUSH").await, "+OK");
+    assert_eq!(everywhere("FUNCTION LIST").await, ["*[]", "*[]", "*[]"]);
+}
+
+#[tokio::test]
+async fn keys_of_all_servers_are_in_info() {
+    let (mut backends, proxy) = cluster(3, "").await;
+    let mut wire = proxy.wire().await;
+    let empty = wire.call("INFO keyspace").await;
+    assert_eq!(empty, "$# Keyspace\r\n");
+    fill(&mut wire, 100).await;
+    wire.call("EXPIRE key:1 1000").await;
+    wire.call("SELECT 2").await;
+    wire.call("SET a 1").await;
+    for hello in ["HELLO 2", "HELLO 3"] {
+        wire.call(hello).await;
+        let info = wire.call("INFO").await;
+        assert!(info.contains("\r\ndb0:keys=100,expires=1,avg_ttl="), "{info}");
+        assert!(info.contains("\r\ndb2:keys=1,expires=0,avg_ttl=0\r\n"), "{info}");
+        assert!(!info.contains("servers_missing"), "{info}");
+    }
+    backends[2].process.kill();
+    eventually(
+        "it is told that a server is missing",
+        Duration::from_secs(10),
+        async || {
+            wire.call("INFO keyspace")
+                .await
+                .contains("\r\nservers_missing:1\r\n")
+                .then_some(())
+        },
+    )
+    .await;
 }

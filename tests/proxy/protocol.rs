@@ -1,26 +1,12 @@
 //! What clients may say to the proxy, and what they hear.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
 
-mod support;
-
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slots_over};
-use support::wire::{Wire, request};
-
-async fn cluster(servers: usize) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving(slots_over(&addrs, 1)).await;
-    (backends, proxy)
-}
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, cluster, slots_over};
+use crate::support::wire::{Wire, request};
 
 #[tokio::test]
 async fn multi_key_commands_are_split_over_the_servers_and_merged() {
-    let (backends, proxy) = cluster(3).await;
+    let (backends, proxy) = cluster(3, "").await;
     for hello in ["HELLO 2", "HELLO 3"] {
         let nil = if hello == "HELLO 3" { "_" } else { "$-" };
         let mut wire = proxy.wire().await;
@@ -58,7 +44,7 @@ async fn multi_key_commands_are_split_over_the_servers_and_merged() {
 
 #[tokio::test]
 async fn keys_of_one_command_have_to_lie_in_one_slot() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
     let cross = "-CROSSSLOT Keys in request don't hash to the same slot";
     for refused in [
@@ -132,7 +118,7 @@ async fn keys_of_one_command_have_to_lie_in_one_slot() {
 
 #[tokio::test]
 async fn commands_that_no_client_may_use_are_refused() {
-    let (_backends, proxy) = cluster(1).await;
+    let (_backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     for name in [
         "ASKING",
@@ -161,7 +147,7 @@ async fn commands_that_no_client_may_use_are_refused() {
         "MOVE a 1",
         "RESTORE-ASKING a 0 x",
         "ACL WHOAMI",
-        "FUNCTION LIST",
+        "FUNCTION STATS",
         "MODULE LIST",
         "SWAPDB 0 1",
         "FAILOVER",
@@ -171,7 +157,7 @@ async fn commands_that_no_client_may_use_are_refused() {
         "SLOTSMGRTTAGSLOT-ASYNC a",
         "SLOTSDEL 1",
         "MEMORY DOCTOR",
-        "PUBSUB NUMPAT",
+        "PUBSUB HELP",
         "XGROUP HELP",
         "CLIENT PAUSE 1",
         "CLIENT TRACKING ON",
@@ -195,7 +181,7 @@ async fn commands_that_no_client_may_use_are_refused() {
 
 #[tokio::test]
 async fn mistakes_get_the_errors_that_redis_gives() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
     for mistake in [
         "nosuch",
@@ -231,7 +217,7 @@ async fn mistakes_get_the_errors_that_redis_gives() {
 
 #[tokio::test]
 async fn the_proxy_answers_what_needs_no_server() {
-    let (_backends, proxy) = cluster(1).await;
+    let (_backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     for (words, reply) in [
         ("PING", "+PONG"),
@@ -254,7 +240,6 @@ async fn the_proxy_answers_what_needs_no_server() {
             "COMMAND INFO get nosuch keys",
             "*[*[$get :2 *[+fast +readonly] :1 :1 :1 *[] *[] *[] *[]] $- $-]",
         ),
-        ("COMMAND DOCS get", "*[]"),
         ("RESET", "+RESET"),
         ("CLIENT GETNAME", "$-"),
     ] {
@@ -271,7 +256,7 @@ async fn the_proxy_answers_what_needs_no_server() {
             .starts_with("%[$server $redis $version $7.2.4 $proto :3 $id :")
     );
     assert_eq!(wire.call("CLIENT GETNAME").await, "_");
-    assert_eq!(wire.call("COMMAND DOCS").await, "%[]");
+    assert_eq!(wire.call("COMMAND DOCS nosuch").await, "%[]");
     assert!(wire.call("HELLO 2 SETNAME you").await.starts_with("*[$server"));
     assert_eq!(wire.call("CLIENT GETNAME").await, "$you");
     assert_eq!(wire.call("QUIT").await, "+OK");
@@ -279,8 +264,21 @@ async fn the_proxy_answers_what_needs_no_server() {
 }
 
 #[tokio::test]
+async fn documentation_of_commands_is_that_of_a_server() {
+    let (backends, proxy) = cluster(2, "").await;
+    for hello in ["HELLO 2", "HELLO 3"] {
+        let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
+        through.call(hello).await;
+        direct.call(hello).await;
+        for words in ["COMMAND DOCS get", "COMMAND DOCS nosuch", "COMMAND DOCS"] {
+            assert_eq!(through.call(words).await, direct.call(words).await, "{hello}: {words}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn resp3_clients_get_resp3_replies_and_others_do_not() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let (mut two, mut three) = (proxy.wire().await, proxy.wire().await);
     three.call("HELLO 3").await;
     two.call("HSET h f v").await;
@@ -343,7 +341,7 @@ async fn clients_without_the_password_may_do_nothing() {
 
 #[tokio::test]
 async fn malformed_input_gets_redis_errors_and_the_connection_ends() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let nested = format!("*2\r\n*{}", "1\r\n*".repeat(100));
     for bytes in [
         "*x\r\n",
@@ -397,7 +395,7 @@ async fn malformed_input_gets_redis_errors_and_the_connection_ends() {
 
 #[tokio::test]
 async fn requests_split_at_every_byte_are_understood() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let bytes = [
         request(&["MSET", "a", "x\r\ny", "b", "2"]),
         b"GET b\r\n".to_vec(),
@@ -428,7 +426,7 @@ async fn requests_split_at_every_byte_are_understood() {
 
 #[tokio::test]
 async fn large_values_and_many_keys_pass() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut wire = proxy.wire().await;
     let value = "v".repeat(20 << 20);
     wire.send(request(&["SET", "big", &value])).await;

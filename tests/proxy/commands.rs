@@ -1,15 +1,8 @@
 //! The committed command table against a real server.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::fmt::Write;
 
-use support::backend::Backend;
+use crate::support::backend::Backend;
 
 #[tokio::test]
 async fn committed_command_table_is_that_of_a_real_server() {

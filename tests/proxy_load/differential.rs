@@ -1,12 +1,4 @@
 //! The same requests through the proxy over three servers and to one server alone: the same replies.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::print_stdout,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,9 +7,9 @@ use rand::{RngExt, SeedableRng};
 use redis::aio::MultiplexedConnection;
 use redis::{RedisError, Value};
 
-use support::backend::Backend;
-use support::grammar::{Form, forms};
-use support::proxy::{Proxy, slots_over};
+use crate::support::backend::Backend;
+use crate::support::grammar::{Form, forms};
+use crate::support::proxy::{Proxy, slots_over};
 
 /// Requests with each protocol, unless `CODIS_REQUESTS` says otherwise.
 const REQUESTS: usize = 20_000;

@@ -1,28 +1,10 @@
 //! What clients can ask the proxy about itself and each other.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, slots_over};
-use support::wire::{Wire, request};
-
-async fn cluster(toml: &str) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(2).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let setup = Setup {
-        toml,
-        ..Setup::default()
-    };
-    (backends, Proxy::serving_with(slots_over(&addrs, 1), setup).await)
-}
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, cluster};
+use crate::support::wire::{Wire, request};
 
 /// Clients that know each other by name; the workers share them out.
 async fn named(proxy: &Proxy, names: &[&str]) -> Vec<Wire> {
@@ -44,7 +26,7 @@ fn field(list: &str, name: &str, field: &str) -> Option<String> {
 
 #[tokio::test]
 async fn clients_of_all_workers_are_listed() {
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut wires = named(&proxy, &["one", "two", "three"]).await;
     wires[1].call("CLIENT SETINFO LIB-NAME mylib").await;
     wires[2].call("HELLO 3").await;
@@ -79,7 +61,7 @@ async fn clients_of_all_workers_are_listed() {
 
 #[tokio::test]
 async fn clients_are_killed_by_id_and_by_address() {
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut wires = named(&proxy, &["one", "two", "three", "four"]).await;
     let list = wires[0].call("CLIENT LIST").await;
     let id = field(&list, "two", "id").unwrap();
@@ -106,7 +88,7 @@ async fn clients_are_killed_by_id_and_by_address() {
 
 #[tokio::test]
 async fn answers_that_take_a_while_keep_their_place_in_a_pipeline() {
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut wire = proxy.wire().await;
     let mut bytes = Vec::new();
     for words in [
@@ -130,7 +112,7 @@ async fn answers_that_take_a_while_keep_their_place_in_a_pipeline() {
 
 #[tokio::test]
 async fn settings_that_clients_ask_for_are_told_and_no_password() {
-    let (_backends, proxy) = cluster("session_auth = \"s3cret\"\nproxy_max_clients = 77").await;
+    let (_backends, proxy) = cluster(2, "session_auth = \"s3cret\"\nproxy_max_clients = 77").await;
     let mut wire = proxy.wire().await;
     assert_eq!(wire.call("CONFIG GET *").await, "-NOAUTH Authentication required.");
     assert_eq!(wire.call("AUTH s3cret").await, "+OK");
@@ -153,7 +135,7 @@ async fn settings_that_clients_ask_for_are_told_and_no_password() {
 
 #[tokio::test]
 async fn info_tells_of_the_whole_proxy_by_section() {
-    let (_backends, proxy) = cluster("").await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut wires = named(&proxy, &["one", "two"]).await;
     for wire in &mut wires {
         wire.call("SET a 1").await;
@@ -181,7 +163,7 @@ async fn info_tells_of_the_whole_proxy_by_section() {
 
 #[tokio::test]
 async fn slow_requests_are_remembered_over_all_workers() {
-    let (_backends, proxy) = cluster("slowlog_log_slower_than = 0\nslowlog_max_len = 3").await;
+    let (_backends, proxy) = cluster(2, "slowlog_log_slower_than = 0\nslowlog_max_len = 3").await;
     let mut wires = named(&proxy, &["one", "two"]).await;
     for wire in &mut wires {
         assert_eq!(wire.call("SET a 1").await, "+OK");
@@ -203,7 +185,7 @@ async fn slow_requests_are_remembered_over_all_workers() {
             .await
             .starts_with("-ERR count should be")
     );
-    let (_backends, quick) = cluster("slowlog_log_slower_than = -1").await;
+    let (_backends, quick) = cluster(2, "slowlog_log_slower_than = -1").await;
     let mut wire = quick.wire().await;
     wire.call("SET a 1").await;
     assert_eq!(wire.call("SLOWLOG LEN").await, ":0");
@@ -211,7 +193,7 @@ async fn slow_requests_are_remembered_over_all_workers() {
 
 #[tokio::test]
 async fn many_wrong_passwords_from_one_address_are_refused_unseen_for_a_while() {
-    let (_backends, proxy) = cluster("session_auth = \"s3cret\"\nsession_auth_failures = 2").await;
+    let (_backends, proxy) = cluster(2, "session_auth = \"s3cret\"\nsession_auth_failures = 2").await;
     let mut wire = proxy.wire().await;
     let mut wrong = 0;
     let refusal = loop {
@@ -242,7 +224,7 @@ async fn many_wrong_passwords_from_one_address_are_refused_unseen_for_a_while() 
 
 #[tokio::test]
 async fn client_that_leaves_too_many_replies_is_closed() {
-    let (_backends, proxy) = cluster("session_max_output_size = \"1mb\"").await;
+    let (_backends, proxy) = cluster(2, "session_max_output_size = \"1mb\"").await;
     let mut wire = proxy.wire().await;
     let value = "v".repeat(3 << 20);
     assert_eq!(wire.call(&format!("SET a {value}")).await, "+OK");

@@ -1,19 +1,13 @@
 //! Pushes of the slot map, and the rest of the admin API.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
 use codis_operator::model::{Slot, SlotId};
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slot, slot_of, slots_over};
-use support::wire::request;
-use support::{eventually, free_port, holds_for};
+
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, slot, slot_of, slots_over};
+use crate::support::wire::request;
+use crate::support::{eventually, free_port, holds_for};
 
 #[tokio::test]
 async fn proxy_serves_only_when_started_with_all_slots() {
@@ -370,7 +364,7 @@ async fn order_on_a_slot_is_kept_while_it_is_locked_and_moved_to_and_fro() {
         .map(|number| {
             let port = proxy.port;
             tokio::spawn(async move {
-                let mut wire = support::wire::Wire::connect(port).await;
+                let mut wire = crate::support::wire::Wire::connect(port).await;
                 let mut seen = 0;
                 let began = Instant::now();
                 while began.elapsed() < Duration::from_millis(1500) {
@@ -477,4 +471,36 @@ async fn unusable_settings_are_refused_by_name() {
         (true, codis_operator::proxy::DEFAULT_CONFIG.to_owned())
     );
     assert!(run(&["--version"]).1.contains(env!("CARGO_PKG_VERSION")));
+}
+
+#[tokio::test]
+async fn push_that_is_repeated_gives_up_the_former_server_and_not_the_new_one() {
+    let backends = Backend::several(2).await;
+    let [one, two] = [backends[0].addr(), backends[1].addr()];
+    // Nothing but the push gives a hung server up.
+    let setup = Setup {
+        toml: "backend_ping_period = \"0\"\nbackend_recv_timeout = \"60s\"",
+        ..Setup::default()
+    };
+    let mut slots = slots_over(std::slice::from_ref(&one), 1);
+    slots[SlotId::of_key(b"b").index()] = slot_of("b", &two, 1);
+    let proxy = Proxy::serving_with(slots, setup).await;
+    let api = proxy.api().await;
+    let (mut former, mut new) = (proxy.wire().await, proxy.wire().await);
+    backends[0].process.signal("STOP");
+    former.ask("SET a 1").await;
+    proxy.took_up("set").await;
+    let moved = [slot_of("a", &two, 2)];
+    assert!(api.fill_slots(&moved).await.is_err(), "a request is under way");
+    backends[1].process.signal("STOP");
+    new.ask("INCR b").await;
+    proxy.took_up("incr").await;
+    api.fill_slots_dropping(&moved, Duration::from_millis(100))
+        .await
+        .unwrap();
+    assert_eq!(former.reply().await, "-ERR handle response, backend conn reset");
+    backends[1].process.signal("CONT");
+    assert_eq!(new.reply().await, ":1", "its server has nothing to do with the push");
+    assert_eq!(former.call("EXISTS a").await, ":0");
+    backends[0].process.signal("CONT");
 }

@@ -1,36 +1,20 @@
 //! Servers and clients that misbehave, load, and the proxy's own end.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::{Duration, Instant};
 
-use codis_operator::model::{HostPort, Slot, Topom};
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slot_of, slots_over};
-use support::wire::{Wire, request};
-use support::{eventually, free_port};
+use codis_operator::model::{Slot, Topom};
+
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
+use crate::support::wire::{Wire, request};
+use crate::support::{eventually, free_port};
 
 const LOST: &str = "-ERR handle response, backend conn reset";
-
-fn addrs(backends: &[Backend]) -> Vec<HostPort> {
-    backends.iter().map(Backend::addr).collect()
-}
-
-/// A key that server `number` of `of` holds, when slots are dealt in turn.
-fn key_at(number: usize, of: usize) -> String {
-    let at = |key: &String| codis_operator::model::SlotId::of_key(key.as_bytes()).index() % of == number;
-    (0..).map(|n| format!("key{n}")).find(at).unwrap()
-}
 
 #[tokio::test]
 async fn ten_thousand_pipelined_requests_are_answered_in_order() {
     let backends = Backend::several(3).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     for hello in ["HELLO 2", "HELLO 3"] {
         let mut wire = proxy.wire().await;
         wire.call(hello).await;
@@ -65,7 +49,7 @@ async fn ten_thousand_pipelined_requests_are_answered_in_order() {
 #[tokio::test]
 async fn many_clients_get_their_own_replies() {
     let backends = Backend::several(3).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let clients: Vec<_> = (0..200)
         .map(|client| {
             let port = proxy.port;
@@ -108,7 +92,7 @@ async fn many_clients_get_their_own_replies() {
 #[tokio::test]
 async fn killed_server_fails_what_was_under_way_and_is_used_again_when_back() {
     let mut backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let (gone, fine) = (key_at(0, 2), key_at(1, 2));
     let (mut wire, mut other) = (proxy.wire().await, proxy.wire().await);
     assert_eq!(wire.call(&format!("SET {gone} 1")).await, "+OK");
@@ -141,7 +125,7 @@ async fn killed_server_fails_what_was_under_way_and_is_used_again_when_back() {
 #[tokio::test]
 async fn request_during_a_short_absence_waits_and_is_answered() {
     let mut backends = Backend::several(1).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let mut wire = proxy.wire().await;
     assert_eq!(wire.call("SET a 1").await, "+OK");
     backends[0].process.kill();
@@ -159,7 +143,7 @@ async fn hung_server_fails_its_requests_in_bounded_time_and_harms_no_other() {
         toml: "backend_recv_timeout = \"1s\"",
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let (hung, fine) = (key_at(0, 2), key_at(1, 2));
     let (mut wire, mut other) = (proxy.wire().await, proxy.wire().await);
     assert_eq!(wire.call(&format!("SET {hung} 1")).await, "+OK");
@@ -188,7 +172,7 @@ async fn hung_server_fails_its_requests_in_bounded_time_and_harms_no_other() {
 #[tokio::test]
 async fn client_that_does_not_read_costs_bounded_memory_and_harms_no_other() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let mut wire = proxy.wire().await;
     wire.send(request(&["SET", "big", &"v".repeat(100_000)])).await;
     assert_eq!(wire.reply().await, "+OK");
@@ -216,7 +200,7 @@ fn memory_of(proxy: &Proxy) -> u64 {
 #[tokio::test]
 async fn clients_that_leave_while_their_slot_is_locked_leave_nothing_behind() {
     let backends = Backend::several(1).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let open_files = || {
         let files = std::fs::read_dir(format!("/proc/{}/fd", proxy.process.id()));
         files.unwrap().count()
@@ -241,7 +225,7 @@ async fn clients_beyond_the_limit_and_idle_ones_are_closed() {
     let backends = Backend::several(1).await;
     let toml = "proxy_max_clients = 3\nsession_recv_timeout = \"500ms\"";
     let proxy = Proxy::serving_with(
-        slots_over(&addrs(&backends), 1),
+        slots_over(&Backend::addrs(&backends), 1),
         Setup {
             toml,
             ..Setup::default()
@@ -273,7 +257,7 @@ async fn pipelines_longer_than_the_limit_wait_instead_of_breaking() {
     let backends = Backend::several(2).await;
     let toml = "session_max_pipeline = 10\nbackend_max_pipeline = 1";
     let proxy = Proxy::serving_with(
-        slots_over(&addrs(&backends), 1),
+        slots_over(&Backend::addrs(&backends), 1),
         Setup {
             toml,
             ..Setup::default()
@@ -303,7 +287,7 @@ async fn pipelines_longer_than_the_limit_wait_instead_of_breaking() {
 #[tokio::test]
 async fn requests_sent_before_a_half_close_are_answered() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let mut wire = proxy.wire().await;
     wire.send([request(&["SET", "a", "1"]), request(&["MGET", "a", "b"])].concat())
         .await;
@@ -325,7 +309,9 @@ async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_d
     })
     .await;
     let api = proxy.api().await;
-    api.fill_slots(&slots_over(&addrs(&backends), 1)).await.unwrap();
+    api.fill_slots(&slots_over(&Backend::addrs(&backends), 1))
+        .await
+        .unwrap();
     api.start().await.unwrap();
     let (mut idle, mut busy) = (proxy.wire().await, proxy.wire().await);
     assert_eq!([idle.call("PING").await, busy.call("PING").await], ["+PONG", "+PONG"]);
@@ -335,7 +321,7 @@ async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_d
     eventually("the request is under way", Duration::from_secs(2), async || {
         let slots = [codis_operator::model::Slot {
             locked: true,
-            ..support::proxy::slot_of("a", &backends[0].addr(), 2)
+            ..crate::support::proxy::slot_of("a", &backends[0].addr(), 2)
         }];
         api.fill_slots(&slots).await.err()
     })
@@ -364,7 +350,7 @@ async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_d
 #[tokio::test]
 async fn shutdown_through_the_admin_api_ends_the_process() {
     let backends = Backend::several(1).await;
-    let mut proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let mut proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let mut wire = proxy.wire().await;
     assert_eq!(wire.call("PING").await, "+PONG");
     proxy.api().await.shutdown().await.unwrap();

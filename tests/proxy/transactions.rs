@@ -1,47 +1,20 @@
 //! Transactions through the proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::Slot;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, slot_of, slots_over};
-use support::wire::{Wire, request};
+
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, cluster, slot_of, slots_over};
+use crate::support::wire::{Wire, request};
 
 const CROSS: &str = "-CROSSSLOT Keys in request don't hash to the same slot";
 const ABORTED: &str = "-EXECABORT Transaction discarded because of previous errors.";
 
-async fn cluster(servers: usize) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving(slots_over(&addrs, 1)).await;
-    (backends, proxy)
-}
-
-/// Sends these requests at once and gives all replies.
-async fn pipeline(wire: &mut Wire, requests: &[&str]) -> Vec<String> {
-    let bytes: Vec<u8> = requests
-        .iter()
-        .flat_map(|words| request(&words.split(' ').collect::<Vec<_>>()))
-        .collect();
-    wire.send(bytes).await;
-    let mut replies = Vec::new();
-    for _ in requests {
-        replies.push(wire.reply().await);
-    }
-    replies
-}
-
 #[tokio::test]
 async fn transaction_is_carried_out_whole_and_answers_as_a_server_does() {
-    let (backends, proxy) = cluster(3).await;
+    let (backends, proxy) = cluster(3, "").await;
     for hello in ["HELLO 2", "HELLO 3"] {
         let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
         through.call(hello).await;
@@ -87,7 +60,7 @@ async fn transaction_is_carried_out_whole_and_answers_as_a_server_does() {
 
 #[tokio::test]
 async fn mistakes_while_queueing_are_told_at_once_and_discard_all() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
     for mistake in [
         "GET",
@@ -125,31 +98,28 @@ async fn mistakes_while_queueing_are_told_at_once_and_discard_all() {
 
 #[tokio::test]
 async fn keys_of_a_transaction_have_to_lie_in_one_slot() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
-    let heard = pipeline(
-        &mut wire,
-        &["MULTI", "SET a 1", "SET b 1", "SET a 2", "EXEC", "MGET a b"],
-    )
-    .await;
+    let heard = wire
+        .pipeline(&["MULTI", "SET a 1", "SET b 1", "SET a 2", "EXEC", "MGET a b"])
+        .await;
     assert_eq!(heard, ["+OK", "+QUEUED", CROSS, "+QUEUED", ABORTED, "*[$- $-]"]);
-    let heard = pipeline(&mut wire, &["MULTI", "MGET a b", "EXEC"]).await;
+    let heard = wire.pipeline(&["MULTI", "MGET a b", "EXEC"]).await;
     assert_eq!(heard, ["+OK", CROSS, ABORTED]);
     assert_eq!(wire.call("WATCH a b").await, CROSS);
     assert_eq!(wire.call("WATCH a").await, "+OK");
     assert_eq!(wire.call("WATCH b").await, CROSS);
-    let heard = pipeline(&mut wire, &["MULTI", "SET b 1", "EXEC"]).await;
+    let heard = wire.pipeline(&["MULTI", "SET b 1", "EXEC"]).await;
     assert_eq!(heard, ["+OK", CROSS, ABORTED]);
 }
 
 #[tokio::test]
 async fn requests_around_a_transaction_keep_their_order() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     let mut wire = proxy.wire().await;
     for _ in 0..50 {
-        let heard = pipeline(
-            &mut wire,
-            &[
+        let heard = wire
+            .pipeline(&[
                 "SET {t}n 1",
                 "GET other",
                 "MULTI",
@@ -169,9 +139,8 @@ async fn requests_around_a_transaction_keep_their_order() {
                 "EXEC",
                 "GET {t}n",
                 "PING",
-            ],
-        )
-        .await;
+            ])
+            .await;
         assert_eq!(
             heard,
             [
@@ -184,7 +153,7 @@ async fn requests_around_a_transaction_keep_their_order() {
 
 #[tokio::test]
 async fn watched_keys_that_change_make_exec_answer_nothing() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut other = proxy.wire().await;
     for (hello, nothing) in [("HELLO 2", "*-"), ("HELLO 3", "_")] {
         let mut wire = proxy.wire().await;
@@ -193,13 +162,13 @@ async fn watched_keys_that_change_make_exec_answer_nothing() {
         assert_eq!(wire.call("WATCH {t}a {t}b").await, "+OK");
         assert_eq!(other.call("SET {t}b 5").await, "+OK");
         assert_eq!(
-            pipeline(&mut wire, &["MULTI", "SET {t}a 2", "EXEC", "GET {t}a"]).await,
+            wire.pipeline(&["MULTI", "SET {t}a 2", "EXEC", "GET {t}a"]).await,
             ["+OK", "+QUEUED", nothing, "$1"]
         );
         // The next transaction watches nothing any more.
         assert_eq!(other.call("SET {t}b 6").await, "+OK");
         assert_eq!(
-            pipeline(&mut wire, &["MULTI", "SET {t}a 3", "EXEC"]).await,
+            wire.pipeline(&["MULTI", "SET {t}a 3", "EXEC"]).await,
             ["+OK", "+QUEUED", "*[+OK]"]
         );
         for forget in ["UNWATCH", "DISCARD", "RESET"] {
@@ -213,7 +182,7 @@ async fn watched_keys_that_change_make_exec_answer_nothing() {
             }
             other.call("SET {t}a 4").await;
             assert_eq!(
-                pipeline(&mut wire, &["MULTI", "GET {t}a", "EXEC"]).await,
+                wire.pipeline(&["MULTI", "GET {t}a", "EXEC"]).await,
                 ["+OK", "+QUEUED", "*[$4]"],
                 "{forget}"
             );
@@ -223,7 +192,7 @@ async fn watched_keys_that_change_make_exec_answer_nothing() {
 
 #[tokio::test]
 async fn watched_slot_that_moves_makes_exec_answer_nothing() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     let mut wire = proxy.wire().await;
@@ -231,7 +200,7 @@ async fn watched_slot_that_moves_makes_exec_answer_nothing() {
     assert_eq!(wire.call("WATCH a").await, "+OK");
     api.fill_slots(&[slot(1, 3)]).await.unwrap();
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
         ["+OK", "+QUEUED", "*-", ":0"]
     );
     // There and back again is a change, too; a lock is none.
@@ -239,7 +208,7 @@ async fn watched_slot_that_moves_makes_exec_answer_nothing() {
     api.fill_slots(&[slot(0, 4)]).await.unwrap();
     api.fill_slots(&[slot(1, 5)]).await.unwrap();
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC"]).await,
         ["+OK", "+QUEUED", "*-"]
     );
     assert_eq!(wire.call("WATCH a").await, "+OK");
@@ -258,12 +227,12 @@ async fn watched_slot_that_moves_makes_exec_answer_nothing() {
 
 #[tokio::test]
 async fn locked_slot_holds_exec_and_the_new_server_carries_it_out() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     let mut wire = proxy.wire().await;
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
-    assert_eq!(pipeline(&mut wire, &["MULTI", "SET a 1"]).await, ["+OK", "+QUEUED"]);
+    assert_eq!(wire.pipeline(&["MULTI", "SET a 1"]).await, ["+OK", "+QUEUED"]);
     api.fill_slots(&[Slot {
         locked: true,
         ..slot(0, 3)
@@ -279,7 +248,7 @@ async fn locked_slot_holds_exec_and_the_new_server_carries_it_out() {
 
 #[tokio::test]
 async fn lost_server_makes_exec_of_watched_keys_answer_nothing() {
-    let (mut backends, proxy) = cluster(1).await;
+    let (mut backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     assert_eq!(wire.call("WATCH a").await, "+OK");
     backends[0].restart().await;
@@ -288,22 +257,22 @@ async fn lost_server_makes_exec_of_watched_keys_answer_nothing() {
     })
     .await;
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC", "EXISTS a"]).await,
         ["+OK", "+QUEUED", "*-", ":0"]
     );
     assert_eq!(
-        pipeline(&mut wire, &["WATCH a", "MULTI", "SET a 1", "EXEC"]).await,
+        wire.pipeline(&["WATCH a", "MULTI", "SET a 1", "EXEC"]).await,
         ["+OK", "+OK", "+QUEUED", "*[+OK]"]
     );
 }
 
 #[tokio::test]
 async fn waiting_command_between_watch_and_exec_takes_nothing_from_either() {
-    let (mut backends, proxy) = cluster(1).await;
+    let (mut backends, proxy) = cluster(1, "").await;
     let (mut wire, mut other) = (proxy.wire().await, proxy.wire().await);
     for changes in [false, true] {
         assert_eq!(
-            pipeline(&mut wire, &["WATCH a", "BLPOP b 0.01", "DEL c"]).await,
+            wire.pipeline(&["WATCH a", "BLPOP b 0.01", "DEL c"]).await,
             ["+OK", "*-", ":0"]
         );
         if changes {
@@ -311,7 +280,7 @@ async fn waiting_command_between_watch_and_exec_takes_nothing_from_either() {
         }
         let answer = if changes { "*-" } else { "*[$-]" };
         assert_eq!(
-            pipeline(&mut wire, &["MULTI", "GET a", "EXEC"]).await,
+            wire.pipeline(&["MULTI", "GET a", "EXEC"]).await,
             ["+OK", "+QUEUED", answer]
         );
     }
@@ -323,20 +292,20 @@ async fn waiting_command_between_watch_and_exec_takes_nothing_from_either() {
     })
     .await;
     assert_eq!(
-        pipeline(&mut wire, &["MULTI", "SET a 1", "EXEC"]).await,
+        wire.pipeline(&["MULTI", "SET a 1", "EXEC"]).await,
         ["+OK", "+QUEUED", "*-"]
     );
 }
 
 #[tokio::test]
 async fn exec_at_a_hung_server_does_not_hold_up_a_change_of_the_map_that_can_not_wait() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     let slot = |server: usize, epoch| slot_of("a", &backends[server].addr(), epoch);
     api.fill_slots(&[slot(0, 2)]).await.unwrap();
     let mut wire = proxy.wire().await;
     assert_eq!(
-        pipeline(&mut wire, &["WATCH a", "MULTI", "GET a"]).await,
+        wire.pipeline(&["WATCH a", "MULTI", "GET a"]).await,
         ["+OK", "+OK", "+QUEUED"]
     );
     backends[0].process.signal("STOP");
@@ -357,13 +326,13 @@ async fn exec_at_a_hung_server_does_not_hold_up_a_change_of_the_map_that_can_not
 
 #[tokio::test]
 async fn client_that_leaves_takes_its_transaction_and_its_connection_along() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     let mut server = backends[0].wire().await;
     let connections = async |server: &mut Wire| server.call("CLIENT LIST TYPE normal").await.matches("id=").count();
     let before = connections(&mut server).await;
     assert_eq!(
-        pipeline(&mut wire, &["WATCH a", "MULTI", "SET a 1"]).await,
+        wire.pipeline(&["WATCH a", "MULTI", "SET a 1"]).await,
         ["+OK", "+OK", "+QUEUED"]
     );
     assert_eq!(connections(&mut server).await, before + 1);
@@ -377,7 +346,7 @@ async fn client_that_leaves_takes_its_transaction_and_its_connection_along() {
 
 #[tokio::test]
 async fn too_large_transaction_is_refused() {
-    let (_backends, proxy) = cluster(1).await;
+    let (_backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     wire.call("MULTI").await;
     let value = "v".repeat(30 << 20);
@@ -393,13 +362,15 @@ async fn too_large_transaction_is_refused() {
 
 #[tokio::test]
 async fn transactions_of_many_clients_do_not_mix() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let clients = (0..20).map(|_| {
         let port = proxy.port;
         tokio::spawn(async move {
             let mut wire = Wire::connect(port).await;
             for _ in 0..50 {
-                let heard = pipeline(&mut wire, &["MULTI", "INCR {t}a", "INCR {t}b", "INCR {t}a", "EXEC"]).await;
+                let heard = wire
+                    .pipeline(&["MULTI", "INCR {t}a", "INCR {t}b", "INCR {t}a", "EXEC"])
+                    .await;
                 let numbers: Vec<i64> = heard[4][2..heard[4].len() - 1]
                     .split(' ')
                     .map(|number| number[1..].parse().unwrap())
@@ -415,4 +386,68 @@ async fn transactions_of_many_clients_do_not_mix() {
         client.await.unwrap();
     }
     assert_eq!(proxy.wire().await.call("MGET {t}a {t}b").await, "*[$2000 $1000]");
+}
+
+#[tokio::test]
+async fn script_that_a_server_does_not_know_any_more_runs_where_keys_are_watched() {
+    let (mut backends, proxy) = cluster(1, "").await;
+    let mut wire = proxy.wire().await;
+    wire.send(request(&["SCRIPT", "LOAD", "return 1"])).await;
+    let name = wire.reply().await.split_off(1);
+    backends[0].restart().await;
+    eventually("the proxy is connected again", Duration::from_secs(10), async || {
+        (wire.call("EXISTS a").await == ":0").then_some(())
+    })
+    .await;
+    let run = format!("EVALSHA {name} 1 a");
+    for _ in 0..2 {
+        assert_eq!(
+            wire.pipeline(&["WATCH a", "MULTI", &run, "GET a", &run, "EXEC"]).await,
+            ["+OK", "+OK", "+QUEUED", "+QUEUED", "+QUEUED", "*[:1 $- :1]"]
+        );
+    }
+}
+
+#[tokio::test]
+async fn transaction_has_no_more_commands_than_a_connection_takes() {
+    let (_backends, proxy) = cluster(1, "backend_max_pipeline = 3").await;
+    let mut wire = proxy.wire().await;
+    assert_eq!(
+        wire.pipeline(&["MULTI", "INCR a", "INCR a", "INCR a", "EXEC"]).await[4],
+        "*[:1 :2 :3]"
+    );
+    let heard = wire
+        .pipeline(&["MULTI", "INCR a", "INCR a", "INCR a", "INCR a", "EXEC", "GET a"])
+        .await;
+    assert!(heard[4].contains("at most 64 MiB and 3 commands"), "{}", heard[4]);
+    assert_eq!(heard[5..], [ABORTED, "$3"]);
+}
+
+#[tokio::test]
+async fn transactions_of_all_clients_hold_no_more_than_allowed() {
+    let backends = Backend::several(1).await;
+    let setup = Setup {
+        toml: "session_max_queued_size = \"1mb\"",
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let set = format!("SET a {}", "v".repeat(600 << 10));
+    let (mut one, mut other) = (proxy.wire().await, proxy.wire().await);
+    assert_eq!(one.pipeline(&["MULTI", &set]).await, ["+OK", "+QUEUED"]);
+    let heard = other.pipeline(&["MULTI", &set, "EXEC"]).await;
+    assert!(heard[1].contains("session_max_queued_size"), "{}", heard[1]);
+    assert_eq!(heard[2], ABORTED);
+    assert_eq!(one.call("EXEC").await, "*[+OK]");
+    // What was carried out, given up, or left by its client counts no more.
+    for end in ["EXEC", "DISCARD", "RESET"] {
+        let heard = other.pipeline(&["MULTI", &set, end]).await;
+        assert_eq!(heard[1], "+QUEUED", "{end}");
+    }
+    assert_eq!(other.pipeline(&["MULTI", &set]).await[1], "+QUEUED");
+    drop(other);
+    eventually("there is room again", Duration::from_secs(5), async || {
+        (one.pipeline(&["MULTI", &set, "DISCARD"]).await[1] == "+QUEUED").then_some(())
+    })
+    .await;
 }

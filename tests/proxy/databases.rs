@@ -1,25 +1,13 @@
 //! Databases other than the first.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
 
-mod support;
-
-use codis_operator::model::HostPort;
-use support::backend::Backend;
-use support::proxy::{Proxy, Setup, slots_over};
-use support::wire::request;
-
-fn addrs(backends: &[Backend]) -> Vec<HostPort> {
-    backends.iter().map(Backend::addr).collect()
-}
+use crate::support::backend::Backend;
+use crate::support::proxy::{Proxy, Setup, slots_over};
+use crate::support::wire::request;
 
 #[tokio::test]
 async fn each_client_works_in_the_database_that_it_selected() {
     let backends = Backend::several(2).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let (mut one, mut other, mut third) = (proxy.wire().await, proxy.wire().await, proxy.wire().await);
     third.call("HELLO 3").await;
     assert_eq!(
@@ -45,7 +33,7 @@ async fn each_client_works_in_the_database_that_it_selected() {
 #[tokio::test]
 async fn selection_in_a_pipeline_holds_for_what_follows() {
     let backends = Backend::several(1).await;
-    let proxy = Proxy::serving(slots_over(&addrs(&backends), 1)).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
     let mut wire = proxy.wire().await;
     let mut batch = Vec::new();
     for database in ["0", "1", "2", "1", "0"] {
@@ -66,7 +54,7 @@ async fn databases_beyond_the_setting_or_the_servers_are_refused() {
         toml: "backend_number_databases = 40",
         ..Setup::default()
     };
-    let proxy = Proxy::serving_with(slots_over(&addrs(&backends), 1), setup).await;
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let mut wire = proxy.wire().await;
     assert_eq!(
         wire.call("SELECT 40").await,

@@ -1,19 +1,13 @@
 //! The admin API against samples of a Codis 3.2 proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::ProxyToken;
 use serde_json::Value;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, product, slots_over};
+
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, product, slots_over};
 
 /// The sample of a proxy's record, as a dashboard stores it.
 const RECORD: &str = r#"{"id":1,"token":"c674f1f9ec5617b40f2514554c7ee887","start_time":"2026-11-21 19:25:43.31054587 +0000 UTC m=+0.004765691","admin_addr":"127.0.0.1:31080","proto_type":"tcp4","proxy_addr":"127.0.0.1:39000","product_name":"refdemo","pid":20683,"pwd":"/var/lib/codis","sys":"Linux vm","hostname":"vm","datacenter":""}"#;
@@ -245,7 +239,7 @@ async fn every_route_of_codis_answers() {
 async fn answers_look_like_those_of_codis() {
     let proxy = Proxy::launch(Setup::default()).await;
     let get = {
-        let client = support::web();
+        let client = crate::support::web();
         async move |path: &str, encoding: &str| {
             let url = format!("http://{}{path}", proxy.admin_addr());
             let request = client.get(url).header("accept-encoding", encoding);

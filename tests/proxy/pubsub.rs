@@ -1,34 +1,15 @@
 //! Publishing and subscribing through the proxy.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, slot_of, slots_over};
-use support::wire::{Wire, request};
-
-async fn cluster(servers: usize) -> (Vec<Backend>, Proxy) {
-    let backends = Backend::several(servers).await;
-    let addrs: Vec<_> = backends.iter().map(Backend::addr).collect();
-    let proxy = Proxy::serving(slots_over(&addrs, 1)).await;
-    (backends, proxy)
-}
+use crate::support::eventually;
+use crate::support::proxy::{cluster, slot_of};
+use crate::support::wire::{Wire, request};
 
 /// Sends a request and gives so many replies, or what is published meanwhile.
 async fn hear(wire: &mut Wire, words: &str, replies: usize) -> Vec<String> {
-    wire.send(request(&words.split(' ').collect::<Vec<_>>())).await;
-    let mut heard = Vec::new();
-    for _ in 0..replies {
-        heard.push(wire.reply().await);
-    }
-    heard
+    wire.ask(words).await;
+    wire.replies(replies).await
 }
 
 /// Publishes until the subscriber hears it: which message it was.
@@ -43,7 +24,7 @@ async fn until_heard(publisher: &mut Wire, subscriber: &mut Wire, channel: &str)
 
 #[tokio::test]
 async fn subscriber_hears_what_is_published_wherever_channels_live() {
-    let (_backends, proxy) = cluster(3).await;
+    let (_backends, proxy) = cluster(3, "").await;
     for (hello, sign) in [("HELLO 2", "*"), ("HELLO 3", ">")] {
         let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
         subscriber.call(hello).await;
@@ -107,7 +88,7 @@ async fn subscriber_hears_what_is_published_wherever_channels_live() {
 
 #[tokio::test]
 async fn resp2_subscriber_may_only_listen_and_resp3_subscriber_may_do_all() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut through, mut direct) = (proxy.wire().await, backends[0].wire().await);
     for words in [
         "SUBSCRIBE a",
@@ -146,14 +127,11 @@ async fn resp2_subscriber_may_only_listen_and_resp3_subscriber_may_do_all() {
             .contains("in a transaction is not allowed")
     );
     assert!(three.call("EXEC").await.starts_with("-EXECABORT"));
-    for refused in ["PUBSUB CHANNELS", "PUBSUB NUMSUB a", "PUBSUB NUMPAT"] {
-        assert!(three.call(refused).await.contains("is not allowed"), "{refused}");
-    }
 }
 
 #[tokio::test]
 async fn one_connection_serves_all_subscribers_of_a_worker() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let mut server = backends[0].wire().await;
     let mut subscribers = Vec::new();
     for _ in 0..20 {
@@ -182,7 +160,7 @@ async fn one_connection_serves_all_subscribers_of_a_worker() {
 
 #[tokio::test]
 async fn confirmation_comes_before_what_is_published_and_in_the_order_of_requests() {
-    let (_backends, proxy) = cluster(2).await;
+    let (_backends, proxy) = cluster(2, "").await;
     let mut publisher = proxy.wire().await;
     for _ in 0..20 {
         let mut wire = proxy.wire().await;
@@ -193,11 +171,7 @@ async fn confirmation_comes_before_what_is_published_and_in_the_order_of_request
             "UNSUBSCRIBE a b",
             "SUBSCRIBE b",
         ];
-        let bytes: Vec<u8> = requests
-            .iter()
-            .flat_map(|words| request(&words.split(' ').collect::<Vec<_>>()))
-            .collect();
-        wire.send(bytes).await;
+        wire.ask_all(&requests).await;
         for reply in [
             "+OK",
             "$1",
@@ -216,7 +190,7 @@ async fn confirmation_comes_before_what_is_published_and_in_the_order_of_request
 
 #[tokio::test]
 async fn subscriptions_follow_their_slot() {
-    let (backends, proxy) = cluster(2).await;
+    let (backends, proxy) = cluster(2, "").await;
     let api = proxy.api().await;
     api.fill_slots(&[slot_of("a", &backends[0].addr(), 2)]).await.unwrap();
     let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
@@ -236,7 +210,7 @@ async fn subscriptions_follow_their_slot() {
 
 #[tokio::test]
 async fn subscriptions_come_back_after_a_server_was_lost() {
-    let (mut backends, proxy) = cluster(2).await;
+    let (mut backends, proxy) = cluster(2, "").await;
     let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
     subscriber.call("SUBSCRIBE a").await;
     subscriber.call("SUBSCRIBE b").await;
@@ -253,7 +227,7 @@ async fn subscriptions_come_back_after_a_server_was_lost() {
 
 #[tokio::test]
 async fn hung_server_fails_a_subscription_in_time() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     backends[0].process.signal("STOP");
     let mut wire = proxy.wire().await;
     assert_eq!(
@@ -267,7 +241,7 @@ async fn hung_server_fails_a_subscription_in_time() {
 
 #[tokio::test]
 async fn subscriber_that_never_reads_is_closed_and_others_go_on() {
-    let (backends, proxy) = cluster(1).await;
+    let (backends, proxy) = cluster(1, "").await;
     let (mut deaf, mut other) = (proxy.wire().await, proxy.wire().await);
     deaf.call("SUBSCRIBE a").await;
     other.call("SUBSCRIBE a").await;
@@ -282,4 +256,46 @@ async fn subscriber_that_never_reads_is_closed_and_others_go_on() {
         (api.stats().await.unwrap().sessions.alive == 1).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn subscriptions_of_all_servers_are_told_as_one_server_would() {
+    let (backends, proxy) = cluster(3, "").await;
+    let mut wire = proxy.wire().await;
+    for words in [
+        "PUBSUB CHANNELS",
+        "PUBSUB SHARDCHANNELS",
+        "PUBSUB NUMSUB",
+        "PUBSUB SHARDNUMSUB",
+    ] {
+        assert_eq!(wire.call(words).await, "*[]", "{words}");
+    }
+    assert_eq!(wire.call("PUBSUB NUMPAT").await, ":0");
+    let mut subscriber = proxy.wire().await;
+    hear(&mut subscriber, "SUBSCRIBE a b c news", 4).await;
+    hear(&mut subscriber, "PSUBSCRIBE n* m*", 2).await;
+    hear(&mut subscriber, "SSUBSCRIBE a s", 2).await;
+    for hello in ["HELLO 2", "HELLO 3"] {
+        wire.call(hello).await;
+        assert_eq!(wire.call("PUBSUB CHANNELS").await, "*[$a $b $c $news]");
+        assert_eq!(wire.call("PUBSUB CHANNELS n*").await, "*[$news]");
+        assert_eq!(wire.call("PUBSUB NUMPAT").await, ":2");
+        assert_eq!(wire.call("PUBSUB NUMSUB a nosuch c").await, "*[$a :1 $nosuch :0 $c :1]");
+        assert_eq!(wire.call("PUBSUB SHARDCHANNELS").await, "*[$a $s]");
+        assert_eq!(wire.call("PUBSUB SHARDNUMSUB s b").await, "*[$s :1 $b :0]");
+    }
+    // Whoever subscribed past the proxy counts too, wherever that was.
+    for backend in &backends {
+        let mut direct = backend.wire().await;
+        assert_eq!(direct.call("SUBSCRIBE a").await, "*[$subscribe $a :1]");
+        assert!(wire.call("PUBSUB NUMSUB a").await.starts_with("*[$a :2"));
+        drop(direct);
+        eventually("it left", Duration::from_secs(5), async || {
+            (wire.call("PUBSUB NUMSUB a").await == "*[$a :1]").then_some(())
+        })
+        .await;
+    }
+    for wrong in ["PUBSUB NOSUCH", "PUBSUB NUMPAT x", "PUBSUB HELP"] {
+        assert!(wire.call(wrong).await.starts_with("-ERR"), "{wrong}");
+    }
 }

@@ -1,19 +1,13 @@
 //! Figures for Prometheus, hot keys, and looking on.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "a failed expectation is a failed test"
-)]
-
-mod support;
 
 use std::time::Duration;
 
 use codis_operator::model::Slot;
-use support::backend::Backend;
-use support::eventually;
-use support::proxy::{Proxy, Setup, slot_of, slots_over};
-use support::wire::request;
+
+use crate::support::backend::Backend;
+use crate::support::eventually;
+use crate::support::proxy::{Proxy, Setup, slot_of, slots_over};
+use crate::support::wire::request;
 
 /// The value of the series of this name, labels included.
 fn value(text: &str, series: &str) -> Option<f64> {
@@ -166,12 +160,29 @@ async fn requests_are_shown_where_that_is_allowed_and_no_password() {
             for wire in &mut wires {
                 wire.call("AUTH s3cret").await;
                 wire.call("SET a 1").await;
+                wire.call("SELECT 3").await;
+                wire.call("SET b 1").await;
+                wire.call("SELECT 0").await;
+                wire.call("CONFIG SET requirepass s3cret").await;
+                wire.call("ACL SETUSER someone >s3cret").await;
+                wire.call("MIGRATE 127.0.0.1 1 k 0 1 AUTH s3cret").await;
             }
         }
     });
     let (status, text) = shown;
-    assert!(status == 200 && text.contains(" \"SET\" \"a\" \"1\"\n"), "{text}");
-    assert!(text.contains("\"AUTH\" (not shown)") && !text.contains("s3cret"));
+    let shows = |database: u8, words: &str| {
+        let start = format!(" [{database} 127.0.0.1:");
+        text.lines().any(|line| line.contains(&start) && line.ends_with(words))
+    };
+    assert_eq!(status, 200, "{text}");
+    assert!(
+        shows(0, " \"SET\" \"a\" \"1\"") && shows(3, " \"SET\" \"b\" \"1\""),
+        "{text}"
+    );
+    for hidden in ["AUTH", "CONFIG", "ACL", "MIGRATE"] {
+        assert!(shows(0, &format!(" \"{hidden}\" (not shown)")), "{hidden}: {text}");
+    }
+    assert!(!text.contains("s3cret"), "{text}");
     assert!(text.lines().last().unwrap().starts_with("# dropped: "));
     let off = Proxy::launch(Setup::default()).await;
     let (status, text) = off.get(&format!("/api/proxy/monitor/{}", off.xauth().await)).await;
