@@ -321,3 +321,34 @@ async fn leading_operator_is_frozen_and_the_standby_fails_over() {
     wait_for_other_primary(&codis, &former).await;
     codis.wait_ready().await;
 }
+
+#[tokio::test]
+async fn paused_cluster_is_left_alone() {
+    let cluster = Cluster::get().await;
+    operator::install(&cluster).await;
+    let codis = Codis::ready(&cluster, "paused", SMALL).await;
+    let former = primary(&codis).await;
+    let paused = SMALL.replace("{servers", "{paused: true, servers");
+    codis.apply_spec(&paused).await.unwrap();
+    codis.wait_for_condition("Paused", "True").await;
+    Server::in_pod(&codis, &former).await.kill();
+    eventually(
+        Duration::from_secs(60),
+        "its server is back without a role",
+        async || {
+            let replication = codis.info(&former, "replication").await?;
+            if replication["role"] == "slave" {
+                Ok(())
+            } else {
+                Err(format!("{replication:?}"))
+            }
+        },
+    )
+    .await;
+    codis.wait_for_condition("Ready", "False").await;
+    assert_eq!(primary(&codis).await, former, "nobody was promoted");
+    codis.apply_spec(SMALL).await.unwrap();
+    wait_for_other_primary(&codis, &former).await;
+    codis.wait_ready().await;
+    codis.wait_for_condition("Paused", "False").await;
+}
