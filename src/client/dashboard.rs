@@ -149,9 +149,10 @@ impl DashboardClient {
             .await
     }
 
-    /// Has the servers keep a proxy out.
-    pub async fn shut_off_proxy(&self, token: &ProxyToken) -> Result<(), ClientError> {
-        self.change(&format!("v2/proxy/shut-off/X/{token}"), None::<&()>).await
+    /// Has the servers keep a proxy out, if its record has this epoch.
+    pub async fn shut_off_proxy(&self, token: &ProxyToken, epoch: i64) -> Result<(), ClientError> {
+        self.change(&format!("v2/proxy/shut-off/X/{token}?epoch={epoch}"), None::<&()>)
+            .await
     }
 
     async fn change(&self, path: &str, body: Option<&(impl Serialize + Sync + ?Sized)>) -> Result<(), ClientError> {

@@ -146,8 +146,10 @@ async fn take_turns(
             Ok(lease) => lease,
             Err(error) => {
                 tracing::warn!(%error, "the Lease can't be asked for");
-                tokio::time::sleep(error.retry_after()).await;
-                continue;
+                tokio::select! {
+                    () = stop.clone() => return,
+                    () = tokio::time::sleep(error.retry_after()) => continue,
+                }
             }
         };
         health.say("leading", true);
@@ -162,6 +164,7 @@ async fn take_turns(
         if stopped {
             return lease.release().await;
         }
+        lease.abandon();
         tracing::warn!("not leading any more");
     }
 }

@@ -77,6 +77,11 @@ impl Lease {
         }
     }
 
+    /// Has nothing to do with the Lease any more, which may be another one's.
+    pub(super) fn abandon(self) {
+        self.task.abort();
+    }
+
     /// Frees the Lease, so that a successor need not wait.
     pub(super) async fn release(self) {
         let Self { leading, task, .. } = self;

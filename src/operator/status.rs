@@ -122,6 +122,10 @@ fn tell_failovers(status: &mut CodisClusterStatus, previous: &CodisClusterStatus
             let millis = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
             // Kept in seconds, as the API server does: otherwise it would differ each time.
             let at = Timestamp::from_second(record.at.as_second()).unwrap_or(record.at);
+            // Another instance may have done a later one.
+            if group.last_failover.as_ref().is_some_and(|told| told.at.0 > at) {
+                continue;
+            }
             group.last_failover = Some(FailoverStatus {
                 at: Time(at),
                 from: pod(&record.from),

@@ -108,7 +108,12 @@ impl HaSettings {
         };
         let threshold = u32::try_from(spec.failure_threshold)
             .ok()
-            .filter(|n| (1..=100).contains(n));
+            .filter(|n| (1..=100).contains(n))
+            .ok_or_else(|| Invalid {
+                field: "spec.ha.failureThreshold",
+                message: format!("{} is not in 1..=100", spec.failure_threshold),
+            })?;
+        let probe_interval = duration("spec.ha.probeInterval", &spec.probe_interval, 100, 60_000)?;
         Ok(Self {
             policy: Policy {
                 mode: match spec.mode {
@@ -116,14 +121,12 @@ impl HaSettings {
                     HaMode::Aggressive => Mode::Aggressive,
                     HaMode::ReportOnly => Mode::ReportOnly,
                 },
-                failure_threshold: threshold.ok_or_else(|| Invalid {
-                    field: "spec.ha.failureThreshold",
-                    message: format!("{} is not in 1..=100", spec.failure_threshold),
-                })?,
+                failure_threshold: threshold,
+                silence: probe_interval * threshold,
                 restart_after: duration("spec.ha.restartAfter", &spec.restart_after, 1_000, 86_400_000)?,
                 cooldown: duration("spec.ha.cooldown", &spec.cooldown, 0, 86_400_000)?,
             },
-            probe_interval: duration("spec.ha.probeInterval", &spec.probe_interval, 100, 60_000)?,
+            probe_interval,
             durability: spec.durability,
         })
     }

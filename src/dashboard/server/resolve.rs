@@ -15,8 +15,8 @@ use crate::model::HostPort;
 /// How long an answer is used without asking again. After that it still serves while it is asked for anew, unless there was
 /// nobody at the address.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long an answer still serves when the name service says nothing. Logins are made for one pod, so an address that
-/// meanwhile belongs to another one does no harm.
+/// How long an answer serves at once. After that it serves only when the name service says nothing. Logins are made for one
+/// pod, so an address that meanwhile belongs to another one does no harm.
 const STALE: Duration = Duration::from_secs(60);
 /// How long a caller waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(800);
@@ -151,7 +151,8 @@ impl Resolver {
             Err(_) => Err("the name service does not answer".to_owned()),
         };
         match (answer, known) {
-            (Err(_), Some((ip, at))) if at.elapsed() < stale => Ok(ip),
+            // However old: it is all there is.
+            (Err(_), Some((ip, _))) if !stale.is_zero() => Ok(ip),
             (answer, _) => answer,
         }
     }

@@ -12,6 +12,8 @@ use crate::model::GroupId;
 use crate::operator::labels::{self, Component, GROUP_LABEL};
 use crate::operator::validate::{Cluster, SERVER_PORT};
 
+/// The container that the server runs in.
+pub(in crate::operator) const SERVER_CONTAINER: &str = "server";
 /// The user that the images of Valkey and Redis make for the server.
 const SERVER_UID: i64 = 999;
 
@@ -66,7 +68,7 @@ fn container(cluster: &Cluster) -> Container {
         ..VolumeMount::default()
     };
     Container {
-        name: "server".to_owned(),
+        name: SERVER_CONTAINER.to_owned(),
         image: Some(cluster.server_image.clone()),
         image_pull_policy: Some("IfNotPresent".to_owned()),
         command: Some(["sh", "/etc/codis/config/start.sh"].map(str::to_owned).into()),

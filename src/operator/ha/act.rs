@@ -8,7 +8,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::runtime::events::Recorder;
+use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, ResourceExt};
 
 use super::marks;
@@ -23,10 +23,12 @@ use crate::operator::labels::MANAGER;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
 use crate::operator::validate::DASHBOARD_PORT;
-use crate::plan::ha::{Action, Order};
+use crate::plan::ha::{Action, Mark, Order};
 
 /// How long the dashboard may take. A promotion past a proxy that nobody reaches waits until its primary has stopped.
-const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(15);
+const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a call of the API server may take.
+const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a useless server has to end by itself, in seconds.
 const GRACE: u32 = 5;
 
@@ -51,8 +53,8 @@ enum Failed {
     Kubernetes(#[from] Error),
     #[error("another instance leads now")]
     NotLeading,
-    #[error("the mark {0} of group {1} is gone")]
-    Unmarked(&'static str, GroupId),
+    #[error("{0}: the API server does not answer")]
+    Slow(String),
 }
 
 impl Actor {
@@ -83,13 +85,17 @@ impl Actor {
         ))
     }
 
-    async fn tell(&self, event: kube::runtime::events::Event) {
-        events::publish(&self.recorder, &self.cluster, event).await;
+    /// Tells it when it can be told; the work is done, and does not wait for that.
+    fn tell(&self, event: Event) {
+        let (recorder, cluster) = (self.recorder.clone(), self.cluster.clone());
+        tokio::spawn(tokio::time::timeout(KUBERNETES_TIMEOUT, async move {
+            events::publish(&recorder, &cluster, event).await;
+        }));
     }
 }
 
-/// Carries out an order; says whether it was done.
-pub(super) async fn carry_out(actor: Actor, order: &Order) -> bool {
+/// Carries out an order; says why not, if it was not done.
+pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String> {
     let result = match &order.action {
         Action::Promote {
             group,
@@ -99,18 +105,21 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> bool {
             force,
         } => promote(&actor, order, (*group, from, to), *epoch, *force).await,
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
-        Action::DropProxy { token, pod } => drop_proxy(&actor, order, token, pod).await,
+        Action::DropProxy { token, pod, epoch } => drop_proxy(&actor, order, (token, pod), *epoch).await,
         Action::RestartServer { server, uid, .. } => restart_server(&actor, order, server, uid).await,
+        Action::ClearMark { group, mark, server } => clear_mark(&actor, *group, *mark, server).await,
     };
     let cluster = id(&actor.cluster);
     match result {
-        Ok(()) => tracing::info!(%cluster, action = ?order.action, "done"),
+        Ok(()) => {
+            tracing::info!(%cluster, action = ?order.action, "done");
+            Ok(())
+        }
         Err(error) => {
             tracing::warn!(%cluster, action = ?order.action, %error, "not done");
-            return false;
+            Err(error.to_string())
         }
     }
-    true
 }
 
 async fn promote(
@@ -120,14 +129,6 @@ async fn promote(
     epoch: i64,
     force: bool,
 ) -> Result<(), Failed> {
-    if force
-        && marks::read(&actor.cluster, marks::ACCEPT_DATA_LOSS)
-            .0
-            .contains_key(&group)
-    {
-        // Taken away before it is used: it was meant for this loss, not for the next.
-        clear_mark(actor, marks::ACCEPT_DATA_LOSS, group).await?;
-    }
     let began = Instant::now();
     let conditions = PromotionConditions {
         epoch: Some(epoch),
@@ -161,7 +162,7 @@ async fn promote(
         millis(order.after),
         millis(took)
     );
-    actor.tell(events::warning("Failover", note)).await;
+    actor.tell(events::warning("Failover", note));
     Ok(())
 }
 
@@ -181,26 +182,22 @@ async fn hand_over(
         "group {group}: {from} handed over to {to}: {} (writes waited {:.1} ms)",
         order.reason, done.locked_ms
     );
-    actor.tell(events::normal("HandedOver", note)).await;
-    if marks::read(&actor.cluster, marks::HANDOVER).0.contains_key(&group) {
-        clear_mark(actor, marks::HANDOVER, group).await?;
-    }
+    actor.tell(events::normal("HandedOver", note));
     Ok(())
 }
 
-async fn drop_proxy(actor: &Actor, order: &Order, token: &ProxyToken, pod: &str) -> Result<(), Failed> {
+async fn drop_proxy(actor: &Actor, order: &Order, (token, pod): (&ProxyToken, &str), epoch: i64) -> Result<(), Failed> {
     check_lead(actor).await?;
     let dashboard = actor.dashboard()?;
-    // First the servers keep it out: it may wake up and go on with an old map.
-    dashboard.shut_off_proxy(token).await?;
-    dashboard.remove_proxy(token, true).await?;
+    // First the servers keep it out: it may wake up and go on with an old map. Its record goes last: while it is there, what
+    // failed is tried again.
+    dashboard.shut_off_proxy(token, epoch).await?;
     delete_pod(actor, pod, &DeleteParams::default()).await?;
-    actor
-        .tell(events::warning(
-            "ProxyDropped",
-            format!("{}: it is replaced", order.reason),
-        ))
-        .await;
+    dashboard.remove_proxy(token, true).await?;
+    actor.tell(events::warning(
+        "ProxyDropped",
+        format!("{}: it is replaced", order.reason),
+    ));
     Ok(())
 }
 
@@ -217,18 +214,23 @@ async fn restart_server(actor: &Actor, order: &Order, server: &HostPort, uid: &s
     };
     delete_pod(actor, pod, &params).await?;
     let note = format!("{} for {:?}: its pod is restarted", order.reason, order.after);
-    actor.tell(events::warning("ServerRestarted", note)).await;
+    actor.tell(events::warning("ServerRestarted", note));
     Ok(())
+}
+
+/// Bounds a call of the API server: one that hangs must not keep a group from being helped.
+async fn bounded<T>(action: String, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+    match tokio::time::timeout(KUBERNETES_TIMEOUT, call).await {
+        Ok(result) => result.map_err(|error| Error::kube(action)(error).into()),
+        Err(_) => Err(Failed::Slow(action)),
+    }
 }
 
 /// Whether the Lease names this instance just now.
 async fn check_lead(actor: &Actor) -> Result<(), Failed> {
     let (namespace, identity) = &actor.lease;
     let api: Api<Lease> = Api::namespaced(actor.client.clone(), namespace);
-    let lease = api
-        .get(MANAGER)
-        .await
-        .map_err(Error::kube(format!("reading Lease {namespace}/{MANAGER}")))?;
+    let lease = bounded(format!("reading Lease {namespace}/{MANAGER}"), api.get(MANAGER)).await?;
     let holder = lease.spec.and_then(|spec| spec.holder_identity);
     if holder.as_deref() == Some(identity) {
         Ok(())
@@ -240,35 +242,38 @@ async fn check_lead(actor: &Actor) -> Result<(), Failed> {
 /// Deletes a pod; that it is gone, or another one has its name, is fine.
 async fn delete_pod(actor: &Actor, name: &str, params: &DeleteParams) -> Result<(), Failed> {
     let api: Api<Pod> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
-    match api.delete(name, params).await {
-        Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-        Err(error) => Err(Error::kube(format!("deleting Pod {name}"))(error).into()),
-    }
+    let deletion = async {
+        match api.delete(name, params).await {
+            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+            result => result.map(drop),
+        }
+    };
+    bounded(format!("deleting Pod {name}"), deletion).await
 }
 
-/// Takes a group out of an annotation, if the object is still as it was seen.
-async fn clear_mark(actor: &Actor, mark: &'static str, group: GroupId) -> Result<(), Failed> {
-    let (mut named, _) = marks::read(&actor.cluster, mark);
-    if named.remove(&group).is_none() {
-        return Err(Failed::Unmarked(mark, group));
-    }
-    let rest: Vec<String> = named.iter().map(|(group, pod)| format!("g{group}={pod}")).collect();
-    let text = (!rest.is_empty()).then(|| rest.join(","));
+/// Takes a group out of an annotation, if it still names this server for it.
+async fn clear_mark(actor: &Actor, group: GroupId, mark: Mark, server: &HostPort) -> Result<(), Failed> {
+    let annotation = marks::annotation(mark);
     let name = actor.cluster.name_any();
     let api: Api<CodisCluster> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
+    let now = bounded(format!("reading CodisCluster {name}"), api.get(&name)).await?;
+    let (mut named, _) = marks::read(&now, annotation);
+    if named.get(&group).map(String::as_str) != server.pod() {
+        return Ok(());
+    }
+    named.remove(&group);
+    let rest: Vec<String> = named.iter().map(|(group, pod)| format!("g{group}={pod}")).collect();
+    let text = (!rest.is_empty()).then(|| rest.join(","));
     let patch = serde_json::json!({"metadata": {
-        "resourceVersion": actor.cluster.resource_version(),
-        "annotations": {mark: text},
+        "resourceVersion": now.resource_version(),
+        "annotations": {annotation: text},
     }});
     let params = PatchParams {
         field_manager: Some(MANAGER.to_owned()),
         ..PatchParams::default()
     };
-    api.patch_metadata(&name, &params, &Patch::Merge(patch))
-        .await
-        .map_err(Error::kube(format!(
-            "taking group {group} out of the annotation {mark} of {name}"
-        )))?;
+    let patch = Patch::Merge(patch);
+    let action = format!("taking group {group} out of the annotation {annotation} of {name}");
+    bounded(action, api.patch_metadata(&name, &params, &patch)).await?;
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::client::{Answer, DashboardClient, Http, ProxyClient, ServerProbe};
 use crate::model::{
     GroupId, GroupStatus, HostPort, ProductName, ProxyStatus, ServerUser, ServerUserKind, ServerWitness, Status,
 };
+use crate::operator::build::SERVER_CONTAINER;
 use crate::operator::validate::{DASHBOARD_PORT, SERVER_PORT};
 use crate::plan::ha::{GroupSight, PodSight, Probe, ProxySight, Round, ServerSight, Turn};
 
@@ -192,13 +193,18 @@ fn servers(
             pod: pod.map_or(PodSight::Absent, |pod| pod_sight(pod)),
             node_lost: pod.is_some_and(|pod| world.is_node_lost(pod)),
             polled: polled
-                .filter(|polled| dashboard && (polled.reachable || !polled.error.is_empty()))
+                .filter(|polled| dashboard && (polled.reachable || tells_of_server(&polled.error)))
                 .map(|polled| polled.reachable),
             proxies_without: witnesses.iter().filter(|witness| can_not_use(witness)).count(),
             proxies_asked: witnesses.len(),
         }
     };
     group.group.servers.iter().map(|record| sight(&record.server)).collect()
+}
+
+/// Whether an error of the dashboard's poll speaks of the server, and not of a name service that does not answer.
+fn tells_of_server(error: &str) -> bool {
+    !error.is_empty() && !error.starts_with("lookup ")
 }
 
 fn can_not_use(witness: &ServerWitness) -> bool {
@@ -213,25 +219,18 @@ fn pod_sight(pod: &Pod) -> PodSight {
         .status
         .as_ref()
         .and_then(|status| status.container_statuses.as_ref());
-    let Some(state) = statuses
-        .and_then(|list| list.first())
-        .and_then(|status| status.state.as_ref())
-    else {
+    // Others may have put containers of theirs beside it.
+    let server = statuses.and_then(|list| list.iter().find(|status| status.name == SERVER_CONTAINER));
+    let Some((server, state)) = server.and_then(|status| Some((status, status.state.as_ref()?))) else {
         return PodSight::Pending;
     };
     if state.running.is_some() {
         PodSight::Running(pod.uid().unwrap_or_default())
-    } else if state.terminated.is_some() {
+    } else if state.terminated.is_some() || server.restart_count > 0 {
+        // It waits for its next start, if it waits.
         PodSight::Ended
     } else {
-        // Waiting: for its first start, or for the next one after it ended.
-        match statuses
-            .and_then(|list| list.first())
-            .map(|status| status.restart_count)
-        {
-            Some(0) | None => PodSight::Pending,
-            Some(_) => PodSight::Ended,
-        }
+        PodSight::Pending
     }
 }
 
@@ -248,7 +247,7 @@ fn proxies_seen(status: &Status, answered: &[String], pods: &Pods, world: &World
             pod_stays: pod.metadata.deletion_timestamp.is_none(),
             answered: answered.contains(&proxy.admin_addr),
             polled: proxy.reachable,
-            shut_off: proxy.shut_off,
+            epoch: proxy.epoch,
             node_lost: world.is_node_lost(pod),
         })
     };

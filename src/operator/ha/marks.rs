@@ -4,11 +4,20 @@ use std::collections::BTreeMap;
 
 use crate::api::CodisCluster;
 use crate::model::GroupId;
+use crate::plan::ha::Mark;
 
 /// Names, per group, the pod of the server that is to lead: `g1=shop-g1-1,g2=shop-g2-0`. Taken away when it is done.
 pub(super) const HANDOVER: &str = "codis.dev/handover";
 /// Names, per group, the pod of the server that may lead although it may lack acknowledged writes.
 pub(super) const ACCEPT_DATA_LOSS: &str = "codis.dev/accept-data-loss";
+
+/// The annotation of a mark.
+pub(super) fn annotation(mark: Mark) -> &'static str {
+    match mark {
+        Mark::HandOver => HANDOVER,
+        Mark::AcceptDataLoss => ACCEPT_DATA_LOSS,
+    }
+}
 
 /// The pods that an annotation names, by group; and the parts that can't be read.
 pub(super) fn read(cluster: &CodisCluster, annotation: &str) -> (BTreeMap<GroupId, String>, Vec<String>) {

@@ -138,8 +138,8 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
             };
             let round = eyes.look(&cluster, world, (began.elapsed(), turn), patience).await;
             while let Some(ended) = operations.try_join_next() {
-                if let Ok((action, done)) = ended {
-                    history.ended(&action, began.elapsed(), done);
+                if let Ok((action, result)) = ended {
+                    history.ended(&action, began.elapsed(), result);
                     means.tell(&cluster);
                 }
             }
@@ -150,8 +150,10 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
                 history.begun(&order.action);
                 let actor = Actor::new(means, cluster.clone(), product.clone(), eyes.active());
                 operations.spawn(async move {
-                    let done = act::carry_out(actor, &order).await;
-                    (order.action, done)
+                    let action = order.action.clone();
+                    // In a task of its own: whatever becomes of it, the group is free again.
+                    let done = tokio::spawn(async move { act::carry_out(actor, &order).await }).await;
+                    (action, done.unwrap_or_else(|error| Err(error.to_string())))
                 });
             }
             report(means, &cluster, decision.notices);

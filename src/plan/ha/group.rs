@@ -5,12 +5,20 @@ use std::time::Duration;
 use super::history::{History, Subject};
 use super::policy::{Mode, Policy, Turn};
 use super::primary::{self, Primary};
-use super::sight::{Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Round, ServerSight};
+use super::sight::{
+    Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, Round, ServerSight,
+};
 use crate::model::HostPort;
+
+/// How long nobody may lead a group before that is told, whatever is waited for.
+const LONG: Duration = Duration::from_secs(10);
 
 /// Decides for one group.
 pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
     let id = group.record.id;
+    if let Some(why) = history.failure(&Subject::Group(id)) {
+        notice(decision, NoticeReason::NotDone, format!("group {id}: {why}"));
+    }
     if group.servers.is_empty() || !history.is_free(&Subject::Group(id), round.at) {
         return;
     }
@@ -19,8 +27,16 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
         return;
     }
     match primary::judge(group, history, policy.failure_threshold) {
-        Primary::Leads => plan_hand_over(group, round, decision),
-        Primary::Unclear(_) => {}
+        Primary::Leads => {
+            clear_marks(group, round, history, decision);
+            plan_hand_over(group, round, decision);
+        }
+        Primary::Unclear(what) => {
+            let since = history.down_since(id).unwrap_or(round.at);
+            if group.record.bootstrapped && round.at.saturating_sub(since) >= LONG {
+                notice(decision, NoticeReason::OneWitness, format!("group {id}: {what}"));
+            }
+        }
         Primary::OneWitness(what) => notice(decision, NoticeReason::OneWitness, format!("group {id}: {what}")),
         Primary::Gone(why) => replace(group, &why, round, policy, history, decision),
     }
@@ -39,13 +55,18 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
     }
     let since = history.down_since(id).unwrap_or(round.at);
     let down = round.at.saturating_sub(since);
-    if round.turn == Turn::Standby && down < Policy::STANDBY_LAG {
+    // One that is silent takes the leader some rounds to be certain of.
+    let leaders_turn = match group.servers[0].probe {
+        Probe::Silent(_) | Probe::Nowhere => Policy::STANDBY_LAG + policy.silence,
+        _ => Policy::STANDBY_LAG,
+    };
+    if round.turn == Turn::Standby && down < leaders_turn {
         return;
     }
     let wait = cooldown(policy, history, group, round.at);
     if wait > Duration::ZERO {
         let message = format!(
-            "group {id}: {why}; its primary was replaced {} times in the last {} minutes: the next time waits another {wait:?}",
+            "group {id}: {why}; its primary was replaced {} times in the last {} minutes: the next time waits longer (ha.cooldown)",
             history.failovers(id).len(),
             Policy::FLAPPING.as_secs() / 60,
         );
@@ -78,6 +99,7 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
     } else if policy.mode == Mode::Aggressive
         && down >= policy.restart_after
         && let Some(next) = freshest(group)
+        && (is_known(group, next) || group.servers[0].info().is_none())
     {
         let reason = format!(
             "{why}, and did not come back within {:?}; {} has the newest copy that can be had (ha.mode is Aggressive)",
@@ -132,6 +154,14 @@ fn freshest(group: &GroupSight) -> Option<&ServerSight> {
     best(group, group.servers.iter().skip(1).filter(|s| is_able(s)))
 }
 
+/// Whether a copy is of the group's history. One that is not says nothing against a primary that is back with its own.
+fn is_known(group: &GroupSight, server: &ServerSight) -> bool {
+    let rank = server
+        .info()
+        .and_then(|info| group.record.rank(info.history(), info.offset()));
+    rank.is_some()
+}
+
 fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) -> Option<&'a ServerSight> {
     let rank = |server: &ServerSight| {
         let info = server.info()?;
@@ -141,6 +171,29 @@ fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) 
         Some(best) if rank(best) >= rank(next) => Some(best),
         _ => Some(next),
     })
+}
+
+/// A group that is led needs no consent to a loss; and a mark that came true is done with.
+fn clear_marks(group: &GroupSight, round: &Round, history: &History, decision: &mut Decision) {
+    let (id, leads) = (group.record.id, &group.servers[0].server);
+    let came_true = group.wanted_primary.as_ref().filter(|wanted| *wanted == leads);
+    for (mark, server) in [
+        (Mark::HandOver, came_true),
+        (Mark::AcceptDataLoss, group.accepted_loss.as_ref()),
+    ] {
+        let Some(server) = server else { continue };
+        if round.turn == Turn::Leader && history.is_free(&Subject::Mark(id, mark), round.at) {
+            decision.orders.push(Order {
+                action: Action::ClearMark {
+                    group: id,
+                    mark,
+                    server: server.clone(),
+                },
+                reason: format!("group {id} is led by {leads}"),
+                after: Duration::ZERO,
+            });
+        }
+    }
 }
 
 /// A primary that leads, and is to go, hands over.

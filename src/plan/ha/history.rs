@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use super::policy::Policy;
 use super::primary::{self, Primary};
-use super::sight::{Action, PodSight, Probe, Round, ServerSight};
+use super::sight::{Action, GroupSight, Mark, PodSight, Probe, Round, ServerSight};
 use crate::model::{GroupId, HostPort, ProxyToken};
 
 /// How soon something that failed is asked for again; each further time twice as late.
@@ -18,6 +18,8 @@ pub enum Subject {
     Group(GroupId),
     /// A proxy.
     Proxy(ProxyToken),
+    /// A mark for a group.
+    Mark(GroupId, Mark),
 }
 
 impl Subject {
@@ -28,6 +30,7 @@ impl Subject {
                 Self::Group(*group)
             }
             Action::DropProxy { token, .. } => Self::Proxy(token.clone()),
+            Action::ClearMark { group, mark, .. } => Self::Mark(*group, *mark),
         }
     }
 }
@@ -59,10 +62,11 @@ pub(super) struct Spell {
     pub(super) rounds: u32,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Failed {
     times: u32,
     at: Duration,
+    why: String,
 }
 
 impl History {
@@ -70,13 +74,22 @@ impl History {
     pub fn note(&mut self, round: &Round) {
         let all = || round.groups.iter().flat_map(|group| &group.servers);
         lengthen(&mut self.silent, round.at, all().map(|s| (&s.server, is_silent(s))));
-        lengthen(&mut self.useless, round.at, all().map(|s| (&s.server, is_useless(s))));
-        let mute = round.proxies.iter();
+        // Without a dashboard nobody gives roles, and what it last said of the proxies is old.
+        let useless = |group: &GroupSight, server: &ServerSight| round.dashboard && is_useless(group, server);
+        let servers = round
+            .groups
+            .iter()
+            .flat_map(|group| group.servers.iter().map(move |server| (group, server)));
         lengthen(
-            &mut self.mute,
+            &mut self.useless,
             round.at,
-            mute.map(|p| (&p.token, !p.answered && !p.polled)),
+            servers.map(|(group, server)| (&server.server, useless(group, server))),
         );
+        let mute = round
+            .proxies
+            .iter()
+            .map(|p| (&p.token, round.dashboard && !p.answered && !p.polled));
+        lengthen(&mut self.mute, round.at, mute);
         let mut down = BTreeMap::new();
         for group in &round.groups {
             if !matches!(primary::judge(group, self, u32::MAX), Primary::Leads) {
@@ -88,13 +101,8 @@ impl History {
         for failovers in self.failovers.values_mut() {
             failovers.retain(|failover| round.at.saturating_sub(failover.at) < Policy::FLAPPING);
         }
-        let under_way = &self.under_way;
-        let known = |subject: &Subject| match subject {
-            Subject::Group(id) => round.groups.iter().any(|group| group.record.id == *id),
-            Subject::Proxy(token) => round.proxies.iter().any(|proxy| proxy.token == *token),
-        };
         self.failed
-            .retain(|subject, _| known(subject) || under_way.contains(subject));
+            .retain(|_, failed| round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2);
         self.ended.retain(|_, ended| *ended >= round.at);
     }
 
@@ -103,14 +111,14 @@ impl History {
         self.under_way.insert(Subject::of(action));
     }
 
-    /// Something ended, well or not.
-    pub fn ended(&mut self, action: &Action, at: Duration, done: bool) {
+    /// Something ended, well or not; then why.
+    pub fn ended(&mut self, action: &Action, at: Duration, result: Result<(), String>) {
         let subject = Subject::of(action);
         self.under_way.remove(&subject);
         self.ended.insert(subject.clone(), at);
-        if !done {
-            let failed = self.failed.entry(subject).or_insert(Failed { times: 0, at });
-            (failed.times, failed.at) = (failed.times + 1, at);
+        if let Err(why) = result {
+            let times = self.failed.get(&subject).map_or(1, |failed| failed.times + 1);
+            self.failed.insert(subject, Failed { times, at, why });
             return;
         }
         self.failed.remove(&subject);
@@ -128,6 +136,11 @@ impl History {
         // What a round saw that began before the last action ended may be what that action mended.
         let is_old = self.ended.get(subject).is_some_and(|ended| now < *ended);
         !waits && !is_old && !self.under_way.contains(subject)
+    }
+
+    /// Why what was asked for last, of late, was not done.
+    pub(super) fn failure(&self, subject: &Subject) -> Option<&str> {
+        self.failed.get(subject).map(|failed| failed.why.as_str())
     }
 
     /// Since when a group's primary does not lead.
@@ -174,11 +187,14 @@ fn is_silent(server: &ServerSight) -> bool {
     matches!(server.probe, Probe::Silent(_) | Probe::Nowhere)
 }
 
-/// Whether a server's process is there and neither leads nor follows.
-fn is_useless(server: &ServerSight) -> bool {
+/// Whether a server's process is there and neither leads nor follows, as more than one witness says.
+fn is_useless(group: &GroupSight, server: &ServerSight) -> bool {
     matches!(server.pod, PodSight::Running(_))
         && match server.info() {
-            Some(info) => !info.is_loading() && !info.is_primary() && !info.is_linked() && !info.is_copying(),
-            None => true,
+            Some(info) => {
+                let waits = info.is_loading() || info.is_copying();
+                !waits && !info.is_primary() && !info.is_linked() && !group.record.in_sync.contains(&server.server)
+            }
+            None => server.polled == Some(false),
         }
 }

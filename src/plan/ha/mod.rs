@@ -18,7 +18,7 @@ pub use decide::decide;
 pub use history::{Failover, History, Subject};
 pub use policy::{Mode, Policy, Turn};
 pub use sight::{
-    Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,
+    Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,
 };
 
 #[cfg(test)]

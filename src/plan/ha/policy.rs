@@ -29,6 +29,8 @@ pub struct Policy {
     pub mode: Mode,
     /// Rounds in a row that a server has to be silent in before it counts as hung.
     pub failure_threshold: u32,
+    /// How long these rounds take.
+    pub silence: Duration,
     /// How long a server's pod may be of no use before it is restarted.
     pub restart_after: Duration,
     /// How long the third failover of a group within [`Self::FLAPPING`] waits; each further one twice as long.
@@ -49,6 +51,7 @@ impl Default for Policy {
         Self {
             mode: Mode::Automatic,
             failure_threshold: 3,
+            silence: Duration::from_millis(1500),
             restart_after: Duration::from_secs(30),
             cooldown: Duration::from_secs(10),
         }

@@ -4,18 +4,23 @@ use super::history::{History, Subject};
 use super::policy::{Policy, Turn};
 use super::sight::{Action, Decision, Order, Round};
 
-/// Decides for all proxies. Two witnesses are needed, the operator and the dashboard.
+/// Decides for all proxies. Two witnesses are needed, the operator and the dashboard. One at a time, and none while no other one
+/// answers: that nobody at all is heard of is more likely to be the listener's fault.
 pub(super) fn decide(round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
     if round.turn == Turn::Standby {
         return;
     }
+    let busy = |token| !history.is_free(&Subject::Proxy(token), round.at);
+    if round.proxies.iter().any(|proxy| busy(proxy.token.clone())) || !round.proxies.iter().any(|proxy| proxy.answered)
+    {
+        return;
+    }
     for proxy in &round.proxies {
-        let subject = Subject::Proxy(proxy.token.clone());
         let Some(spell) = history.muteness(&proxy.token) else {
             continue;
         };
         // One that is about to end says so itself, or is forgotten with its pod.
-        if !proxy.pod_stays || spell.rounds < policy.failure_threshold || !history.is_free(&subject, round.at) {
+        if !proxy.pod_stays || spell.rounds < policy.failure_threshold {
             continue;
         }
         let node = if proxy.node_lost { ", and its node is lost" } else { "" };
@@ -23,6 +28,7 @@ pub(super) fn decide(round: &Round, policy: &Policy, history: &History, decision
             action: Action::DropProxy {
                 token: proxy.token.clone(),
                 pod: proxy.pod.clone(),
+                epoch: proxy.epoch,
             },
             reason: format!(
                 "proxy {} answers neither the operator nor the dashboard{node}",
@@ -30,5 +36,6 @@ pub(super) fn decide(round: &Round, policy: &Policy, history: &History, decision
             ),
             after: round.at.saturating_sub(spell.since),
         });
+        return;
     }
 }

@@ -95,8 +95,8 @@ pub struct ProxySight {
     pub answered: bool,
     /// Whether the dashboard's last poll of it was answered.
     pub polled: bool,
-    /// Whether the servers keep it out already.
-    pub shut_off: bool,
+    /// The epoch of its record, which a wish names.
+    pub epoch: i64,
     /// Whether its node is not ready, or gone.
     pub node_lost: bool,
 }
@@ -134,6 +134,17 @@ pub enum Action {
         token: ProxyToken,
         /// Its pod.
         pod: String,
+        /// The epoch of its record that this rests on.
+        epoch: i64,
+    },
+    /// Take a person's mark away that is done with.
+    ClearMark {
+        /// The group that it names a server for.
+        group: GroupId,
+        /// The mark.
+        mark: Mark,
+        /// The server that it names.
+        server: HostPort,
     },
     /// Delete a server's pod, so that it is started anew.
     RestartServer {
@@ -144,6 +155,15 @@ pub enum Action {
         /// The pod's UID: another pod of the name is not meant.
         uid: String,
     },
+}
+
+/// What a person may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mark {
+    /// That a server leads.
+    HandOver,
+    /// That a server may lead though it may lack acknowledged writes.
+    AcceptDataLoss,
 }
 
 /// Something to ask for, and why.
@@ -181,6 +201,8 @@ pub enum NoticeReason {
     NoSuccessor,
     /// An annotation can't be read.
     BadAnnotation,
+    /// What was asked for was refused, or could not be done.
+    NotDone,
 }
 
 impl NoticeReason {
@@ -193,6 +215,7 @@ impl NoticeReason {
             Self::ReportOnly => "ReportOnly",
             Self::NoSuccessor => "NoSuccessor",
             Self::BadAnnotation => "BadAnnotation",
+            Self::NotDone => "NotDone",
         }
     }
 }
@@ -223,7 +246,7 @@ impl Action {
             Self::Promote { group, .. } | Self::HandOver { group, .. } | Self::RestartServer { group, .. } => {
                 Some(*group)
             }
-            Self::DropProxy { .. } => None,
+            Self::DropProxy { .. } | Self::ClearMark { .. } => None,
         }
     }
 }

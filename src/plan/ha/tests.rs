@@ -75,6 +75,10 @@ fn unheard(name: &str, seconds: i64) -> ServerSight {
     server(name, answer(&text))
 }
 
+fn result(done: bool) -> Result<(), String> {
+    done.then_some(()).ok_or_else(|| "it was refused".to_owned())
+}
+
 fn silent() -> Probe {
     Probe::Silent("no answer within 500ms".to_owned())
 }
@@ -126,7 +130,7 @@ impl Film {
 
     fn done(&mut self, action: &Action, done: bool) {
         self.history.begun(action);
-        self.history.ended(action, self.now, done);
+        self.history.ended(action, self.now, result(done));
     }
 }
 
@@ -306,9 +310,9 @@ fn nothing_is_asked_for_twice_at_a_time_and_failures_are_not_repeated_without_pa
     for _ in 0..120 {
         if let Some(order) = film.group(&group).orders.first() {
             tries.push(film.now);
-            film.history.ended(&order.action, film.now, false);
+            film.history.ended(&order.action, film.now, result(false));
         } else if tries.is_empty() {
-            film.history.ended(&order.action, film.now, false);
+            film.history.ended(&order.action, film.now, result(false));
         }
     }
     let pauses: Vec<u64> = tries.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
@@ -322,7 +326,7 @@ fn what_was_seen_before_the_last_action_ended_calls_for_nothing() {
     let mut film = Film::new();
     let order = film.group(&group).orders.remove(0);
     film.history.begun(&order.action);
-    film.history.ended(&order.action, film.now + ROUND * 2, true);
+    film.history.ended(&order.action, film.now + ROUND * 2, Ok(()));
     assert_eq!(film.group(&group).orders, []);
 }
 
@@ -363,7 +367,7 @@ fn a_standby_asks_only_when_the_leader_does_not() {
     group.servers[1].probe = silent();
     group.wanted_primary = Some(addr("b:1"));
     assert_eq!(film.group_after(200, &group).orders, []);
-    assert_eq!(film.see(&[], &[mute_proxy()]).orders, []);
+    assert_eq!(film.see(&[], &[mute_proxy(), sound_proxy()]).orders, []);
 }
 
 #[test]
@@ -426,15 +430,22 @@ fn a_person_may_name_the_primary() {
     group.servers[2] = unheard("c:1", 0);
     group.record.in_sync = vec![addr("b:1")];
     only_told(&Film::new().group(&group), NoticeReason::NoSuccessor);
-    group.wanted_primary = Some(addr("a:1"));
-    assert_eq!(Film::new().group(&group), Decision::default(), "it leads already");
+}
+
+/// Runs, and neither answers the operator nor the dashboard.
+fn hung(name: &str) -> ServerSight {
+    ServerSight {
+        polled: Some(false),
+        ..server(name, silent())
+    }
 }
 
 #[test]
 fn a_replica_that_is_of_no_use_for_long_is_restarted_one_at_a_time() {
     let mut group = group();
-    group.servers[1].probe = silent();
+    group.servers[1] = hung("b:1");
     group.servers[2].probe = answer("run_id:run-c:1\nrole:slave\nmaster_link_status:down\n");
+    group.record.in_sync.clear();
     let mut film = Film::new();
     let decision = film.group_after(61, &group);
     let [
@@ -453,9 +464,43 @@ fn a_replica_that_is_of_no_use_for_long_is_restarted_one_at_a_time() {
 }
 
 #[test]
-fn nobody_is_restarted_who_may_have_the_last_copy_or_copies_just_now() {
+fn a_replica_that_only_the_operator_does_not_reach_is_left_alone() {
     let mut group = group();
     group.servers[1].probe = silent();
+    group.servers[2].probe = answer("run_id:run-c:1\nrole:slave\nmaster_link_status:down\n");
+    assert_eq!(
+        Film::new().group_after(200, &group).orders,
+        [],
+        "b is polled, c is in sync"
+    );
+}
+
+#[test]
+fn time_without_a_dashboard_speaks_against_nobody() {
+    let mut group = group();
+    group.record.in_sync.clear();
+    group.servers[1].probe = answer("run_id:new\nrole:slave\nmaster_link_status:down\n");
+    let mut film = Film::new();
+    for _ in 0..200 {
+        film.now += ROUND;
+        film.history.note(&Round {
+            at: film.now,
+            groups: vec![group.clone()],
+            proxies: vec![mute_proxy()],
+            ..Round::default()
+        });
+    }
+    assert_eq!(
+        film.see(&[group], &[mute_proxy(), sound_proxy()]).orders,
+        [],
+        "it waits for its role"
+    );
+}
+
+#[test]
+fn nobody_is_restarted_who_may_have_the_last_copy_or_copies_just_now() {
+    let mut group = group();
+    group.servers[1] = hung("b:1");
     group.servers[0].probe = silent();
     assert_eq!(
         Film::new().group_after(200, &group).orders,
@@ -463,6 +508,7 @@ fn nobody_is_restarted_who_may_have_the_last_copy_or_copies_just_now() {
         "the primary is silent too"
     );
     let mut copying = self::group();
+    copying.record.in_sync.clear();
     copying.servers[1].probe =
         answer("run_id:run-b:1\nrole:slave\nmaster_link_status:down\nmaster_sync_in_progress:1\n");
     assert_eq!(Film::new().group_after(200, &copying).orders, []);
@@ -485,22 +531,33 @@ fn mute_proxy() -> ProxySight {
         pod_stays: true,
         answered: false,
         polled: false,
-        shut_off: false,
+        epoch: 3,
         node_lost: false,
+    }
+}
+
+fn sound_proxy() -> ProxySight {
+    ProxySight {
+        token: "t2".into(),
+        pod: "shop-proxy-y".to_owned(),
+        answered: true,
+        polled: true,
+        ..mute_proxy()
     }
 }
 
 #[test]
 fn a_proxy_that_nobody_hears_of_is_dropped() {
     let mut film = Film::new();
-    let proxy = mute_proxy();
+    let proxies = [mute_proxy(), sound_proxy()];
     for _ in 0..2 {
-        assert_eq!(film.see(&[], std::slice::from_ref(&proxy)).orders, []);
+        assert_eq!(film.see(&[], &proxies).orders, []);
     }
-    let decision = film.see(&[], std::slice::from_ref(&proxy));
-    assert!(
-        matches!(&decision.orders[..], [Order { action: Action::DropProxy { pod, .. }, .. }] if pod == "shop-proxy-x")
-    );
+    let decision = film.see(&[], &proxies);
+    let [Order { action, .. }] = &decision.orders[..] else {
+        panic!("{decision:?}")
+    };
+    assert!(matches!(action, Action::DropProxy { pod, epoch: 3, .. } if pod == "shop-proxy-x"));
     for (answered, polled, pod_stays) in [(true, false, true), (false, true, true), (false, false, false)] {
         let proxy = ProxySight {
             answered,
@@ -508,7 +565,69 @@ fn a_proxy_that_nobody_hears_of_is_dropped() {
             pod_stays,
             ..mute_proxy()
         };
-        let mut film = Film::new();
-        assert!((0..100).all(|_| film.see(&[], std::slice::from_ref(&proxy)).orders.is_empty()));
+        let (mut film, proxies) = (Film::new(), [proxy, sound_proxy()]);
+        assert!((0..100).all(|_| film.see(&[], &proxies).orders.is_empty()));
     }
+}
+
+#[test]
+fn proxies_are_dropped_one_at_a_time_and_never_all() {
+    let other = ProxySight {
+        token: "t3".into(),
+        ..mute_proxy()
+    };
+    let mut film = Film::new();
+    assert!((0..100).all(|_| film.see(&[], &[mute_proxy(), other.clone()]).orders.is_empty()));
+    let orders = film.see(&[], &[mute_proxy(), other.clone(), sound_proxy()]).orders;
+    assert_eq!(orders.len(), 1);
+    film.history.begun(&orders[0].action);
+    assert_eq!(film.see(&[], &[mute_proxy(), other, sound_proxy()]).orders, []);
+}
+
+#[test]
+fn marks_are_taken_away_when_they_came_true_or_are_not_needed() {
+    let cleared = |group: &GroupSight, turn: Turn| {
+        let mut film = Film::new();
+        film.turn = turn;
+        let orders = film.group(group).orders;
+        let marks = orders.iter().map(|order| match &order.action {
+            Action::ClearMark { mark, server, .. } => (*mark, server.as_str().to_owned()),
+            other => panic!("{other:?}"),
+        });
+        marks.collect::<Vec<_>>()
+    };
+    let mut marked = group();
+    marked.wanted_primary = Some(addr("a:1"));
+    assert_eq!(cleared(&marked, Turn::Leader), [(Mark::HandOver, "a:1".to_owned())]);
+    assert_eq!(cleared(&marked, Turn::Standby), []);
+    marked.wanted_primary = None;
+    // The loss that was accepted did not come about: the next one was not accepted.
+    marked.accepted_loss = Some(addr("b:1"));
+    assert_eq!(
+        cleared(&marked, Turn::Leader),
+        [(Mark::AcceptDataLoss, "b:1".to_owned())]
+    );
+}
+
+#[test]
+fn what_was_refused_is_told() {
+    let mut group = group();
+    group.servers[0].probe = Probe::Refused;
+    let mut film = Film::new();
+    let order = film.group(&group).orders.remove(0);
+    film.done(&order.action, false);
+    film.group(&group);
+    let decision = film.group(&group);
+    let told: Vec<_> = decision.notices.iter().map(|notice| notice.reason).collect();
+    assert_eq!(told, [NoticeReason::NotDone]);
+    assert!(decision.notices[0].message.contains("it was refused"));
+}
+
+#[test]
+fn nobody_leads_for_long_without_that_being_told() {
+    let mut group = group();
+    group.servers[0].probe = answer("run_id:run-a:1\nrole:slave\n");
+    let mut film = Film::new();
+    assert_eq!(film.group_after(10, &group), Decision::default());
+    only_told(&film.group_after(20, &group), NoticeReason::OneWitness);
 }
