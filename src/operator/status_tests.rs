@@ -35,6 +35,9 @@ fn all_well(cluster: &Cluster) -> Stats {
                     ..RedisStats::default()
                 },
             );
+            if !record.servers.is_empty() {
+                record.in_sync.push(addr.clone());
+            }
             record.servers.push(GroupServer {
                 admitted_run_id: Some("1".to_owned()),
                 ..GroupServer::new(addr, "")

@@ -9,9 +9,9 @@ pub enum ServerState {
     Unassigned,
     /// It leads its group.
     Primary,
-    /// It follows the group's primary and holds all that it was sent.
+    /// It follows the group's primary, and is recorded as one that holds all that was acknowledged.
     InSync,
-    /// It follows the group's primary and is still copying, or its link is down.
+    /// It follows the group's primary and is still copying, or its link is down, or nobody recorded yet that it has caught up.
     Syncing,
 }
 
@@ -37,7 +37,11 @@ impl ServerState {
             _ if role != Some("slave") || info("master_server") != group.primary().map(|p| p.server.as_str()) => {
                 Self::Unassigned
             }
-            _ if info("master_link_status") == Some("up") && info("master_sync_in_progress") != Some("1") => {
+            // Only who is recorded as in sync may be promoted.
+            _ if info("master_link_status") == Some("up")
+                && info("master_sync_in_progress") != Some("1")
+                && group.in_sync.contains(&server.server) =>
+            {
                 Self::InSync
             }
             _ => Self::Syncing,

@@ -51,6 +51,7 @@ fn carry_out(stats: &mut Stats, steps: &[Step]) {
                 if index == 0 {
                     poll(stats, server, &[("run_id", "1"), ("role", "master")]);
                 } else {
+                    group.in_sync.push(server.clone());
                     poll(
                         stats,
                         server,
@@ -189,6 +190,15 @@ fn a_replica_of_a_wrong_server_is_repointed() {
     );
     let plan = plan_topology(&desired, &observe(&desired, &stats, true));
     assert_eq!(plan.steps, [Step::GiveRole(GroupId::new(1).unwrap(), addr(1, 1))]);
+}
+
+#[test]
+fn a_replica_that_is_not_recorded_as_in_sync_is_waited_for() {
+    let desired = desired(1, 2);
+    let mut stats = brought_up(&desired);
+    stats.group.models[0].in_sync.clear();
+    let plan = plan_topology(&desired, &observe(&desired, &stats, true));
+    assert_eq!((plan.steps.len(), plan.waiting.len(), plan.problems.len()), (0, 1, 0));
 }
 
 #[test]
