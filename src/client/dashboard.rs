@@ -1,8 +1,9 @@
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use super::{ClientError, Http};
 use crate::model::{
-    GroupId, HostPort, Overview, ProductName, Promotion, ProxyToken, Slot, SlotMapping, Stats, Status, Topom,
+    GroupId, HostPort, Overview, ProductName, Promotion, PromotionOptions, ProxyToken, Slot, SlotMapping, Stats,
+    Status, Topom,
 };
 
 /// A dashboard's API. Where several instances are named they are asked in turn until one is active.
@@ -11,18 +12,6 @@ pub struct DashboardClient {
     http: Http,
     addrs: Vec<String>,
     product: ProductName,
-}
-
-/// On what a promotion is to be done.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PromotionConditions {
-    /// The epoch of the group's record that the caller saw: refused when it changed since.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub epoch: Option<i64>,
-    /// Take the candidate whatever speaks against it, and lose what it lacks.
-    pub force: bool,
-    /// Shut off the proxies that don't lock the group's slots in time.
-    pub shut_off: bool,
 }
 
 impl DashboardClient {
@@ -132,9 +121,9 @@ impl DashboardClient {
         &self,
         group: GroupId,
         server: &HostPort,
-        conditions: &PromotionConditions,
+        options: &PromotionOptions,
     ) -> Result<Promotion, ClientError> {
-        self.ask(&format!("v2/group/promote/X/{group}/{server}"), Some(conditions))
+        self.ask(&format!("v2/group/promote/X/{group}/{server}"), Some(options))
             .await
     }
 
@@ -143,9 +132,9 @@ impl DashboardClient {
         &self,
         group: GroupId,
         server: &HostPort,
-        conditions: &PromotionConditions,
+        options: &PromotionOptions,
     ) -> Result<Promotion, ClientError> {
-        self.ask(&format!("v2/group/handover/X/{group}/{server}"), Some(conditions))
+        self.ask(&format!("v2/group/handover/X/{group}/{server}"), Some(options))
             .await
     }
 

@@ -2,11 +2,10 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, ErrorKind, RedisConnectionInfo, cmd};
+use redis::{ErrorKind, cmd};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
+use super::Link;
 use crate::model::{Info, ServerUser};
 
 /// What came of asking a server.
@@ -28,35 +27,21 @@ pub struct ServerProbe {
 
 struct Open {
     peer: SocketAddr,
-    connection: MultiplexedConnection,
-    driver: JoinHandle<()>,
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
+    link: Link,
 }
 
 impl ServerProbe {
     /// Asks the server at this address for its `INFO`, as this user, within `patience` in all.
     pub async fn ask(&mut self, peer: SocketAddr, user: &ServerUser, password: &str, patience: Duration) -> Answer {
         let asked = tokio::time::timeout(patience, self.info(peer, user, password, patience)).await;
-        match asked {
-            Ok(Ok(info)) => Answer::Info(Box::new(info)),
-            Ok(Err(Failed::Refused)) => {
-                self.open = None;
-                Answer::Refused
-            }
-            Ok(Err(Failed::Otherwise(why))) => {
-                self.open = None;
-                Answer::None(why)
-            }
-            Err(_) => {
-                self.open = None;
-                Answer::None(format!("no answer within {patience:?}"))
-            }
-        }
+        let answer = match asked {
+            Ok(Ok(info)) => return Answer::Info(Box::new(info)),
+            Ok(Err(Failed::Refused)) => Answer::Refused,
+            Ok(Err(Failed::Otherwise(why))) => Answer::None(why),
+            Err(_) => Answer::None(format!("no answer within {patience:?}")),
+        };
+        self.open = None;
+        answer
     }
 
     async fn info(
@@ -66,23 +51,16 @@ impl ServerProbe {
         password: &str,
         patience: Duration,
     ) -> Result<Info, Failed> {
-        if self.open.as_ref().is_some_and(|open| open.peer == peer) {
-            match self.read().await {
-                Ok(info) => return Ok(info),
-                // It was restarted, perhaps: a new connection tells.
-                Err(_) => self.open = None,
-            }
+        if let Some(open) = self.open.as_mut().filter(|open| open.peer == peer)
+            && let Ok(info) = read(&mut open.link).await
+        {
+            return Ok(info);
         }
-        self.open = Some(connect(peer, user, password, patience).await?);
-        self.read().await
-    }
-
-    async fn read(&mut self) -> Result<Info, Failed> {
-        let Some(open) = &mut self.open else {
-            return Err(Failed::Otherwise("not connected".to_owned()));
-        };
-        let text: String = cmd("INFO").query_async(&mut open.connection).await?;
-        Ok(Info::parse(&text))
+        // A link that fails tells that the server was restarted, perhaps: a new one shows.
+        let mut link = connect(peer, user, password, patience).await?;
+        let info = read(&mut link).await;
+        self.open = Some(Open { peer, link });
+        info
     }
 }
 
@@ -97,35 +75,29 @@ impl From<redis::RedisError> for Failed {
     }
 }
 
-async fn connect(peer: SocketAddr, user: &ServerUser, password: &str, patience: Duration) -> Result<Open, Failed> {
+async fn connect(peer: SocketAddr, user: &ServerUser, password: &str, patience: Duration) -> Result<Link, Failed> {
     let stream = TcpStream::connect(peer).await.map_err(|error| match error.kind() {
         io::ErrorKind::ConnectionRefused => Failed::Refused,
         _ => Failed::Otherwise(format!("connecting to {peer}: {error}")),
     })?;
-    stream
-        .set_nodelay(true)
-        .map_err(|error| Failed::Otherwise(error.to_string()))?;
-    let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(patience));
-    let (mut connection, driver) = MultiplexedConnection::new_with_config(&silent, stream, config).await?;
-    let driver = tokio::spawn(driver);
-    let login = cmd("AUTH")
+    let mut link = Link::over(stream, patience).await?;
+    cmd("AUTH")
         .arg(user.name())
         .arg(password)
-        .query_async::<()>(&mut connection)
-        .await;
-    if let Err(error) = login {
-        driver.abort();
-        let refused = error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS");
-        return Err(Failed::Otherwise(if refused {
-            format!("the server at {peer} does not know {}: it is another one", user.name())
-        } else {
-            error.to_string()
-        }));
-    }
-    Ok(Open {
-        peer,
-        connection,
-        driver,
-    })
+        .query_async::<()>(&mut link.connection)
+        .await
+        .map_err(|error| {
+            let refused = error.kind() == ErrorKind::AuthenticationFailed || error.code() == Some("WRONGPASS");
+            Failed::Otherwise(if refused {
+                format!("the server at {peer} does not know {}: it is another one", user.name())
+            } else {
+                error.to_string()
+            })
+        })?;
+    Ok(link)
+}
+
+async fn read(link: &mut Link) -> Result<Info, Failed> {
+    let text: String = cmd("INFO").query_async(&mut link.connection).await?;
+    Ok(Info::parse(&text))
 }

@@ -7,6 +7,17 @@ pub struct Info {
     fields: BTreeMap<String, String>,
 }
 
+/// What one database of a server holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Database {
+    /// Its keys.
+    pub keys: u64,
+    /// Those of them that expire.
+    pub expires: u64,
+    /// The mean time that these have left, in ms.
+    pub average_ttl: u64,
+}
+
 impl Info {
     /// Reads the text that `INFO` answers.
     pub fn parse(text: &str) -> Self {
@@ -48,10 +59,7 @@ impl Info {
 
     /// Keys in all databases.
     pub fn keys(&self) -> u64 {
-        let counts = self.keyspace().filter_map(|(_, value)| {
-            let count = value.split(',').find_map(|part| part.strip_prefix("keys="))?;
-            count.parse().ok()
-        });
+        let counts = self.keyspace().map(|(_, database)| database.keys);
         counts.fold(0, u64::saturating_add)
     }
 
@@ -60,10 +68,17 @@ impl Info {
         self.keyspace().map(|(number, _)| number).collect()
     }
 
-    fn keyspace(&self) -> impl Iterator<Item = (u32, &str)> {
-        self.fields
-            .iter()
-            .filter_map(|(name, value)| Some((name.strip_prefix("db")?.parse().ok()?, value.as_str())))
+    /// The databases that hold keys, and what they hold.
+    pub fn keyspace(&self) -> impl Iterator<Item = (u32, Database)> {
+        self.fields.iter().filter_map(|(name, figures)| {
+            let figure = |name| pair(figures, name).and_then(|value| value.parse().ok()).unwrap_or(0);
+            let database = Database {
+                keys: figure("keys"),
+                expires: figure("expires"),
+                average_ttl: figure("avg_ttl"),
+            };
+            Some((name.strip_prefix("db")?.parse().ok()?, database))
+        })
     }
 
     /// The history that the data set belongs to.
@@ -106,11 +121,7 @@ impl Info {
                 .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
         });
         slots.filter_map(|(_, value)| {
-            let part = |name: &str| {
-                value
-                    .split(',')
-                    .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
-            };
+            let part = |name| pair(value, name);
             let lag: i64 = part("lag")?.parse().ok()?;
             let online = part("state")? == "online" && (0..=2).contains(&lag);
             let (ip, port) = (part("ip")?, part("port")?);
@@ -142,6 +153,12 @@ impl Info {
     fn number(&self, field: &str) -> i64 {
         self.text(field).parse().unwrap_or_default()
     }
+}
+
+/// The value of a name in a list like `keys=3,expires=1`.
+fn pair<'a>(list: &'a str, name: &str) -> Option<&'a str> {
+    let mut pairs = list.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| value)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ pub use format::{ByteSize, FormatError, GoDuration};
 pub use group::{
     ActionState, Group, GroupId, GroupIdError, GroupServer, Leaving, Lineage, PromoteState, Promoting, ServerAction,
 };
-pub use info::Info;
+pub use info::{Database, Info};
 pub use product::{ProductName, ProductNameError, store_paths};
 pub use proxy::{Proxy, ProxyToken};
 pub use slot::{ForwardMethod, SLOT_COUNT, Slot, SlotAction, SlotActionState, SlotId, SlotIdError, SlotMapping};
@@ -33,4 +33,4 @@ pub use stats::{
 };
 pub use topom::Topom;
 pub use users::{ServerUser, ServerUserKind, keyed_hash};
-pub use v2::{Export, GroupStatus, Promotion, ProxyStatus, ServerStatus, Status};
+pub use v2::{Export, GroupStatus, Promotion, PromotionOptions, ProxyStatus, ServerStatus, Status};

@@ -17,6 +17,19 @@ pub struct Promotion {
     pub handed_over: bool,
 }
 
+/// What a caller may ask for besides.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PromotionOptions {
+    /// The group's epoch that the caller saw: the promotion is refused when it changed since.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
+    /// Take the candidate whatever speaks against it, and lose what it lacks.
+    pub force: bool,
+    /// Shut off the proxies that don't lock the group's slots in time.
+    pub shut_off: bool,
+}
+
 /// `GET /api/topom/v2/status`: what the dashboard knows of servers and proxies, beyond Codis' stats.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Status {

@@ -108,6 +108,7 @@ pub async fn run(
         reports: Arc::clone(&reports),
     });
     let guard = ha::run(ha::Means {
+        http: Http::new(ha::DASHBOARD_TIMEOUT)?,
         client: client.clone(),
         recorder,
         metrics,

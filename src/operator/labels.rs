@@ -1,5 +1,10 @@
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+/// The part of a cluster that an object belongs to: one of [`Component`].
+const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 /// Our field manager, and the value of `app.kubernetes.io/managed-by`.
 pub(super) const MANAGER: &str = "codis-operator";
 /// The group of a server's pod.
@@ -25,12 +30,20 @@ impl Component {
             Self::Proxy => "proxy",
         }
     }
+
+    /// The part that a pod of a cluster runs.
+    pub(super) fn of(pod: &Pod) -> Option<Self> {
+        let named = pod.labels().get(COMPONENT_LABEL)?;
+        [Self::Server, Self::Dashboard, Self::Proxy]
+            .into_iter()
+            .find(|component| component.as_str() == named)
+    }
 }
 
 /// What pods are selected by. Never changes for an object that exists.
 pub(super) fn selector(cluster: &str, component: Component) -> BTreeMap<String, String> {
     let mut labels = of_cluster(cluster);
-    labels.insert("app.kubernetes.io/component".to_owned(), component.as_str().to_owned());
+    labels.insert(COMPONENT_LABEL.to_owned(), component.as_str().to_owned());
     labels
 }
 

@@ -2,6 +2,7 @@
 //! server: the dashboard does.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -52,13 +53,11 @@ async fn read_pods(client: &Client, cluster: &Cluster) -> Result<Pods, Error> {
         .map_err(Error::kube("listing Pods"))?;
     let mut pods = Pods::default();
     for pod in list {
-        match pod.labels().get("app.kubernetes.io/component").map(String::as_str) {
-            Some(part) if part == Component::Server.as_str() => {
-                pods.servers.insert(pod.name_any(), pod);
-            }
-            Some(part) if part == Component::Dashboard.as_str() => pods.dashboards.push(pod),
-            Some(part) if part == Component::Proxy.as_str() => pods.proxies.push(pod),
-            _ => {}
+        match Component::of(&pod) {
+            Some(Component::Server) => drop(pods.servers.insert(pod.name_any(), pod)),
+            Some(Component::Dashboard) => pods.dashboards.push(pod),
+            Some(Component::Proxy) => pods.proxies.push(pod),
+            None => {}
         }
     }
     Ok(pods)
@@ -234,18 +233,15 @@ fn runs(pod: &Pod) -> bool {
     running && pod.metadata.deletion_timestamp.is_none()
 }
 
+/// Where a pod is reached, once it has an address.
+pub(super) fn pod_ip(pod: &Pod) -> Option<IpAddr> {
+    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
+}
+
 fn proxy_pod(pod: &Pod) -> ProxyPod {
-    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref());
-    let admin_addr = ip.map(|ip| {
-        if ip.contains(':') {
-            format!("[{ip}]:{PROXY_ADMIN_PORT}")
-        } else {
-            format!("{ip}:{PROXY_ADMIN_PORT}")
-        }
-    });
     ProxyPod {
         name: pod.name_any(),
-        admin_addr,
+        admin_addr: pod_ip(pod).map(|ip| SocketAddr::new(ip, PROXY_ADMIN_PORT).to_string()),
         running: runs(pod),
     }
 }

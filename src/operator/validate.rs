@@ -165,6 +165,19 @@ impl std::fmt::Debug for EtcdLogin {
     }
 }
 
+/// The host of a dashboard in this pod.
+fn dashboard_host(namespace: &str, cluster: &str, pod: &str) -> String {
+    format!("{pod}.{cluster}-dashboards.{namespace}.svc")
+}
+
+/// The addresses of the APIs of all dashboards of a cluster.
+pub(super) fn dashboard_addrs(namespace: &str, cluster: &str, instances: i32) -> Vec<String> {
+    let host = |i| dashboard_host(namespace, cluster, &format!("{cluster}-dashboard-{i}"));
+    (0..instances)
+        .map(|i| format!("{}:{DASHBOARD_PORT}", host(i)))
+        .collect()
+}
+
 impl Cluster {
     /// The pod of a server.
     pub fn server_pod(&self, group: GroupId, ordinal: u16) -> String {
@@ -195,9 +208,9 @@ impl Cluster {
         format!("{}-dashboards", self.name)
     }
 
-    /// The host of a dashboard's instance, by its ordinal.
+    /// The host of the dashboard in this pod.
     pub fn dashboard_host(&self, pod: &str) -> String {
-        format!("{pod}.{}.{}.svc", self.dashboards_service(), self.namespace)
+        dashboard_host(&self.namespace, &self.name, pod)
     }
 
     /// The name of the dashboards' StatefulSet, and of the Service of the active one.
@@ -207,14 +220,7 @@ impl Cluster {
 
     /// The addresses of all dashboards' APIs.
     pub fn dashboard_addrs(&self) -> Vec<String> {
-        (0..self.dashboard.replicas)
-            .map(|i| {
-                format!(
-                    "{}:{DASHBOARD_PORT}",
-                    self.dashboard_host(&format!("{}-{i}", self.dashboard_name()))
-                )
-            })
-            .collect()
+        dashboard_addrs(&self.namespace, &self.name, self.dashboard.replicas)
     }
 
     /// The name of the proxies' Deployment and Service.

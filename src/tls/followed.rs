@@ -74,9 +74,13 @@ impl<S: OfFiles> Followed<S> {
         self.stale.load(Ordering::Relaxed)
     }
 
-    /// Takes what is written into the files, as long as somebody uses this. What can't be used is said once, and what
-    /// was before it stays.
-    pub(crate) async fn follow(followed: Weak<Self>) {
+    /// From now on takes what is written into the files, as long as somebody uses this. What can't be used is said once,
+    /// and what was before it stays.
+    pub(crate) fn follow(this: &Arc<Self>) {
+        tokio::spawn(Self::look_again(Arc::downgrade(this)));
+    }
+
+    async fn look_again(followed: Weak<Self>) {
         let mut complaint = Complaint::default();
         loop {
             tokio::time::sleep(LOOK).await;

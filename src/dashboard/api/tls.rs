@@ -17,7 +17,7 @@ pub(crate) type Tls = Followed<ApiCertificate>;
 /// When they can't be used as they are now.
 pub(crate) fn begin(files: Identity) -> Result<Arc<Tls>, TlsError> {
     let tls = Followed::new(ApiCertificate(files))?;
-    tokio::spawn(Followed::follow(Arc::downgrade(&tls)));
+    Followed::follow(&tls);
     Ok(tls)
 }
 

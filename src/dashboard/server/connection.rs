@@ -3,12 +3,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, FromRedisValue, RedisConnectionInfo, RedisError, cmd};
+use redis::{Cmd, FromRedisValue, RedisError, cmd};
 use tokio::net::TcpStream;
-use tokio::task::JoinHandle;
 
 use super::{Resolver, ServerError, Standing};
+use crate::client::Link;
 use crate::dashboard::config::Secret;
 use crate::model::{HostPort, Info, ServerUser, ServerUserKind};
 
@@ -30,8 +29,7 @@ pub(crate) struct Server {
     peer: SocketAddr,
     pub(super) prepared: bool,
     run_id: Option<String>,
-    connection: MultiplexedConnection,
-    _driver: Driver,
+    link: Link,
     pub(super) product_auth: Secret,
 }
 
@@ -41,15 +39,6 @@ pub(crate) struct ReplicationSource {
     pub(super) addr: HostPort,
     pub(super) peer: SocketAddr,
     pub(super) prepared: bool,
-}
-
-/// The task behind a connection.
-struct Driver(JoinHandle<()>);
-
-impl Drop for Driver {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
 }
 
 impl ReplicationSource {
@@ -179,11 +168,7 @@ impl Servers {
             Ok(Err(error)) => return Err(dial(format!("connect: {error}"))),
             Err(_) => return Err(dial("i/o timeout".to_owned())),
         };
-        stream.set_nodelay(true).map_err(|error| dial(error.to_string()))?;
-        // Nothing is said before the login: who may not be there learns nothing, and an old server is not confused.
-        let silent = RedisConnectionInfo::default().set_skip_set_lib_name();
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
-        let (connection, driver) = MultiplexedConnection::new_with_config(&silent, stream, config)
+        let link = Link::over(stream, TIMEOUT)
             .await
             .map_err(|error| dial(error.to_string()))?;
         Ok(Server {
@@ -191,8 +176,7 @@ impl Servers {
             peer,
             prepared: false,
             run_id: None,
-            connection,
-            _driver: Driver(tokio::spawn(driver)),
+            link,
             product_auth: self.product_auth.clone(),
         })
     }
@@ -426,7 +410,7 @@ impl Server {
     }
 
     async fn send<T: FromRedisValue>(&mut self, command: &Cmd) -> Result<T, Failure> {
-        let answer = command.query_async(&mut self.connection).await;
+        let answer = command.query_async(&mut self.link.connection).await;
         answer.map_err(|error: RedisError| match error.code() {
             Some(code) => Failure::Refused(Refusal {
                 code: code.to_owned(),

@@ -15,18 +15,19 @@ use super::marks;
 use super::patrol::Means;
 use super::reports::{FailoverRecord, Reports};
 use crate::api::CodisCluster;
-use crate::client::{ClientError, DashboardClient, Http, PromotionConditions};
-use crate::model::{GroupId, HostPort, ProductName, Promotion, ProxyToken};
+use crate::client::{ClientError, DashboardClient};
+use crate::model::{GroupId, HostPort, ProductName, Promotion, PromotionOptions, ProxyToken};
 use crate::operator::error::Error;
 use crate::operator::events;
 use crate::operator::labels::MANAGER;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
-use crate::operator::validate::DASHBOARD_PORT;
+use crate::operator::validate::dashboard_addrs;
 use crate::plan::ha::{Action, Mark, Order};
 
-/// How long the dashboard may take. A promotion past a proxy that nobody reaches waits until its primary has stopped.
-const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a dashboard may take for an order. A promotion past a proxy that nobody reaches waits until its primary has
+/// stopped.
+pub(in crate::operator) const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a call of the API server may take.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a useless server has to end by itself, in seconds.
@@ -40,8 +41,7 @@ pub(super) struct Actor {
     reports: Arc<Reports>,
     lease: (String, String),
     cluster: CodisCluster,
-    product: ProductName,
-    dashboards: Vec<String>,
+    dashboard: DashboardClient,
 }
 
 /// Why something was not done.
@@ -62,27 +62,17 @@ impl Actor {
     pub(super) fn new(means: &Means, cluster: CodisCluster, product: ProductName, active: Option<&str>) -> Self {
         let name = cluster.name_any();
         let namespace = cluster.namespace().unwrap_or_default();
-        let instances = (0..cluster.spec.dashboard.replicas)
-            .map(|ordinal| format!("{name}-dashboard-{ordinal}.{name}-dashboards.{namespace}.svc:{DASHBOARD_PORT}"));
+        let instances = dashboard_addrs(&namespace, &name, cluster.spec.dashboard.replicas);
+        let dashboards = active.map(str::to_owned).into_iter().chain(instances).collect();
         Self {
             client: means.client.clone(),
             recorder: means.recorder.clone(),
             metrics: Arc::clone(&means.metrics),
             reports: Arc::clone(&means.reports),
             lease: (means.namespace.clone(), means.identity.clone()),
-            dashboards: active.map(str::to_owned).into_iter().chain(instances).collect(),
+            dashboard: DashboardClient::new(means.http.clone(), dashboards, product),
             cluster,
-            product,
         }
-    }
-
-    fn dashboard(&self) -> Result<DashboardClient, ClientError> {
-        let http = Http::new(DASHBOARD_TIMEOUT)?;
-        Ok(DashboardClient::new(
-            http,
-            self.dashboards.clone(),
-            self.product.clone(),
-        ))
     }
 
     /// Tells it when it can be told; the work is done, and does not wait for that.
@@ -130,12 +120,12 @@ async fn promote(
     force: bool,
 ) -> Result<(), Failed> {
     let began = Instant::now();
-    let conditions = PromotionConditions {
+    let options = PromotionOptions {
         epoch: Some(epoch),
         force,
         shut_off: true,
     };
-    let Promotion { handed_over, .. } = actor.dashboard()?.promote(group, to, &conditions).await?;
+    let Promotion { handed_over, .. } = actor.dashboard.promote(group, to, &options).await?;
     let took = began.elapsed();
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     actor.metrics.failed_over(order.after, took);
@@ -172,12 +162,12 @@ async fn hand_over(
     (group, from, to): (GroupId, &HostPort, &HostPort),
     epoch: i64,
 ) -> Result<(), Failed> {
-    let conditions = PromotionConditions {
+    let options = PromotionOptions {
         epoch: Some(epoch),
         force: false,
         shut_off: false,
     };
-    let done = actor.dashboard()?.hand_over(group, to, &conditions).await?;
+    let done = actor.dashboard.hand_over(group, to, &options).await?;
     let note = format!(
         "group {group}: {from} handed over to {to}: {} (writes waited {:.1} ms)",
         order.reason, done.locked_ms
@@ -188,12 +178,11 @@ async fn hand_over(
 
 async fn drop_proxy(actor: &Actor, order: &Order, (token, pod): (&ProxyToken, &str), epoch: i64) -> Result<(), Failed> {
     check_lead(actor).await?;
-    let dashboard = actor.dashboard()?;
     // First the servers keep it out: it may wake up and go on with an old map. Its record goes last: while it is there, what
     // failed is tried again.
-    dashboard.shut_off_proxy(token, epoch).await?;
+    actor.dashboard.shut_off_proxy(token, epoch).await?;
     delete_pod(actor, pod, &DeleteParams::default()).await?;
-    dashboard.remove_proxy(token, true).await?;
+    actor.dashboard.remove_proxy(token, true).await?;
     actor.tell(events::warning(
         "ProxyDropped",
         format!("{}: it is replaced", order.reason),
@@ -257,7 +246,7 @@ async fn clear_mark(actor: &Actor, group: GroupId, mark: Mark, server: &HostPort
     let name = actor.cluster.name_any();
     let api: Api<CodisCluster> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
     let now = bounded(format!("reading CodisCluster {name}"), api.get(&name)).await?;
-    let (mut named, _) = marks::read(&now, annotation);
+    let (mut named, _) = marks::read(&now, mark);
     if named.get(&group).map(String::as_str) != server.pod() {
         return Ok(());
     }

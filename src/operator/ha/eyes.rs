@@ -16,8 +16,9 @@ use crate::model::{
     GroupId, GroupStatus, HostPort, ProductName, ProxyStatus, ServerUser, ServerUserKind, ServerWitness, Status,
 };
 use crate::operator::build::SERVER_CONTAINER;
+use crate::operator::topology::pod_ip;
 use crate::operator::validate::{DASHBOARD_PORT, SERVER_PORT};
-use crate::plan::ha::{GroupSight, PodSight, Probe, ProxySight, Round, ServerSight, Turn};
+use crate::plan::ha::{GroupSight, Mark, PodSight, Probe, ProxySight, Round, ServerSight, Turn};
 
 /// How long replies may be due from a server before a proxy counts as a witness against it, in ms.
 const PROXY_PATIENCE_MS: i64 = 800;
@@ -85,8 +86,8 @@ impl Eyes {
                 ..Round::default()
             };
         };
-        let wanted = marks::read(cluster, marks::HANDOVER).0;
-        let accepted = marks::read(cluster, marks::ACCEPT_DATA_LOSS).0;
+        let wanted = marks::read(cluster, Mark::HandOver).0;
+        let accepted = marks::read(cluster, Mark::AcceptDataLoss).0;
         let group = |group: &GroupStatus| GroupSight {
             servers: servers(group, status, dashboard, &answers, &pods, world),
             wanted_primary: named(group, &wanted),
@@ -113,13 +114,9 @@ fn named(group: &GroupStatus, pods: &BTreeMap<GroupId, String>) -> Option<HostPo
         .map(|record| record.server.clone())
 }
 
-fn ip(pod: &Pod) -> Option<IpAddr> {
-    pod.status.as_ref()?.pod_ip.as_ref()?.parse().ok()
-}
-
 /// Asks all instances; the one that holds the newest lock counts.
 async fn ask_dashboards(http: &Http, product: &ProductName, pods: &Pods) -> Option<(String, Status)> {
-    let addrs = pods.dashboards.iter().filter_map(|pod| ip(pod));
+    let addrs = pods.dashboards.iter().filter_map(|pod| pod_ip(pod));
     let asked = addrs
         .map(|ip| SocketAddr::new(ip, DASHBOARD_PORT).to_string())
         .map(async |addr| {
@@ -140,7 +137,7 @@ async fn ask_servers(
     let ips: HashMap<String, IpAddr> = pods
         .servers
         .iter()
-        .filter_map(|pod| Some((pod.name_any(), ip(pod)?)))
+        .filter_map(|pod| Some((pod.name_any(), pod_ip(pod)?)))
         .collect();
     let asked = probes.iter_mut().map(async |(pod, probe)| {
         let Some(ip) = ips.get(pod) else {
@@ -236,11 +233,9 @@ fn pod_sight(pod: &Pod) -> PodSight {
 
 fn proxies_seen(status: &Status, answered: &[String], pods: &Pods, world: &World) -> Vec<ProxySight> {
     let sight = |proxy: &ProxyStatus| {
-        let ip_of = |pod: &Pod| ip(pod).map(|ip| ip.to_string()).unwrap_or_default();
-        let host = proxy.admin_addr.rsplit_once(':').map_or("", |(host, _)| host);
-        let host = host.trim_matches(['[', ']']);
+        let ip = proxy.admin_addr.parse::<SocketAddr>().ok()?.ip();
         // Proxies that no pod belongs to are somebody else's.
-        let pod = pods.proxies.iter().find(|pod| ip_of(pod) == host)?;
+        let pod = pods.proxies.iter().find(|pod| pod_ip(pod) == Some(ip))?;
         Some(ProxySight {
             token: proxy.token.clone(),
             pod: pod.name_any(),

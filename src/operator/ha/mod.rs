@@ -10,5 +10,6 @@ mod patrol;
 mod reports;
 mod world;
 
+pub(super) use act::DASHBOARD_TIMEOUT;
 pub(super) use patrol::{ClusterRef, Means, run};
 pub(super) use reports::{Report, Reports};

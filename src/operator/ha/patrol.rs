@@ -13,6 +13,7 @@ use tokio::task::{AbortHandle, JoinSet};
 
 use super::act::{self, Actor};
 use super::eyes::Eyes;
+use super::marks;
 use super::reports::Reports;
 use super::world::World;
 use crate::api::CodisCluster;
@@ -22,7 +23,7 @@ use crate::operator::error::Error;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
 use crate::operator::validate::{self, HaSettings};
-use crate::plan::ha::{History, Notice, NoticeReason, Turn, decide};
+use crate::plan::ha::{History, Mark, Notice, NoticeReason, Turn, decide};
 
 /// How often the list of clusters is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -38,6 +39,8 @@ pub(in crate::operator) type ClusterRef = ObjectRef<DeserializeGuard<CodisCluste
 
 /// What the loop works with.
 pub(in crate::operator) struct Means {
+    /// Carries orders to dashboards.
+    pub(in crate::operator) http: Http,
     /// The API server.
     pub(in crate::operator) client: Client,
     /// Where Events go.
@@ -164,8 +167,9 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
 
 /// Hands on what people should know, once each time that it changes.
 fn report(means: &Means, cluster: &CodisCluster, mut notices: Vec<Notice>) {
-    for annotation in [super::marks::HANDOVER, super::marks::ACCEPT_DATA_LOSS] {
-        for part in super::marks::read(cluster, annotation).1 {
+    for mark in [Mark::HandOver, Mark::AcceptDataLoss] {
+        let annotation = marks::annotation(mark);
+        for part in marks::read(cluster, mark).1 {
             notices.push(Notice {
                 reason: NoticeReason::BadAnnotation,
                 message: format!(

@@ -89,15 +89,15 @@ impl World {
     pub(super) fn pods(&self, namespace: &str, name: &str) -> Pods {
         let mut pods = Pods::default();
         for pod in self.pods.state() {
-            let label = |key: &str| pod.labels().get(key).map(String::as_str);
-            if pod.namespace().as_deref() != Some(namespace) || label("app.kubernetes.io/instance") != Some(name) {
+            let cluster = pod.labels().get("app.kubernetes.io/instance").map(String::as_str);
+            if pod.namespace().as_deref() != Some(namespace) || cluster != Some(name) {
                 continue;
             }
-            match label("app.kubernetes.io/component") {
-                Some(part) if part == Component::Server.as_str() => pods.servers.push(pod),
-                Some(part) if part == Component::Dashboard.as_str() => pods.dashboards.push(pod),
-                Some(part) if part == Component::Proxy.as_str() => pods.proxies.push(pod),
-                _ => {}
+            match Component::of(&pod) {
+                Some(Component::Server) => pods.servers.push(pod),
+                Some(Component::Dashboard) => pods.dashboards.push(pod),
+                Some(Component::Proxy) => pods.proxies.push(pod),
+                None => {}
             }
         }
         pods

@@ -123,7 +123,7 @@ fn cooldown(policy: &Policy, history: &History, group: &GroupSight, now: Duratio
     };
     let wait = policy.cooldown.saturating_mul(1 << surplus.min(10));
     wait.min(Policy::LONGEST_COOLDOWN)
-        .saturating_sub(now.saturating_sub(last.at))
+        .saturating_sub(now.saturating_sub(*last))
 }
 
 /// Whether a server can be asked to lead at all.
@@ -156,19 +156,17 @@ fn freshest(group: &GroupSight) -> Option<&ServerSight> {
 
 /// Whether a copy is of the group's history. One that is not says nothing against a primary that is back with its own.
 fn is_known(group: &GroupSight, server: &ServerSight) -> bool {
-    let rank = server
-        .info()
-        .and_then(|info| group.record.rank(info.history(), info.offset()));
-    rank.is_some()
+    rank(group, server).is_some()
+}
+
+fn rank(group: &GroupSight, server: &ServerSight) -> Option<(i64, i64)> {
+    let info = server.info()?;
+    group.record.rank(info.history(), info.offset())
 }
 
 fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) -> Option<&'a ServerSight> {
-    let rank = |server: &ServerSight| {
-        let info = server.info()?;
-        group.record.rank(info.history(), info.offset())
-    };
     servers.fold(None, |best: Option<&ServerSight>, next| match best {
-        Some(best) if rank(best) >= rank(next) => Some(best),
+        Some(best) if rank(group, best) >= rank(group, next) => Some(best),
         _ => Some(next),
     })
 }

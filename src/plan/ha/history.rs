@@ -35,13 +35,6 @@ impl Subject {
     }
 }
 
-/// A promotion that was done because a primary was gone.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failover {
-    /// When it was done.
-    pub at: Duration,
-}
-
 /// What is kept from round to round.
 #[derive(Debug, Clone, Default)]
 pub struct History {
@@ -49,7 +42,7 @@ pub struct History {
     useless: BTreeMap<HostPort, Spell>,
     down: BTreeMap<GroupId, Duration>,
     mute: BTreeMap<ProxyToken, Spell>,
-    failovers: BTreeMap<GroupId, Vec<Failover>>,
+    failovers: BTreeMap<GroupId, Vec<Duration>>,
     failed: BTreeMap<Subject, Failed>,
     under_way: BTreeSet<Subject>,
     ended: BTreeMap<Subject, Duration>,
@@ -99,7 +92,7 @@ impl History {
         }
         self.down = down;
         for failovers in self.failovers.values_mut() {
-            failovers.retain(|failover| round.at.saturating_sub(failover.at) < Policy::FLAPPING);
+            failovers.retain(|at| round.at.saturating_sub(*at) < Policy::FLAPPING);
         }
         self.failed
             .retain(|_, failed| round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2);
@@ -123,7 +116,7 @@ impl History {
         }
         self.failed.remove(&subject);
         if let Action::Promote { group, .. } = action {
-            self.failovers.entry(*group).or_default().push(Failover { at });
+            self.failovers.entry(*group).or_default().push(at);
         }
     }
 
@@ -163,8 +156,8 @@ impl History {
         self.mute.get(token).copied()
     }
 
-    /// The failovers of a group that count against the next one.
-    pub(super) fn failovers(&self, group: GroupId) -> &[Failover] {
+    /// When the failovers of a group were done that count against the next one.
+    pub(super) fn failovers(&self, group: GroupId) -> &[Duration] {
         self.failovers.get(&group).map_or(&[], Vec::as_slice)
     }
 }

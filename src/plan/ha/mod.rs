@@ -15,7 +15,7 @@ mod proxies;
 mod sight;
 
 pub use decide::decide;
-pub use history::{Failover, History, Subject};
+pub use history::History;
 pub use policy::{Mode, Policy, Turn};
 pub use sight::{
     Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,

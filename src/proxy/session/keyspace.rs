@@ -8,6 +8,7 @@ use futures::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use crate::model::Info;
 use crate::proxy::resp::Protocol;
 use crate::proxy::worker::Worker;
 
@@ -60,22 +61,13 @@ pub(super) fn ask(worker: &Rc<Worker>) -> impl Future<Output = Keyspace> + use<>
 impl Keyspace {
     /// Adds what a server told: lines like `db0:keys=3,expires=1,avg_ttl=500`.
     fn add(&mut self, text: &str) {
-        let databases = text.lines().filter_map(|line| {
-            let (name, figures) = line.strip_prefix("db")?.split_once(':')?;
-            Some((name.parse::<u32>().ok()?, figures))
-        });
-        for (database, figures) in databases {
-            let figure = |name: &str| {
-                let mut pairs = figures.split(',').filter_map(|pair| pair.split_once('='));
-                let found = pairs.find(|(key, _)| *key == name);
-                found.and_then(|(_, value)| value.parse::<u64>().ok()).unwrap_or(0)
-            };
-            let keys = self.databases.entry(database).or_default();
-            keys.keys += figure("keys");
-            keys.expires += figure("expires");
+        for (number, database) in Info::parse(text).keyspace() {
+            let keys = self.databases.entry(number).or_default();
+            keys.keys = keys.keys.saturating_add(database.keys);
+            keys.expires = keys.expires.saturating_add(database.expires);
             keys.left = keys
                 .left
-                .saturating_add(figure("avg_ttl").saturating_mul(figure("expires")));
+                .saturating_add(database.average_ttl.saturating_mul(database.expires));
         }
     }
 

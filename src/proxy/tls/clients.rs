@@ -9,7 +9,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::server::{NoClientAuth, WebPkiClientVerifier};
 use tokio_rustls::rustls::{AlertDescription, Connection, Error, InvalidMessage, ServerConfig};
 
-use super::FilesFigures;
+use super::{Certified, FilesFigures};
 use crate::proxy::config::{AuthClients, Config};
 use crate::proxy::transport::Detached;
 use crate::tls::{Followed, Identity, IdentityPem, OfFiles, PemFile, TlsError, not_after, provider};
@@ -94,14 +94,9 @@ struct ClientFiles {
     auth: AuthClients,
 }
 
-struct Made {
-    config: Arc<ServerConfig>,
-    not_after: Option<i64>,
-}
-
 impl OfFiles for ClientFiles {
     type Content = (IdentityPem, Option<Vec<u8>>);
-    type Made = Made;
+    type Made = Certified<ServerConfig>;
 
     fn name(&self) -> &'static str {
         "proxy_tls"
@@ -112,7 +107,7 @@ impl OfFiles for ClientFiles {
         Ok((self.identity.read()?, authorities))
     }
 
-    fn make(&self, (identity, authorities): &Self::Content) -> Result<Made, TlsError> {
+    fn make(&self, (identity, authorities): &Self::Content) -> Result<Certified<ServerConfig>, TlsError> {
         let library = |error: String| TlsError::Library(error);
         let verifier = match (&self.authorities, authorities) {
             (Some(file), Some(pem)) => {
@@ -134,7 +129,7 @@ impl OfFiles for ClientFiles {
             .with_client_cert_verifier(verifier)
             .with_single_cert(certs, key)
             .map_err(|error| self.identity.mismatch(error))?;
-        Ok(Made {
+        Ok(Certified {
             config: Arc::new(config),
             not_after,
         })
@@ -167,15 +162,12 @@ impl ClientTls {
 
     /// Takes what is written into the files from now on.
     pub(super) fn follow(&self) {
-        tokio::spawn(Followed::follow(Arc::downgrade(&self.files)));
+        Followed::follow(&self.files);
     }
 
     /// How the files are.
     pub(super) fn files(&self) -> FilesFigures {
-        FilesFigures {
-            stale: self.files.is_stale(),
-            not_after: self.files.current().not_after,
-        }
+        FilesFigures::of(&self.files)
     }
 
     /// How many handshakes ended how.

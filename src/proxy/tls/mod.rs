@@ -8,7 +8,7 @@ use std::sync::Arc;
 pub(super) use self::clients::ClientTls;
 pub(super) use self::servers::{ServerTls, explain};
 use super::config::Config;
-use crate::tls::TlsError;
+use crate::tls::{Followed, OfFiles, TlsError};
 
 /// What of TLS is set up.
 #[derive(Debug, Clone, Default)]
@@ -26,6 +26,22 @@ pub(super) struct FilesFigures {
     pub(super) stale: bool,
     /// When the certificate in use ends, in seconds since 1970.
     pub(super) not_after: Option<i64>,
+}
+
+/// What one side of TLS is made of.
+struct Certified<C> {
+    config: Arc<C>,
+    /// When the certificate ends, in seconds since 1970.
+    not_after: Option<i64>,
+}
+
+impl FilesFigures {
+    fn of<C, F: OfFiles<Made = Certified<C>>>(files: &Followed<F>) -> Self {
+        Self {
+            stale: files.is_stale(),
+            not_after: files.current().not_after,
+        }
+    }
 }
 
 /// Figures of all sides that are set up.

@@ -6,7 +6,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{AlertDescription, CertificateError, ClientConfig, Connection, Error, InvalidMessage};
 
-use super::FilesFigures;
+use super::{Certified, FilesFigures};
 use crate::client::Trust;
 use crate::model::HostPort;
 use crate::proxy::config::Config;
@@ -29,14 +29,9 @@ struct ServerFiles {
     identity: Option<Identity>,
 }
 
-struct Made {
-    config: Arc<ClientConfig>,
-    not_after: Option<i64>,
-}
-
 impl OfFiles for ServerFiles {
     type Content = (Option<Vec<u8>>, Option<IdentityPem>);
-    type Made = Made;
+    type Made = Certified<ClientConfig>;
 
     fn name(&self) -> &'static str {
         "backend_tls"
@@ -49,7 +44,7 @@ impl OfFiles for ServerFiles {
         ))
     }
 
-    fn make(&self, (authorities, identity): &Self::Content) -> Result<Made, TlsError> {
+    fn make(&self, (authorities, identity): &Self::Content) -> Result<Certified<ClientConfig>, TlsError> {
         let roots = match (&self.authorities, authorities) {
             (Some(file), Some(pem)) => file.authorities(pem)?,
             _ => Trust::Host
@@ -69,7 +64,7 @@ impl OfFiles for ServerFiles {
             }
             _ => (builder.with_no_client_auth(), None),
         };
-        Ok(Made {
+        Ok(Certified {
             config: Arc::new(config),
             not_after,
         })
@@ -100,15 +95,12 @@ impl ServerTls {
 
     /// Takes what is written into the files from now on.
     pub(super) fn follow(&self) {
-        tokio::spawn(Followed::follow(Arc::downgrade(&self.files)));
+        Followed::follow(&self.files);
     }
 
     /// How the files are.
     pub(super) fn files(&self) -> FilesFigures {
-        FilesFigures {
-            stale: self.files.is_stale(),
-            not_after: self.files.current().not_after,
-        }
+        FilesFigures::of(&self.files)
     }
 
     /// The port at which the server with this address speaks TLS.

@@ -1,6 +1,4 @@
 use axum::body::Body;
-use schemars::JsonSchema;
-use serde::Deserialize;
 
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::body;
@@ -10,7 +8,7 @@ use crate::dashboard::error::Error;
 use crate::dashboard::promotion::{self, Manner};
 use crate::dashboard::rules::groups::parse_id;
 use crate::dashboard::rules::promotion::Wish;
-use crate::model::Promotion;
+use crate::model::{Promotion, PromotionOptions};
 
 /// Replacing the primary of a group.
 pub(super) fn routes() -> Table {
@@ -26,7 +24,7 @@ pub(super) fn routes() -> Table {
             promote,
             says("Makes a replica the primary of its group, on conditions.")
                 .expects("the group")
-                .takes::<Options>()
+                .takes::<PromotionOptions>()
                 .answers::<Promotion>(),
         )
         .put(
@@ -34,25 +32,13 @@ pub(super) fn routes() -> Table {
             hand_over,
             says("Has the primary of a group hand over to a replica: nothing is lost, and no client sees an error.")
                 .expects("the group")
-                .takes::<Options>()
+                .takes::<PromotionOptions>()
                 .answers::<Promotion>(),
         )
 }
 
-/// What a caller may ask for besides.
-#[derive(Debug, Default, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-struct Options {
-    /// The group's epoch that the caller saw: the promotion is refused when it changed since.
-    epoch: Option<i64>,
-    /// Take the candidate whatever speaks against it, and lose what it lacks.
-    force: bool,
-    /// Shut off the proxies that don't lock the group's slots in time.
-    shut_off: bool,
-}
-
 async fn promote_as_codis(call: Call) -> Result<Done, Error> {
-    run(call, Options::default(), false).await.map(|_| Done)
+    run(call, PromotionOptions::default(), false).await.map(|_| Done)
 }
 
 async fn promote(call: Call, body: Body) -> Result<Json<Promotion>, Error> {
@@ -65,7 +51,7 @@ async fn hand_over(call: Call, body: Body) -> Result<Json<Promotion>, Error> {
     run(call, options, true).await
 }
 
-async fn run(call: Call, options: Options, planned: bool) -> Result<Json<Promotion>, Error> {
+async fn run(call: Call, options: PromotionOptions, planned: bool) -> Result<Json<Promotion>, Error> {
     let wish = Wish {
         group: parse_id(call.param("gid"))?,
         server: call.addr()?,
