@@ -130,3 +130,12 @@ pub async fn coordinator_keys(cluster: &Cluster, prefix: &str) -> Vec<String> {
         .map(str::to_owned)
         .collect()
 }
+
+/// Takes everything below a path out of the coordinator, as a disk that was lost would.
+pub async fn lose_keys(cluster: &Cluster, prefix: &str) {
+    let pod = format!("{RELEASE}-etcd-0");
+    cluster
+        .exec_in_pod(NAMESPACE, &pod, &["etcdctl", "del", "--prefix", prefix])
+        .await
+        .unwrap_or_else(|failed| panic!("{failed}"));
+}

@@ -23,6 +23,12 @@ async fn invalid_spec_is_refused_by_name() {
         ("endpoints", "shop", "{coordinator: {etcd: {endpoints: ['etcd:2379']}}}"),
         ("replicas", "shop", "{proxies: {replicas: -1}}"),
         ("spec.storage", "shop", "{storage: {size: 1Gi}}"),
+        ("size", "shop", "{servers: {storage: {size: much}}}"),
+        (
+            "whenDeleted",
+            "shop",
+            "{servers: {storage: {size: 1Gi, whenDeleted: Keep}}}",
+        ),
         ("metadata.name", long.as_str(), "{}"),
         ("metadata.name", "1shop", "{}"),
     ];
@@ -48,20 +54,8 @@ async fn what_can_not_be_changed_yet_is_refused_by_name() {
             "{servers: {groups: 1, replicasPerGroup: 2}}",
         ),
         (
-            "spec.servers.image",
-            "{servers: {groups: 1, replicasPerGroup: 1, image: other}}",
-        ),
-        (
-            "spec.servers.maxMemory",
-            "{servers: {groups: 1, replicasPerGroup: 1, maxMemory: 1Gi}}",
-        ),
-        (
-            "spec.servers.antiAffinity",
-            "{servers: {groups: 1, replicasPerGroup: 1, antiAffinity: None}}",
-        ),
-        (
-            "spec.servers.resources",
-            "{servers: {groups: 1, replicasPerGroup: 1, resources: {limits: {memory: 1Gi}}}}",
+            "spec.servers.storage",
+            "{servers: {groups: 1, replicasPerGroup: 1, storage: {size: 1Gi}}}",
         ),
         (
             "spec.product",
@@ -70,10 +64,6 @@ async fn what_can_not_be_changed_yet_is_refused_by_name() {
         (
             "spec.coordinator",
             "{coordinator: {etcd: {endpoints: ['http://e:2379']}}, servers: {groups: 1, replicasPerGroup: 1}}",
-        ),
-        (
-            "spec.dashboard.replicas",
-            "{dashboard: {replicas: 1}, servers: {groups: 1, replicasPerGroup: 1}}",
         ),
     ];
     for (field, spec) in cases {

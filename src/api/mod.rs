@@ -2,11 +2,14 @@
 
 mod crd;
 mod ha;
+mod pod_template;
 mod spec;
 mod status;
+mod storage;
 
 pub use crd::{crd, crd_yaml};
 pub use ha::{Durability, HaMode, HaSpec};
+pub use pod_template::PodTemplate;
 pub use spec::{
     AntiAffinity, AuthSpec, CodisCluster, CodisClusterSpec, CoordinatorSpec, DashboardSpec, Engine, EtcdSpec,
     ProxiesSpec, ResourcesSpec, SecretKeyRef, SecretRef, ServersSpec, ServiceSpec, ServiceType,
@@ -15,6 +18,7 @@ pub use status::{
     CodisClusterStatus, ConditionType, DashboardStatus, FailoverStatus, GroupStatus, Phase, ProxiesStatus, ServerRole,
     ServerStatus, ServersStatus,
 };
+pub use storage::{Retention, StorageSpec};
 
 /// The API group of everything here, and the prefix of our labels and annotations.
 pub const GROUP: &str = "codis.dev";

@@ -5,7 +5,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::{CodisClusterStatus, HaSpec};
+use super::{CodisClusterStatus, HaSpec, PodTemplate, StorageSpec};
 
 /// A Codis-style cluster: server groups of Valkey or Redis behind proxies. `metadata.name` alone is a valid cluster.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -165,17 +165,17 @@ pub struct AuthSpec {
     pub secret_ref: SecretKeyRef,
 }
 
-/// The server groups. Of a running cluster none of these fields can be changed yet.
+/// The server groups. A change of what a server is made with (image, memory, resources, configuration, pod template) is
+/// rolled out: one server at a time, replicas first, each in sync before the next; then the primary hands over.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)")
-    .message("spec.servers.resources of a running cluster can't be changed yet; create another cluster instead"))]
+#[x_kube(validation = Rule::new("has(self.storage) == has(oldSelf.storage) && (!has(self.storage) || (self.storage.size == oldSelf.storage.size && has(self.storage.class) == has(oldSelf.storage.class) && (!has(self.storage.class) || self.storage.class == oldSelf.storage.class)))")
+    .message("spec.servers.storage of a running cluster can't be changed, but for whenDeleted and whenScaled; create another cluster instead"))]
 pub struct ServersSpec {
     /// The image, of Valkey or Redis 7 or newer. It must hold `sh` and `valkey-server` or `redis-server`, with its
     /// command line client.
     #[serde(default = "server_image")]
     #[schemars(length(min = 1, max = 500))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.servers.image of a running cluster can't be changed yet; create another cluster instead"))]
     pub image: String,
 
     /// How many groups share the 1024 slots.
@@ -197,18 +197,31 @@ pub struct ServersSpec {
         length(max = 30),
         regex(pattern = r"^([1-9][0-9]?%|100%|[0-9]+([.][0-9]+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?)$")
     )]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.servers.maxMemory of a running cluster can't be changed yet; create another cluster instead"))]
     pub max_memory: String,
+
+    /// Settings of the servers, as their configuration file has them: `maxmemory-policy: allkeys-lru`. Those that the
+    /// operator itself needs can't be given.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "settings")]
+    pub config: BTreeMap<String, String>,
+
+    /// Volumes for the data. Absent: it is kept in memory only, and a group whose servers all end at once is empty. Can't be
+    /// added to or taken from a running cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub storage: Option<StorageSpec>,
 
     /// Whether servers of one group may share a node. `Preferred`: only if there is no other way. `Required`: never,
     /// a server without a node of its own stays Pending. `None`: nobody cares.
     #[serde(default)]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.servers.antiAffinity of a running cluster can't be changed yet; create another cluster instead"))]
     pub anti_affinity: AntiAffinity,
 
     /// Resources of each server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
+
+    /// What is added to the servers' pods.
+    #[serde(default)]
+    pub pod_template: PodTemplate,
 }
 
 impl Default for ServersSpec {
@@ -218,8 +231,11 @@ impl Default for ServersSpec {
             groups: default_groups(),
             replicas_per_group: default_replicas(),
             max_memory: default_max_memory(),
+            config: BTreeMap::new(),
+            storage: None,
             anti_affinity: AntiAffinity::default(),
             resources: None,
+            pod_template: PodTemplate::default(),
         }
     }
 }
@@ -265,6 +281,14 @@ pub struct ResourcesSpec {
     pub limits: BTreeMap<String, Quantity>,
 }
 
+fn settings(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": "object",
+        "maxProperties": 128,
+        "additionalProperties": {"type": "string", "maxLength": 1000},
+    })
+}
+
 fn quantities(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
@@ -293,6 +317,10 @@ pub struct ProxiesSpec {
     /// Resources of each proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
+
+    /// What is added to the proxies' pods.
+    #[serde(default)]
+    pub pod_template: PodTemplate,
 }
 
 impl Default for ProxiesSpec {
@@ -301,6 +329,7 @@ impl Default for ProxiesSpec {
             replicas: default_replicas(),
             service: ServiceSpec::default(),
             resources: None,
+            pod_template: PodTemplate::default(),
         }
     }
 }
@@ -329,18 +358,21 @@ pub enum ServiceType {
 }
 
 /// The dashboard.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DashboardSpec {
     /// How many instances: one is active, the others stand by and take over within seconds.
     #[serde(default = "default_replicas")]
     #[schemars(range(min = 1, max = 3))]
-    #[x_kube(validation = Rule::new("self == oldSelf").message("spec.dashboard.replicas of a running cluster can't be changed yet; create another cluster instead"))]
     pub replicas: i32,
 
     /// Resources of each instance.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<ResourcesSpec>,
+
+    /// What is added to the dashboards' pods.
+    #[serde(default)]
+    pub pod_template: PodTemplate,
 }
 
 impl Default for DashboardSpec {
@@ -348,6 +380,7 @@ impl Default for DashboardSpec {
         Self {
             replicas: default_replicas(),
             resources: None,
+            pod_template: PodTemplate::default(),
         }
     }
 }

@@ -82,6 +82,9 @@ pub struct ServersStatus {
     pub ready: i32,
     /// Servers that should be.
     pub total: i32,
+    /// Servers whose pods are made with what the spec says now.
+    #[serde(default)]
+    pub updated: i32,
     /// The label selector of the servers' pods.
     #[serde(default)]
     pub selector: String,

@@ -2,8 +2,8 @@ use serde::Serialize;
 
 use super::{ClientError, Http};
 use crate::model::{
-    GroupId, HostPort, Overview, ProductName, Promotion, PromotionOptions, ProxyToken, Slot, SlotMapping, Stats,
-    Status, Topom,
+    Export, GroupId, HostPort, Overview, ProductName, Promotion, PromotionOptions, ProxyToken, Slot, SlotMapping,
+    Stats, Status, Topom,
 };
 
 /// A dashboard's API. Where several instances are named they are asked in turn until one is active.
@@ -54,6 +54,17 @@ impl DashboardClient {
     pub async fn slots(&self) -> Result<Vec<Slot>, ClientError> {
         self.get(&format!("/api/topom/slots/{}", self.product.dashboard_xauth()))
             .await
+    }
+
+    /// All that the store holds.
+    pub async fn export(&self) -> Result<Export, ClientError> {
+        self.get(&format!("/api/topom/v2/export/{}", self.product.dashboard_xauth()))
+            .await
+    }
+
+    /// Goes on from what was exported. The dashboard begins anew with that.
+    pub async fn import(&self, exported: &Export) -> Result<(), ClientError> {
+        self.change("v2/import/X", Some(exported)).await
     }
 
     /// Creates an empty group.

@@ -120,6 +120,10 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     if theirs.keys() == 0 && !shares_history(info, theirs) {
         return Judgement::NoObjection;
     }
+    let nobody_knows = is_unknown(group, info) && is_unknown(group, theirs) && !shares_history(info, theirs);
+    if nobody_knows && !is_admitted(group, other) {
+        return Judgement::NoObjection;
+    }
     Judgement::KnowsMore(format!(
         "{state}, and {server} may hold a newer copy (offset {} of history {}, against {} of {})",
         theirs.offset(),
@@ -143,6 +147,20 @@ fn is_ahead(group: &Group, one: &Info, other: &Info) -> bool {
     }
     one.former_history()
         .is_some_and(|(id, end)| id == other.history() && other.offset() < end)
+}
+
+/// Whether nobody can tell how new a copy is: a server that read its data from an append-only file has begun a new history.
+/// Where that holds for all, as after the end of a whole group, the one that was the primary last has the newest.
+fn is_unknown(group: &Group, info: &Info) -> bool {
+    !group.lineage.is_empty() && group.rank(info.history(), info.offset()).is_none()
+}
+
+/// Whether a server is still the process that was given its role.
+fn is_admitted(group: &Group, other: &Other) -> bool {
+    let record = group.servers.iter().find(|record| record.server == other.server);
+    let admitted = record.and_then(|record| record.admitted_run_id.as_deref());
+    let answered = other.answer.as_ref().ok().map(Info::run_id);
+    admitted.is_some() && admitted == answered
 }
 
 fn shares_history(one: &Info, other: &Info) -> bool {
@@ -382,6 +400,28 @@ mod tests {
         // The first offset that is not shared.
         assert_eq!(decide(&group(true), 0, &promoted(151), &others), Decision::Lead);
         refused(decide(&group(true), 0, &promoted(150), &others), "newer copy");
+    }
+
+    #[test]
+    fn where_all_copies_came_from_files_the_recorded_primary_leads() {
+        let mut group = group(true);
+        group.begin_lineage("h", 0);
+        group.servers[1].admitted_run_id = Some("r2".to_owned());
+        let (read, as_well) = (info("r9", "slave", 5, "n1", 0), info("r8", "slave", 7, "n2", 0));
+        assert_eq!(
+            decide(&group, 0, &read, &[said("b:1", as_well.clone())]),
+            Decision::Lead
+        );
+        // A file that is empty is not a copy.
+        refused(
+            decide(&group, 0, &empty("r9"), &[said("b:1", as_well)]),
+            "b:1 has 7 keys",
+        );
+        // And one that was never out of memory is newer than a file.
+        let alive = info("r2", "slave", 5, "h", 100);
+        refused(decide(&group, 0, &read, &[said("b:1", alive)]), "newer copy");
+        let alive = info("r2", "slave", 5, "other", 100);
+        refused(decide(&group, 0, &read, &[said("b:1", alive)]), "newer copy");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt::Debug;
 use std::sync::{Mutex, PoisonError};
 
@@ -29,11 +29,15 @@ pub(super) struct Rollout {
     pub(super) done: bool,
 }
 
-/// The parts that Kubernetes rolls by itself.
-#[derive(Debug, Clone, Copy, Default)]
+/// How far all parts are.
+#[derive(Debug, Clone, Default)]
 pub(super) struct Rollouts {
+    /// Kubernetes rolls them by itself.
     pub(super) proxies: Rollout,
+    /// Kubernetes rolls them by itself.
     pub(super) dashboards: Rollout,
+    /// The servers' sets, by name: the operator rolls their pods.
+    pub(super) servers: BTreeMap<String, StatefulSet>,
 }
 
 /// Brings all children to what they were built as, and deletes those that are no longer built. Applying an unchanged
@@ -63,10 +67,11 @@ pub(super) async fn apply(
     to.apply(disruption_budgets).await?;
     let dashboards = to.apply(vec![dashboard]).await?;
     let proxies = to.apply(vec![proxies]).await?;
-    to.apply(servers).await?;
+    let servers = to.apply(servers).await?;
     Ok(Rollouts {
         proxies: proxies.first().map(of_deployment).unwrap_or_default(),
         dashboards: dashboards.first().map(of_stateful_set).unwrap_or_default(),
+        servers: servers.into_iter().map(|set| (set.name_any(), set)).collect(),
     })
 }
 
@@ -75,7 +80,9 @@ pub(super) async fn look(client: &Client, cluster: &Cluster) -> Result<Rollouts,
     let deployments: Api<Deployment> = Api::namespaced(client.clone(), &cluster.namespace);
     let sets: Api<StatefulSet> = Api::namespaced(client.clone(), &cluster.namespace);
     let (proxies, dashboards) = (cluster.proxy_name(), cluster.dashboard_name());
-    let (proxies, dashboards) = tokio::try_join!(
+    let selector = labels::as_selector(&labels::of_cluster(&cluster.name));
+    let all_sets = ListParams::default().labels(&selector);
+    let (proxies, dashboards, all) = tokio::try_join!(
         async {
             deployments
                 .get_opt(&proxies)
@@ -87,10 +94,12 @@ pub(super) async fn look(client: &Client, cluster: &Cluster) -> Result<Rollouts,
                 .await
                 .map_err(Error::kube(format!("reading StatefulSet {dashboards}")))
         },
+        async { sets.list(&all_sets).await.map_err(Error::kube("listing StatefulSets")) },
     )?;
     Ok(Rollouts {
         proxies: proxies.as_ref().map(of_deployment).unwrap_or_default(),
         dashboards: dashboards.as_ref().map(of_stateful_set).unwrap_or_default(),
+        servers: all.into_iter().map(|set| (set.name_any(), set)).collect(),
     })
 }
 

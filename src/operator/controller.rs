@@ -21,6 +21,7 @@ use super::error::Error;
 use super::ha::{self, Reports};
 use super::labels::MANAGER;
 use super::metrics::Metrics;
+use super::mirror::Mirrors;
 use super::reconcile::{id, reconcile};
 use super::settings::Settings;
 use super::web::Health;
@@ -49,6 +50,7 @@ pub(super) struct Context {
     pub(super) failures: Failures,
     pub(super) known: KnownChildren,
     pub(super) reports: Arc<Reports>,
+    pub(super) mirrors: Mirrors,
 }
 
 /// How often each cluster failed in a row, by UID.
@@ -106,6 +108,7 @@ pub async fn run(
         failures: Failures::default(),
         known: KnownChildren::default(),
         reports: Arc::clone(&reports),
+        mirrors: Mirrors::default(),
     });
     let guard = ha::run(ha::Means {
         http: Http::new(ha::DASHBOARD_TIMEOUT)?,

@@ -21,7 +21,7 @@ use super::error::{Error, Invalid};
 use super::labels::{self, MANAGER};
 use super::topology::Topology;
 use super::validate::validate;
-use super::{events, status, topology};
+use super::{events, gates, status, topology};
 use crate::api::{CodisCluster, CodisClusterStatus, Phase};
 
 /// Keeps a deleted cluster's object until its keys have left the coordinator.
@@ -60,6 +60,7 @@ pub(super) async fn reconcile(
             FinalizerEvent::Cleanup(cluster) => {
                 context.metrics.forget(&cluster);
                 context.known.forget(&cluster.uid().unwrap_or_default());
+                context.mirrors.forget(&cluster.uid().unwrap_or_default());
                 status::write_deleting(&context.client, &cluster).await?;
                 clean_up(&context, &cluster).await
             }
@@ -110,6 +111,9 @@ async fn bring_closer(context: &Context, object: &CodisCluster) -> Result<Action
     tell_steps(context, object, &cluster, &topology).await;
     let report = context.reports.of(&cluster.uid);
     let status = status::of_cluster(object, &cluster, &topology, rollouts, &pods, &report, Timestamp::now());
+    if !cluster.paused {
+        gates::set(client, &cluster.namespace, &pods, &status, Timestamp::now()).await?;
+    }
     context.metrics.observe(object, &status);
     tell_phase(context, object, &status).await;
     let again = match status.phase {

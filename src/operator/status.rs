@@ -10,13 +10,14 @@ use super::apply::Rollouts;
 use super::error::Error;
 use super::ha::Report;
 use super::labels::{self, Component, MANAGER};
+use super::rollout;
 use super::topology::{Pods, Topology};
 use super::validate::Cluster;
 use crate::api::{
     CodisCluster, CodisClusterStatus, ConditionType, DashboardStatus, FailoverStatus, GroupStatus, Phase,
     ProxiesStatus, ServerRole, ServerStatus,
 };
-use crate::model::{HostPort, SLOT_COUNT, Stats};
+use crate::model::{GroupId, HostPort, SLOT_COUNT, Stats};
 use crate::plan::ha::Notice;
 use crate::plan::{ServerState, Step};
 
@@ -56,6 +57,7 @@ pub(super) fn of_cluster(
     status.dashboard = DashboardStatus {
         active: topology.active.clone(),
     };
+    status.servers.updated = updated(cluster, &rollouts, pods);
     match &topology.stats {
         Ok(stats) => fill_topology(&mut status, cluster, stats, pods),
         // Without a dashboard nobody knows who holds a role; the slots are where they were.
@@ -68,7 +70,7 @@ pub(super) fn of_cluster(
         status.servers.ready = 0;
     }
     tell_failovers(&mut status, &previous, report);
-    let mut verdicts: Vec<Verdict> = judge(&status, topology, rollouts, &report.notices).into();
+    let mut verdicts: Vec<Verdict> = judge(&status, topology, &rollouts, &report.notices).into();
     let was_paused = previous
         .conditions
         .iter()
@@ -151,6 +153,18 @@ fn paused(holds: bool) -> Verdict {
     }
 }
 
+/// How many servers' pods are made with what the spec says now.
+fn updated(cluster: &Cluster, rollouts: &Rollouts, pods: &Pods) -> i32 {
+    let is_updated = |group: &GroupId, pod: &String| {
+        let set = rollouts.servers.get(&cluster.servers_name(*group));
+        set.zip(pods.servers.get(pod))
+            .is_some_and(|(set, pod)| !rollout::is_outdated(pod, set))
+    };
+    let groups = cluster.groups.iter();
+    let updated = groups.map(|group| cluster.server_pods(*group).filter(|pod| is_updated(group, pod)).count());
+    updated.sum::<usize>() as i32
+}
+
 fn fill_topology(status: &mut CodisClusterStatus, cluster: &Cluster, stats: &Stats, pods: &Pods) {
     status.slots = stats.slots.iter().filter(|slot| slot.group_id != 0).count() as i32;
     status.bootstrapped |= status.slots as usize == SLOT_COUNT;
@@ -203,7 +217,7 @@ fn fill_topology(status: &mut CodisClusterStatus, cluster: &Cluster, stats: &Sta
     status.servers.groups = stats.group.models.len() as i32;
 }
 
-fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts, notices: &[Notice]) -> [Verdict; 4] {
+fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts, notices: &[Notice]) -> [Verdict; 4] {
     let mut problems: Vec<(&'static str, String)> = match &topology.stats {
         Err(cause) if status.bootstrapped => vec![("DashboardUnavailable", format!("no dashboard is active: {cause}"))],
         _ => topology
@@ -270,7 +284,7 @@ fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts, n
     ]
 }
 
-fn waiting(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts) -> Vec<String> {
+fn waiting(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts) -> Vec<String> {
     let mut waiting = topology.plan.waiting.clone();
     if let (Err(cause), false) = (&topology.stats, status.bootstrapped) {
         waiting.push(format!("waiting for an active dashboard: {cause}"));
@@ -288,6 +302,12 @@ fn waiting(status: &CodisClusterStatus, topology: &Topology, rollouts: Rollouts)
             Step::ForgetProxy(pod, _) => format!("proxy {pod} can't be forgotten yet: {cause}"),
         }
     }));
+    if status.servers.updated < status.servers.total && status.bootstrapped {
+        waiting.push(format!(
+            "{} of {} servers are made with what the spec says now; the others are replaced one after the other",
+            status.servers.updated, status.servers.total
+        ));
+    }
     if status.proxies.ready != status.proxies.total {
         waiting.push(format!(
             "{} of {} proxies are ready",

@@ -5,8 +5,10 @@ use crate::model::{
     Group, GroupServer, GroupStats, ProxyStats, RedisStats, SentinelStats, SlotActionStats, SlotId, SlotMapping,
 };
 use crate::operator::apply::Rollout;
+use crate::operator::build::build;
 use crate::operator::build::fixtures::{shop, valid_shop};
 use crate::plan::{Plan, Problem, ProblemReason};
+use k8s_openapi::api::core::v1::Pod;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -79,6 +81,29 @@ fn rolled(proxies: i32) -> Rollouts {
             done: proxies == 2,
         },
         dashboards: Rollout { ready: 2, done: true },
+        servers: build(&valid_shop())
+            .servers
+            .into_iter()
+            .map(|set| (set.name_any(), set))
+            .collect(),
+    }
+}
+
+/// The pods of all servers, made as the spec says.
+fn pods(cluster: &Cluster) -> Pods {
+    let sets = build(cluster).servers.into_iter().zip(&cluster.groups);
+    let pods = sets.flat_map(|(set, group)| {
+        let template = set.spec.unwrap().template.metadata.unwrap();
+        let pod = move |name: String| {
+            let mut pod = Pod::default();
+            pod.metadata.annotations = template.annotations.clone();
+            (name, pod)
+        };
+        cluster.server_pods(*group).map(pod)
+    });
+    Pods {
+        servers: pods.collect(),
+        ..Pods::default()
     }
 }
 
@@ -99,7 +124,7 @@ fn a_whole_cluster_is_ready() {
         &cluster,
         &topology,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     );
@@ -129,7 +154,7 @@ fn an_unchanged_cluster_has_an_unchanged_status() {
         &cluster,
         &topology,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     ));
@@ -138,7 +163,7 @@ fn an_unchanged_cluster_has_an_unchanged_status() {
         &cluster,
         &topology,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(100),
     );
@@ -155,7 +180,7 @@ fn a_condition_changes_its_time_only_with_its_status() {
         &cluster,
         &well,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     ));
@@ -164,7 +189,7 @@ fn a_condition_changes_its_time_only_with_its_status() {
         &cluster,
         &well,
         rolled(1),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(9),
     );
@@ -192,7 +217,7 @@ fn a_problem_degrades_and_its_words_are_told() {
         &cluster,
         &topology,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     );
@@ -215,7 +240,7 @@ fn without_a_dashboard_what_was_known_of_slots_stays() {
         &cluster,
         &well,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     ));
@@ -228,7 +253,7 @@ fn without_a_dashboard_what_was_known_of_slots_stays() {
         &cluster,
         &gone,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(9),
     );
@@ -251,7 +276,7 @@ fn proxies_that_are_being_replaced_are_waited_for() {
         &cluster,
         &topology,
         rollouts,
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     );
@@ -269,7 +294,7 @@ fn the_default_coordinator_of_the_beginning_is_kept() {
         &cluster,
         &topology,
         rolled(2),
-        &Pods::default(),
+        &pods(&valid_shop()),
         &Report::default(),
         at(1),
     ));

@@ -10,12 +10,14 @@ use kube::{Api, Client, ResourceExt};
 
 use super::controller::Context;
 use super::error::Error;
+use super::events;
 use super::labels::{self, ACTIVE, Component, DASHBOARD_ROLE_LABEL, MANAGER};
+use super::mirror::{self, Restored};
 use super::validate::{Cluster, PROXY_ADMIN_PORT};
 use crate::api::CodisCluster;
 use crate::client::{ClientError, DashboardClient};
-use crate::model::{Overview, Stats};
-use crate::plan::{Observed, Plan, ProxyPod, Step, plan_topology};
+use crate::model::{Overview, SLOT_COUNT, Stats};
+use crate::plan::{Observed, Plan, Problem, ProblemReason, ProxyPod, Step, plan_topology};
 
 /// The pods of a cluster, as they are now.
 #[derive(Debug, Default)]
@@ -98,6 +100,26 @@ pub(super) async fn drive(
         proxies: pods.proxies.iter().map(proxy_pod).collect(),
     };
     let mut plan = plan_topology(&cluster.desired_topology(), &observed);
+    let is_empty = stats.group.models.is_empty() && stats.slots.iter().all(|slot| slot.group_id == 0);
+    // Volumes may hold the data of an earlier cluster of this name, and the copy tells who has the newest.
+    if is_empty && !cluster.paused && (observed.bootstrapped || cluster.storage.is_some()) {
+        match mirror::restore(client, cluster, &dashboard).await? {
+            Restored::Done => {
+                let cause = "the coordinator had lost the slot map; it was restored from its copy".to_owned();
+                let event = events::warning("TopologyRestored", cause.clone());
+                events::publish(&context.recorder, object, event).await;
+                return Ok((Topology::without_dashboard(cause), pods));
+            }
+            Restored::Refused(message) => {
+                let reason = ProblemReason::StoreLost;
+                plan = Plan {
+                    problems: vec![Problem { reason, message }],
+                    ..Plan::default()
+                };
+            }
+            Restored::Nothing => {}
+        }
+    }
     if plan.steps.iter().any(|step| matches!(step, Step::AssignSlots(_))) && served_before(client, cluster).await? {
         plan.steps.retain(|step| !matches!(step, Step::AssignSlots(_)));
     }
@@ -105,6 +127,10 @@ pub(super) async fn drive(
         plan.steps.clear();
     }
     let (taken, failed) = ask(&dashboard, &plan.steps).await;
+    let whole = stats.slots.iter().filter(|slot| slot.group_id != 0).count() == SLOT_COUNT;
+    if whole && !cluster.paused {
+        mirror::keep(client, &context.mirrors, cluster, &dashboard).await?;
+    }
     Ok((
         Topology {
             stats: Ok(Box::new(stats)),

@@ -1,15 +1,17 @@
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
+use super::customise::{check_config, check_template};
 use super::dereference::Dereferenced;
 use super::error::Invalid;
 use super::settings::Settings;
 use crate::api::{
-    AntiAffinity, CodisCluster, DashboardSpec, Durability, HaMode, HaSpec, MAX_NAME, ProxiesSpec, ResourcesSpec,
-    SecretKeyRef,
+    AntiAffinity, CodisCluster, DashboardSpec, Durability, HaMode, HaSpec, MAX_NAME, PodTemplate, ProxiesSpec,
+    ResourcesSpec, SecretKeyRef, StorageSpec,
 };
 use crate::model::{GoDuration, GroupId, HostPort, ProductName, keyed_hash};
 use crate::plan::ha::{Mode, Policy};
@@ -51,6 +53,12 @@ pub struct Cluster {
     pub anti_affinity: AntiAffinity,
     /// Resources of each server.
     pub server_resources: Option<ResourcesSpec>,
+    /// Settings that people gave.
+    pub server_config: BTreeMap<String, String>,
+    /// Volumes for the data; `None`: it is in memory only.
+    pub storage: Option<StorageSpec>,
+    /// What is added to the servers' pods.
+    pub server_template: PodTemplate,
     /// The proxies.
     pub proxies: ProxiesSpec,
     /// The dashboard.
@@ -181,7 +189,12 @@ pub(super) fn dashboard_addrs(namespace: &str, cluster: &str, instances: i32) ->
 impl Cluster {
     /// The pod of a server.
     pub fn server_pod(&self, group: GroupId, ordinal: u16) -> String {
-        format!("{}-g{group}-{ordinal}", self.name)
+        format!("{}-{ordinal}", self.servers_name(group))
+    }
+
+    /// The name of the StatefulSet of a group's servers.
+    pub fn servers_name(&self, group: GroupId) -> String {
+        format!("{}-g{group}", self.name)
     }
 
     /// The headless Service that gives servers their names.
@@ -343,6 +356,17 @@ pub fn validate(cluster: &CodisCluster, refs: &Dereferenced, settings: &Settings
     let replicas = in_range("spec.servers.replicasPerGroup", spec.servers.replicas_per_group, 1, 16)?;
     in_range("spec.proxies.replicas", spec.proxies.replicas, 0, 1000)?;
     in_range("spec.dashboard.replicas", spec.dashboard.replicas, 1, 3)?;
+    check_config(&spec.servers.config)?;
+    for (field, container, template) in [
+        ("spec.servers.podTemplate", "server", &spec.servers.pod_template),
+        ("spec.proxies.podTemplate", "proxy", &spec.proxies.pod_template),
+        ("spec.dashboard.podTemplate", "dashboard", &spec.dashboard.pod_template),
+    ] {
+        check_template(field, container, template)?;
+    }
+    if let Some(storage) = &spec.servers.storage {
+        quantity_bytes("spec.servers.storage.size", &Quantity(storage.size.clone()))?;
+    }
     let product_auth = refs.product_auth.clone().ok_or_else(|| Invalid {
         field: "metadata.name",
         message: format!("the Secret {name}-auth with the cluster's own password is absent"),
@@ -359,6 +383,9 @@ pub fn validate(cluster: &CodisCluster, refs: &Dereferenced, settings: &Settings
         max_memory: max_memory(&spec.servers.max_memory, spec.servers.resources.as_ref())?,
         anti_affinity: spec.servers.anti_affinity,
         server_resources: spec.servers.resources.clone(),
+        server_config: spec.servers.config.clone(),
+        storage: spec.servers.storage.clone(),
+        server_template: spec.servers.pod_template.clone(),
         proxies: spec.proxies.clone(),
         dashboard: spec.dashboard.clone(),
         ha: HaSettings::of(&spec.ha)?,

@@ -22,6 +22,25 @@ pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
         .login
         .as_ref()
         .map(|(_, login)| BTreeMap::from([(AUTH_DIGEST.to_owned(), login.digest(&cluster.product_auth))]));
+    let mut template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(selector.clone()),
+            annotations,
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            affinity: pod::spread(&selector, AntiAffinity::Preferred),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            image_pull_secrets: pod::image_pull_secrets(cluster),
+            containers: vec![container(cluster)],
+            security_context: Some(pod::pod_security(pod::OUR_UID)),
+            termination_grace_period_seconds: Some(10),
+            tolerations: Some(pod::leave_lost_nodes()),
+            ..PodSpec::default()
+        }),
+    };
+    pod::customise(&mut template, &cluster.dashboard.pod_template);
     StatefulSet {
         metadata: child_meta(cluster, cluster.dashboard_name()),
         spec: Some(StatefulSetSpec {
@@ -32,24 +51,7 @@ pub(super) fn stateful_set(cluster: &Cluster) -> StatefulSet {
                 match_labels: Some(selector.clone()),
                 ..LabelSelector::default()
             },
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(selector.clone()),
-                    annotations,
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(PodSpec {
-                    affinity: pod::spread(&selector, AntiAffinity::Preferred),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    image_pull_secrets: pod::image_pull_secrets(cluster),
-                    containers: vec![container(cluster)],
-                    security_context: Some(pod::pod_security(pod::OUR_UID)),
-                    termination_grace_period_seconds: Some(10),
-                    tolerations: Some(pod::leave_lost_nodes()),
-                    ..PodSpec::default()
-                }),
-            },
+            template,
             ..StatefulSetSpec::default()
         }),
         status: None,

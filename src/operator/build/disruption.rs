@@ -16,7 +16,7 @@ pub(super) fn all(cluster: &Cluster) -> Vec<PodDisruptionBudget> {
         budgets.extend(cluster.groups.iter().map(|group| {
             let mut selector = labels::selector(&cluster.name, Component::Server);
             selector.insert(GROUP_LABEL.to_owned(), group.to_string());
-            one_at_a_time(cluster, format!("{}-g{group}", cluster.name), selector)
+            one_at_a_time(cluster, cluster.servers_name(*group), selector)
         }));
     }
     if cluster.proxies.replicas > 1 {

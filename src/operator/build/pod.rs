@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
     Affinity, Capabilities, EnvVar, EnvVarSource, ExecAction, HTTPGetAction, Lifecycle, LifecycleHandler,
-    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, Probe,
-    ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext, Toleration, WeightedPodAffinityTerm,
+    LocalObjectReference, ObjectFieldSelector, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodTemplateSpec,
+    Probe, ResourceRequirements, SeccompProfile, SecretKeySelector, SecurityContext, Toleration,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use crate::api::{AntiAffinity, ResourcesSpec};
+use crate::api::{AntiAffinity, PodTemplate, ResourcesSpec};
 use crate::operator::validate::Cluster;
 
 /// The user of the image with our own binaries.
@@ -52,6 +53,36 @@ pub(super) fn env_secret(name: &str, secret: &str, key: &str) -> EnvVar {
             secret_key_ref,
             ..EnvVarSource::default()
         }),
+    }
+}
+
+/// Adds to the pods of a part what people want there. The main container is the first one.
+pub(super) fn customise(pod: &mut PodTemplateSpec, wanted: &PodTemplate) {
+    let metadata = pod.metadata.get_or_insert_default();
+    extend(&mut metadata.labels, &wanted.labels);
+    extend(&mut metadata.annotations, &wanted.annotations);
+    let Some(spec) = &mut pod.spec else { return };
+    extend(&mut spec.node_selector, &wanted.node_selector);
+    append(&mut spec.tolerations, &wanted.tolerations);
+    append(&mut spec.volumes, &wanted.volumes);
+    spec.priority_class_name = wanted.priority_class_name.clone();
+    if let Some(main) = spec.containers.first_mut() {
+        append(&mut main.env, &wanted.env);
+        append(&mut main.volume_mounts, &wanted.volume_mounts);
+    }
+    spec.containers.extend(wanted.sidecars.iter().cloned());
+}
+
+fn extend(map: &mut Option<BTreeMap<String, String>>, with: &BTreeMap<String, String>) {
+    if !with.is_empty() {
+        let with = with.iter().map(|(key, value)| (key.clone(), value.clone()));
+        map.get_or_insert_default().extend(with);
+    }
+}
+
+fn append<T: Clone>(list: &mut Option<Vec<T>>, with: &[T]) {
+    if !with.is_empty() {
+        list.get_or_insert_default().extend_from_slice(with);
     }
 }
 

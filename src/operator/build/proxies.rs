@@ -25,6 +25,26 @@ pub(super) fn deployment(cluster: &Cluster) -> Deployment {
         .session_auth
         .as_ref()
         .map(|(_, digest)| BTreeMap::from([(AUTH_DIGEST.to_owned(), digest.clone())]));
+    let mut template = PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(selector.clone()),
+            annotations,
+            ..ObjectMeta::default()
+        }),
+        spec: Some(PodSpec {
+            affinity: pod::spread(&selector, AntiAffinity::Preferred),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            image_pull_secrets: pod::image_pull_secrets(cluster),
+            containers: vec![container(cluster)],
+            security_context: Some(pod::pod_security(pod::OUR_UID)),
+            // The proxy itself is done within its shutdown_timeout of 20 s.
+            termination_grace_period_seconds: Some(30),
+            tolerations: Some(pod::leave_lost_nodes()),
+            ..PodSpec::default()
+        }),
+    };
+    pod::customise(&mut template, &cluster.proxies.pod_template);
     Deployment {
         metadata: child_meta(cluster, cluster.proxy_name()),
         spec: Some(DeploymentSpec {
@@ -40,25 +60,7 @@ pub(super) fn deployment(cluster: &Cluster) -> Deployment {
                     max_unavailable: Some(IntOrString::Int(0)),
                 }),
             }),
-            template: PodTemplateSpec {
-                metadata: Some(ObjectMeta {
-                    labels: Some(selector.clone()),
-                    annotations,
-                    ..ObjectMeta::default()
-                }),
-                spec: Some(PodSpec {
-                    affinity: pod::spread(&selector, AntiAffinity::Preferred),
-                    automount_service_account_token: Some(false),
-                    enable_service_links: Some(false),
-                    image_pull_secrets: pod::image_pull_secrets(cluster),
-                    containers: vec![container(cluster)],
-                    security_context: Some(pod::pod_security(pod::OUR_UID)),
-                    // The proxy itself is done within its shutdown_timeout of 20 s.
-                    termination_grace_period_seconds: Some(30),
-                    tolerations: Some(pod::leave_lost_nodes()),
-                    ..PodSpec::default()
-                }),
-            },
+            template,
             ..DeploymentSpec::default()
         }),
         status: None,

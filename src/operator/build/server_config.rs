@@ -37,7 +37,8 @@ exit 1
 "#;
 
 /// Runs before the server is told to stop: a primary waits until it handed over, while it has a replica that could take
-/// over, and no longer than a part of the pod's grace period: without an operator it goes all the same.
+/// over, and no longer than a part of the pod's grace period: without an operator it goes all the same. Then the server is
+/// told to stop, again and again: just after a full synchronisation it would not hear the one time that it is told anyway.
 const STOP: &str = r#"cli=$(command -v valkey-cli || command -v redis-cli) || exit 0
 REDISCLI_AUTH=$(cat "/etc/codis/users/$POD_NAME.probe") || exit 0
 export REDISCLI_AUTH
@@ -45,11 +46,12 @@ end=$(($(date +%s) + 20))
 while [ "$(date +%s)" -lt "$end" ]; do
   info=$("$cli" --no-auth-warning --user "probe@$POD_NAME" INFO replication) || exit 0
   case $info in
-  *connected_slaves:0*) exit 0 ;;
+  *connected_slaves:0*) break ;;
   *role:master*) sleep 0.2 ;;
-  *) exit 0 ;;
+  *) break ;;
   esac
 done
+while kill -TERM 1 2>/dev/null; do sleep 1; done
 "#;
 
 pub(super) fn config_map_name(cluster: &Cluster) -> String {
@@ -60,11 +62,21 @@ pub(super) fn config_map(cluster: &Cluster) -> ConfigMap {
     let max_memory = cluster
         .max_memory
         .map_or_else(String::new, |bytes| format!("maxmemory {bytes}\n"));
+    let persistence = match cluster.storage {
+        Some(_) => "appendonly yes\n",
+        None => "appendonly no\n",
+    };
+    let wanted: String = cluster
+        .server_config
+        .iter()
+        .map(|(name, value)| format!("{name} {value}\n"))
+        .collect();
     let server_conf = format!(
-        "bind * -::*\nport {SERVER_PORT}\nprotected-mode no\ndir /data\nsave \"\"\nappendonly no\n\
-         {max_memory}maxmemory-policy noeviction\n\
+        "maxmemory-policy noeviction\nrepl-backlog-size 16mb\nrepl-diskless-sync-delay 0\n\
+         # From spec.servers.config.\n{wanted}# What the operator relies on.\n\
+         bind * -::*\nport {SERVER_PORT}\nprotected-mode no\ndir /data\nsave \"\"\n{persistence}{max_memory}\
          # A silent primary is noticed by the second.\nrepl-ping-replica-period 1\n\
-         repl-diskless-sync yes\nrepl-diskless-sync-delay 0\nrepl-backlog-size 16mb\n\
+         repl-diskless-sync yes\n\
          # What a full synchronisation leaves behind must not be loaded by a later start.\nrdb-del-sync-files yes\n\
          user default off resetkeys resetchannels -@all\n"
     );

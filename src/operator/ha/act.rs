@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
@@ -22,6 +23,7 @@ use crate::operator::events;
 use crate::operator::labels::MANAGER;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
+use crate::operator::rollout;
 use crate::operator::validate::dashboard_addrs;
 use crate::plan::ha::{Action, Mark, Order};
 
@@ -96,6 +98,7 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
         } => promote(&actor, order, (*group, from, to), *epoch, *force).await,
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
         Action::DropProxy { token, pod, epoch } => drop_proxy(&actor, order, (token, pod), *epoch).await,
+        Action::ReplaceServer { server, uid, .. } => replace_server(&actor, order, server, uid).await,
         Action::RestartServer { server, uid, .. } => restart_server(&actor, order, server, uid).await,
         Action::ClearMark { group, mark, server } => clear_mark(&actor, *group, *mark, server).await,
     };
@@ -190,16 +193,45 @@ async fn drop_proxy(actor: &Actor, order: &Order, (token, pod): (&ProxyToken, &s
     Ok(())
 }
 
-async fn restart_server(actor: &Actor, order: &Order, server: &HostPort, uid: &str) -> Result<(), Failed> {
+/// Deletes a server's pod that is not made as the spec says now. The server is told to end as by anybody: it hands over if it
+/// has to, and its replicas catch up.
+async fn replace_server(actor: &Actor, order: &Order, server: &HostPort, uid: &str) -> Result<(), Failed> {
     check_lead(actor).await?;
-    let Some(pod) = server.pod() else { return Ok(()) };
-    let params = DeleteParams {
-        grace_period_seconds: Some(GRACE),
+    let Some(name) = server.pod() else { return Ok(()) };
+    let namespace = actor.cluster.namespace().unwrap_or_default();
+    let pods: Api<Pod> = Api::namespaced(actor.client.clone(), &namespace);
+    let pod = bounded(format!("reading Pod {name}"), pods.get_opt(name)).await?;
+    let Some(pod) = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)) else {
+        return Ok(());
+    };
+    let set = name.rsplit_once('-').map_or(name, |(set, _)| set);
+    let sets: Api<StatefulSet> = Api::namespaced(actor.client.clone(), &namespace);
+    let set = bounded(format!("reading StatefulSet {set}"), sets.get(set)).await?;
+    if !rollout::is_outdated(&pod, &set) {
+        return Ok(());
+    }
+    delete_pod(actor, name, &exactly(uid)).await?;
+    actor.tell(events::normal("ServerReplaced", order.reason.clone()));
+    Ok(())
+}
+
+/// Deletes this pod, and none that has its name since.
+fn exactly(uid: &str) -> DeleteParams {
+    DeleteParams {
         preconditions: Some(Preconditions {
             uid: Some(uid.to_owned()),
             resource_version: None,
         }),
         ..DeleteParams::default()
+    }
+}
+
+async fn restart_server(actor: &Actor, order: &Order, server: &HostPort, uid: &str) -> Result<(), Failed> {
+    check_lead(actor).await?;
+    let Some(pod) = server.pod() else { return Ok(()) };
+    let params = DeleteParams {
+        grace_period_seconds: Some(GRACE),
+        ..exactly(uid)
     };
     delete_pod(actor, pod, &params).await?;
     let note = format!("{} for {:?}: its pod is restarted", order.reason, order.after);

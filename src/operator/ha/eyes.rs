@@ -16,6 +16,7 @@ use crate::model::{
     GroupId, GroupStatus, HostPort, ProductName, ProxyStatus, ServerUser, ServerUserKind, ServerWitness, Status,
 };
 use crate::operator::build::SERVER_CONTAINER;
+use crate::operator::rollout;
 use crate::operator::topology::pod_ip;
 use crate::operator::validate::{DASHBOARD_PORT, SERVER_PORT};
 use crate::plan::ha::{GroupSight, Mark, PodSight, Probe, ProxySight, Round, ServerSight, Turn};
@@ -90,6 +91,7 @@ impl Eyes {
         let accepted = marks::read(cluster, Mark::AcceptDataLoss).0;
         let group = |group: &GroupStatus| GroupSight {
             servers: servers(group, status, dashboard, &answers, &pods, world),
+            persistent: cluster.spec.servers.storage.is_some(),
             wanted_primary: named(group, &wanted),
             accepted_loss: named(group, &accepted),
             record: group.group.clone(),
@@ -188,6 +190,9 @@ fn servers(
             server: server.clone(),
             probe: answers.get(name).cloned().unwrap_or(Probe::Nowhere),
             pod: pod.map_or(PodSight::Absent, |pod| pod_sight(pod)),
+            uid: pod.and_then(|pod| pod.uid()),
+            outdated: pod.is_some_and(|pod| world.is_outdated(pod)),
+            trouble: pod.map(|pod| rollout::trouble(pod)).unwrap_or_default(),
             node_lost: pod.is_some_and(|pod| world.is_node_lost(pod)),
             polled: polled
                 .filter(|polled| dashboard && (polled.reachable || tells_of_server(&polled.error)))

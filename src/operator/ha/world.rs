@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
 use futures::{StreamExt, TryFutureExt};
+use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::{self, ObjectRef, Store};
@@ -10,12 +11,14 @@ use kube::{Api, Client, ResourceExt};
 use super::nodes;
 use crate::api::CodisCluster;
 use crate::operator::labels::{Component, MANAGER};
+use crate::operator::rollout;
 
 /// What the API server told last, kept while it is away.
 #[derive(Clone)]
 pub(super) struct World {
     clusters: Store<DeserializeGuard<CodisCluster>>,
     pods: Store<Pod>,
+    sets: Store<StatefulSet>,
     nodes: Store<Node>,
 }
 
@@ -34,10 +37,15 @@ impl World {
         let ours = config().labels(&format!("app.kubernetes.io/managed-by={MANAGER}"));
         let (clusters, cluster_writer) = reflector::store();
         let (pods, pod_writer) = reflector::store();
+        let (sets, set_writer) = reflector::store();
         let (nodes, node_writer) = reflector::store();
         let watch_clusters = reflector::reflector(cluster_writer, watcher(Api::all(client.clone()), config()));
-        let slim = watcher(Api::<Pod>::all(client.clone()), ours).modify(|pod| pod.metadata.managed_fields = None);
+        let slim =
+            watcher(Api::<Pod>::all(client.clone()), ours.clone()).modify(|pod| pod.metadata.managed_fields = None);
         let watch_pods = reflector::reflector(pod_writer, slim);
+        let slim =
+            watcher(Api::<StatefulSet>::all(client.clone()), ours).modify(|set| set.metadata.managed_fields = None);
+        let watch_sets = reflector::reflector(set_writer, slim);
         let slim = watcher(Api::<Node>::all(client.clone()), config()).modify(|node| {
             node.metadata.managed_fields = None;
             if let Some(status) = &mut node.status {
@@ -49,10 +57,17 @@ impl World {
             tokio::join!(
                 drain(watch_clusters.default_backoff(), "clusters"),
                 drain(watch_pods.default_backoff(), "pods"),
+                drain(watch_sets.default_backoff(), "StatefulSets"),
                 drain(watch_nodes.default_backoff(), "nodes"),
             );
         };
-        (Self { clusters, pods, nodes }, drive)
+        let world = Self {
+            clusters,
+            pods,
+            sets,
+            nodes,
+        };
+        (world, drive)
     }
 
     /// Resolves when everything was listed once: before that, what is not there may only not be known yet.
@@ -61,6 +76,7 @@ impl World {
             tokio::try_join!(
                 self.clusters.wait_until_ready().map_err(drop),
                 self.pods.wait_until_ready().map_err(drop),
+                self.sets.wait_until_ready().map_err(drop),
                 self.nodes.wait_until_ready().map_err(drop),
             )
         };
@@ -101,6 +117,17 @@ impl World {
             }
         }
         pods
+    }
+
+    /// Whether a server's pod was made with something else than the spec says now.
+    pub(super) fn is_outdated(&self, pod: &Pod) -> bool {
+        let owner = pod.owner_references().iter().find(|owner| owner.kind == "StatefulSet");
+        let Some((owner, namespace)) = owner.zip(pod.metadata.namespace.as_deref()) else {
+            return false;
+        };
+        self.sets
+            .get(&ObjectRef::new(&owner.name).within(namespace))
+            .is_some_and(|set| rollout::is_outdated(pod, &set))
     }
 
     /// Whether the node of a pod is not ready, or gone.

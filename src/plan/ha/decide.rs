@@ -1,7 +1,7 @@
 use super::history::History;
 use super::policy::{Mode, Policy};
 use super::sight::{Decision, Notice, NoticeReason, Round};
-use super::{group, pods, proxies};
+use super::{group, pods, proxies, rolling};
 
 /// What is to be asked for after this round, which the history took in ([`History::note`]).
 pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
@@ -15,6 +15,7 @@ pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
         pods::decide(group, round, policy, history, &mut decision);
     }
     proxies::decide(round, policy, history, &mut decision);
+    rolling::decide(round, policy, history, &mut decision);
     if policy.mode == Mode::ReportOnly {
         let would = decision.orders.drain(..).map(|order| Notice {
             reason: NoticeReason::ReportOnly,

@@ -164,7 +164,8 @@ fn rank(group: &GroupSight, server: &ServerSight) -> Option<(i64, i64)> {
     group.record.rank(info.history(), info.offset())
 }
 
-fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) -> Option<&'a ServerSight> {
+/// The one of these servers that got furthest; of several the first.
+pub(super) fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) -> Option<&'a ServerSight> {
     servers.fold(None, |best: Option<&ServerSight>, next| match best {
         Some(best) if rank(group, best) >= rank(group, next) => Some(best),
         _ => Some(next),
@@ -175,10 +176,10 @@ fn best<'a>(group: &GroupSight, servers: impl Iterator<Item = &'a ServerSight>) 
 fn clear_marks(group: &GroupSight, round: &Round, history: &History, decision: &mut Decision) {
     let (id, leads) = (group.record.id, &group.servers[0].server);
     let came_true = group.wanted_primary.as_ref().filter(|wanted| *wanted == leads);
-    for (mark, server) in [
-        (Mark::HandOver, came_true),
-        (Mark::AcceptDataLoss, group.accepted_loss.as_ref()),
-    ] {
+    // That its only copy may go with its pod is still to come true.
+    let replaced_alone = group.servers.len() == 1 && group.servers[0].outdated;
+    let accepted = group.accepted_loss.as_ref().filter(|_| !replaced_alone);
+    for (mark, server) in [(Mark::HandOver, came_true), (Mark::AcceptDataLoss, accepted)] {
         let Some(server) = server else { continue };
         if round.turn == Turn::Leader && history.is_free(&Subject::Mark(id, mark), round.at) {
             decision.orders.push(Order {
@@ -235,6 +236,13 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
         (None, None) if group.servers.len() > 1 => {
             let message = format!(
                 "group {id}: the pod of {} is about to end, and no replica is in sync",
+                primary.server
+            );
+            notice(decision, NoticeReason::NoSuccessor, message);
+        }
+        (None, None) if !group.persistent => {
+            let message = format!(
+                "group {id}: the pod of {} is about to end, and with it the only copy of the group's data, which is in memory: have                  two servers in each group (spec.servers.replicasPerGroup), or volumes (spec.servers.storage)",
                 primary.server
             );
             notice(decision, NoticeReason::NoSuccessor, message);

@@ -3,6 +3,7 @@ use std::time::Duration;
 
 use super::policy::Policy;
 use super::primary::{self, Primary};
+use super::rolling;
 use super::sight::{Action, GroupSight, Mark, PodSight, Probe, Round, ServerSight};
 use crate::model::{GroupId, HostPort, ProxyToken};
 
@@ -26,9 +27,10 @@ impl Subject {
     /// What this is done to.
     pub fn of(action: &Action) -> Self {
         match action {
-            Action::Promote { group, .. } | Action::HandOver { group, .. } | Action::RestartServer { group, .. } => {
-                Self::Group(*group)
-            }
+            Action::Promote { group, .. }
+            | Action::HandOver { group, .. }
+            | Action::ReplaceServer { group, .. }
+            | Action::RestartServer { group, .. } => Self::Group(*group),
             Action::DropProxy { token, .. } => Self::Proxy(token.clone()),
             Action::ClearMark { group, mark, .. } => Self::Mark(*group, *mark),
         }
@@ -40,6 +42,7 @@ impl Subject {
 pub struct History {
     silent: BTreeMap<HostPort, Spell>,
     useless: BTreeMap<HostPort, Spell>,
+    unsound: BTreeMap<HostPort, Spell>,
     down: BTreeMap<GroupId, Duration>,
     mute: BTreeMap<ProxyToken, Spell>,
     failovers: BTreeMap<GroupId, Vec<Duration>>,
@@ -69,14 +72,22 @@ impl History {
         lengthen(&mut self.silent, round.at, all().map(|s| (&s.server, is_silent(s))));
         // Without a dashboard nobody gives roles, and what it last said of the proxies is old.
         let useless = |group: &GroupSight, server: &ServerSight| round.dashboard && is_useless(group, server);
-        let servers = round
-            .groups
-            .iter()
-            .flat_map(|group| group.servers.iter().map(move |server| (group, server)));
+        let servers = || {
+            let of = |group| move |server| (group, server);
+            round
+                .groups
+                .iter()
+                .flat_map(move |group| group.servers.iter().map(of(group)))
+        };
         lengthen(
             &mut self.useless,
             round.at,
-            servers.map(|(group, server)| (&server.server, useless(group, server))),
+            servers().map(|(group, server)| (&server.server, useless(group, server))),
+        );
+        lengthen(
+            &mut self.unsound,
+            round.at,
+            servers().map(|(group, server)| (&server.server, !rolling::is_whole(group, server))),
         );
         let mute = round
             .proxies
@@ -149,6 +160,11 @@ impl History {
     /// Since when a running server is of no use.
     pub(super) fn uselessness(&self, server: &HostPort) -> Option<Spell> {
         self.useless.get(server).copied()
+    }
+
+    /// Since when a server does not hold its role and its data.
+    pub(super) fn unsoundness(&self, server: &HostPort) -> Option<Duration> {
+        self.unsound.get(server).map(|spell| spell.since)
     }
 
     /// Since when nobody hears of a proxy.

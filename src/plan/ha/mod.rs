@@ -12,6 +12,7 @@ mod pods;
 mod policy;
 mod primary;
 mod proxies;
+mod rolling;
 mod sight;
 
 pub use decide::decide;
@@ -21,6 +22,8 @@ pub use sight::{
     Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,
 };
 
+#[cfg(test)]
+mod rolling_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;

@@ -28,6 +28,8 @@ pub struct GroupSight {
     pub epoch: i64,
     /// Its servers in the order of the record.
     pub servers: Vec<ServerSight>,
+    /// Whether its servers keep their data on volumes.
+    pub persistent: bool,
     /// The server that a person wants to lead.
     pub wanted_primary: Option<HostPort>,
     /// The server that a person allowed to lead whatever it lacks.
@@ -43,6 +45,12 @@ pub struct ServerSight {
     pub probe: Probe,
     /// Its pod.
     pub pod: PodSight,
+    /// The UID of its pod, if there is one.
+    pub uid: Option<String>,
+    /// Whether a person changed, since the pod was made, what it is made with.
+    pub outdated: bool,
+    /// What holds the pod up, as Kubernetes tells it; empty when nothing is told.
+    pub trouble: String,
     /// Whether its node is not ready, or gone.
     pub node_lost: bool,
     /// Whether the dashboard's last poll of it was answered; `None`: there was none.
@@ -146,6 +154,15 @@ pub enum Action {
         /// The server that it names.
         server: HostPort,
     },
+    /// Delete a server's pod, so that another one is made as the spec says now.
+    ReplaceServer {
+        /// Its group.
+        group: GroupId,
+        /// The server.
+        server: HostPort,
+        /// The pod's UID: another pod of the name is not meant.
+        uid: String,
+    },
     /// Delete a server's pod, so that it is started anew.
     RestartServer {
         /// Its group.
@@ -197,6 +214,8 @@ pub enum NoticeReason {
     Flapping,
     /// Something would be done if it were allowed.
     ReportOnly,
+    /// Servers that are to be replaced are not, because one that was replaced is not well, or has the only copy.
+    RolloutStopped,
     /// A primary that is to go can't hand over.
     NoSuccessor,
     /// An annotation can't be read.
@@ -213,6 +232,7 @@ impl NoticeReason {
             Self::NoCopy => "NoCopyInSync",
             Self::Flapping => "Flapping",
             Self::ReportOnly => "ReportOnly",
+            Self::RolloutStopped => "RolloutStopped",
             Self::NoSuccessor => "NoSuccessor",
             Self::BadAnnotation => "BadAnnotation",
             Self::NotDone => "NotDone",
@@ -243,9 +263,10 @@ impl Action {
     /// The group that it disturbs.
     pub fn group(&self) -> Option<GroupId> {
         match self {
-            Self::Promote { group, .. } | Self::HandOver { group, .. } | Self::RestartServer { group, .. } => {
-                Some(*group)
-            }
+            Self::Promote { group, .. }
+            | Self::HandOver { group, .. }
+            | Self::ReplaceServer { group, .. }
+            | Self::RestartServer { group, .. } => Some(*group),
             Self::DropProxy { .. } | Self::ClearMark { .. } => None,
         }
     }

@@ -5,16 +5,16 @@ use crate::model::{Group, GroupId, GroupServer, HostPort, Info, PromoteState};
 
 const ROUND: Duration = Duration::from_millis(500);
 
-fn addr(text: &str) -> HostPort {
+pub(super) fn addr(text: &str) -> HostPort {
     text.parse().unwrap()
 }
 
-fn one() -> GroupId {
+pub(super) fn one() -> GroupId {
     GroupId::new(1).unwrap()
 }
 
 /// A group of `a` (the primary), `b` and `c`, all in sync.
-fn group() -> GroupSight {
+pub(super) fn group() -> GroupSight {
     let mut record = Group::new(one());
     for name in ["a:1", "b:1", "c:1"] {
         let mut server = GroupServer::new(addr(name), "");
@@ -28,20 +28,24 @@ fn group() -> GroupSight {
         servers: vec![primary("a:1"), replica("b:1", 90), replica("c:1", 90)],
         record,
         epoch: 7,
+        persistent: false,
         wanted_primary: None,
         accepted_loss: None,
     }
 }
 
-fn answer(text: &str) -> Probe {
+pub(super) fn answer(text: &str) -> Probe {
     Probe::Answered(Box::new(Info::parse(text)))
 }
 
-fn server(name: &str, probe: Probe) -> ServerSight {
+pub(super) fn server(name: &str, probe: Probe) -> ServerSight {
     ServerSight {
         server: addr(name),
         probe,
         pod: PodSight::Running(format!("uid-{name}")),
+        uid: Some(format!("uid-{name}")),
+        outdated: false,
+        trouble: String::new(),
         node_lost: false,
         polled: Some(true),
         proxies_without: 0,
@@ -49,7 +53,7 @@ fn server(name: &str, probe: Probe) -> ServerSight {
     }
 }
 
-fn primary(name: &str) -> ServerSight {
+pub(super) fn primary(name: &str) -> ServerSight {
     server(
         name,
         answer(&format!(
@@ -58,7 +62,7 @@ fn primary(name: &str) -> ServerSight {
     )
 }
 
-fn replica(name: &str, offset: i64) -> ServerSight {
+pub(super) fn replica(name: &str, offset: i64) -> ServerSight {
     let text = format!(
         "run_id:run-{name}\nrole:slave\nmaster_link_status:up\nmaster_last_io_seconds_ago:0\nmaster_replid:h\n\
          slave_repl_offset:{offset}\n"
@@ -79,20 +83,20 @@ fn result(done: bool) -> Result<(), String> {
     done.then_some(()).ok_or_else(|| "it was refused".to_owned())
 }
 
-fn silent() -> Probe {
+pub(super) fn silent() -> Probe {
     Probe::Silent("no answer within 500ms".to_owned())
 }
 
 /// Rounds that see the same, one after the other.
-struct Film {
-    policy: Policy,
+pub(super) struct Film {
+    pub(super) policy: Policy,
     history: History,
     now: Duration,
-    turn: Turn,
+    pub(super) turn: Turn,
 }
 
 impl Film {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self {
             policy: Policy::default(),
             history: History::default(),
@@ -101,7 +105,7 @@ impl Film {
         }
     }
 
-    fn see(&mut self, groups: &[GroupSight], proxies: &[ProxySight]) -> Decision {
+    pub(super) fn see(&mut self, groups: &[GroupSight], proxies: &[ProxySight]) -> Decision {
         self.now += ROUND;
         let round = Round {
             at: self.now,
@@ -114,13 +118,13 @@ impl Film {
         decide(&self.policy, &self.history, &round)
     }
 
-    fn group(&mut self, group: &GroupSight) -> Decision {
+    pub(super) fn group(&mut self, group: &GroupSight) -> Decision {
         self.see(std::slice::from_ref(group), &[])
     }
 
     /// The decision of the last of so many rounds; before that nothing is ordered.
     #[track_caller]
-    fn group_after(&mut self, rounds: u32, group: &GroupSight) -> Decision {
+    pub(super) fn group_after(&mut self, rounds: u32, group: &GroupSight) -> Decision {
         for round in 1..rounds {
             let early = self.group(group);
             assert_eq!(early.orders, [], "already in round {round}");
@@ -128,7 +132,7 @@ impl Film {
         self.group(group)
     }
 
-    fn done(&mut self, action: &Action, done: bool) {
+    pub(super) fn done(&mut self, action: &Action, done: bool) {
         self.history.begun(action);
         self.history.ended(action, self.now, result(done));
     }
@@ -155,7 +159,7 @@ fn promoted(decision: &Decision) -> (&str, &str, bool) {
 }
 
 #[track_caller]
-fn only_told(decision: &Decision, reason: NoticeReason) -> &str {
+pub(super) fn only_told(decision: &Decision, reason: NoticeReason) -> &str {
     assert_eq!(decision.orders, []);
     let [notice] = &decision.notices[..] else {
         panic!("{:?}", decision.notices)
