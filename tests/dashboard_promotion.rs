@@ -374,6 +374,33 @@ async fn a_primary_stops_by_itself_when_its_replica_is_silent_and_goes_on_when_t
 }
 
 #[tokio::test]
+async fn a_primary_does_not_wait_for_a_replica_that_was_set_aside_before_it_ended() {
+    let shop = Shop::start(1, 2, 1).await;
+    let [primary, replica] = &shop.groups[0][..] else {
+        panic!()
+    };
+    shop.wait_in_sync(1, 1).await;
+    let aside = |server: &Valkey| format!("/api/topom/v2/group/set-aside/X/{}", server.addr());
+    assert!(refused(&shop, &aside(primary), "").await.contains("hand over first"));
+    let (status, answer) = shop.api().put(&aside(replica), String::new()).await;
+    assert_eq!(status, 200, "{answer}");
+    // Not a moment later.
+    let setting = primary
+        .run::<Vec<String>>(&["CONFIG", "GET", "min-replicas-to-write"])
+        .await;
+    assert_eq!(setting[1], "0");
+    replica.signal("KILL");
+    let mut wire = shop.proxies[0].wire().await;
+    for n in 0..50 {
+        assert_eq!(wire.call(&format!("SET a {n}")).await, "+OK");
+    }
+    let group = shop
+        .wait_group(1, "nobody is in sync", |group| group.group.in_sync.is_empty())
+        .await;
+    assert!(!group.group.fenced);
+}
+
+#[tokio::test]
 async fn where_a_proxy_was_shut_off_out_of_the_primarys_hearing_the_promotion_waits_until_that_has_stopped() {
     let shop = Shop::start(1, 2, 2).await;
     let [primary, replica] = &shop.groups[0][..] else {

@@ -41,29 +41,8 @@ impl Server {
     }
 
     async fn find(cluster: &Cluster, namespace: &str, pod: &str, programs: &[&str]) -> Self {
-        let uid = cluster
-            .try_kubectl(
-                &["get", "pod", pod, "-n", namespace, "-o", "jsonpath={.metadata.uid}"],
-                "",
-            )
-            .await
-            .unwrap_or_else(|failed| panic!("{failed}"));
-        let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
-            let name = entry.ok()?.file_name();
-            name.to_str()?.parse::<u32>().ok()
-        });
-        // A pod's processes are those of its cgroup.
-        let is_it = |pid: &u32| {
-            let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
-            // The kernel keeps 15 characters.
-            let known = |name: &str| name.get(..15).unwrap_or(name) == read("comm").trim();
-            programs.iter().any(|name| known(name)) && read("cgroup").contains(&format!("pod{uid}"))
-        };
-        let found: Vec<u32> = pids.filter(is_it).collect();
-        match found[..] {
-            [pid] => Self { pid, frozen: false },
-            _ => panic!("{programs:?} of pod {pod}: processes {found:?}"),
-        }
+        let pid = pid_in_pod(cluster, namespace, pod, programs).await;
+        Self { pid, frozen: false }
     }
 
     /// Ends it without a word.
@@ -87,6 +66,33 @@ impl Server {
         let pid = self.pid.to_string();
         let status = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill -s {name} {pid}");
+    }
+}
+
+/// The one process of this pod that runs one of these programs.
+pub(crate) async fn pid_in_pod(cluster: &Cluster, namespace: &str, pod: &str, programs: &[&str]) -> u32 {
+    let uid = cluster
+        .try_kubectl(
+            &["get", "pod", pod, "-n", namespace, "-o", "jsonpath={.metadata.uid}"],
+            "",
+        )
+        .await
+        .unwrap_or_else(|failed| panic!("{failed}"));
+    let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        name.to_str()?.parse::<u32>().ok()
+    });
+    // A pod's processes are those of its cgroup.
+    let is_it = |pid: &u32| {
+        let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+        // The kernel keeps 15 characters.
+        let known = |name: &str| name.get(..15).unwrap_or(name) == read("comm").trim();
+        programs.iter().any(|name| known(name)) && read("cgroup").contains(&format!("pod{uid}"))
+    };
+    let found: Vec<u32> = pids.filter(is_it).collect();
+    match found[..] {
+        [pid] => pid,
+        _ => panic!("{programs:?} of pod {pod}: processes {found:?}"),
     }
 }
 

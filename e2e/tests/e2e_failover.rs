@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use e2e::{Cluster, Codis, Log, Server, Writer, eventually, now, operator};
+use e2e::{Cluster, Codis, Server, Writer, eventually, judge, now, operator};
 
 const SMALL: &str = "{servers: {groups: 1, replicasPerGroup: 2}, proxies: {replicas: 2}}";
 
@@ -13,25 +13,6 @@ const SMALL: &str = "{servers: {groups: 1, replicasPerGroup: 2}, proxies: {repli
 async fn primary(codis: &Codis<'_>) -> String {
     let object = codis.object().await.unwrap();
     object["status"]["groups"][0]["primary"].as_str().unwrap().to_owned()
-}
-
-/// What a fault cost: prints it, and fails when it was three times the goal or anything is lost.
-#[track_caller]
-fn judge(what: &str, log: &Log, since: u64, goal: Duration) {
-    let gap = log.longest_gap(since);
-    println!(
-        "{what}: {gap:?} until writes went on (goal {goal:?}), {} acknowledged, {} refused, {} lost",
-        log.acknowledged.len(),
-        log.refused.len(),
-        log.lost.len()
-    );
-    // What a primary acknowledged in its last moment may not have left it.
-    let times = log.acknowledged.iter().map(|(at, n)| (n, *at));
-    let times: std::collections::BTreeMap<_, _> = times.collect();
-    let spared = |n: &&u64| (since.saturating_sub(100)..since + 100).contains(&times[n]);
-    let lost: Vec<_> = log.lost.iter().filter(|n| !spared(n)).collect();
-    assert!(lost.is_empty(), "{lost:?} lost");
-    assert!(gap <= goal * 3, "{gap:?}; {:?}", log.refused);
 }
 
 async fn wait_for_other_primary(codis: &Codis<'_>, former: &str) {
@@ -100,17 +81,8 @@ async fn pod_of_the_primary_is_deleted_and_hands_over() {
     codis.kubectl(&["delete", "pod", &former]).await.unwrap();
     writer.wait_for_writes_after(now(), Duration::from_secs(60)).await;
     let log = writer.stop().await;
-    judge("primary's pod deleted", &log, since, Duration::from_millis(500));
-    // An empty answer is a client that was given up, as on a machine with too much to do.
-    let errors = log
-        .refused
-        .iter()
-        .filter(|(at, said)| *at > since && said.trim().contains(' '));
-    assert_eq!(
-        errors.collect::<Vec<_>>(),
-        [] as [&(u64, String); 0],
-        "a hand-over shows no error"
-    );
+    judge("primary's pod deleted", &log, since, Duration::from_millis(50));
+    assert!(log.refused.is_empty(), "a hand-over shows no error: {:?}", log.refused);
     wait_for_other_primary(&codis, &former).await;
     codis.wait_ready().await;
 }

@@ -5,14 +5,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use e2e::{Cluster, Codis, Writer, eventually, now, operator};
+use e2e::{Cluster, Codis, Writer, eventually, judge, now, operator};
 
 /// How long a small group may take until all of its servers were replaced.
 const ROLLED: Duration = Duration::from_secs(180);
 
 fn small(servers: &str) -> String {
     format!(
-        "{{servers: {{groups: 1, replicasPerGroup: 2{servers}}}, proxies: {{replicas: 2}}, ha: {{restartAfter: 5s}}}}"
+        "{{servers: {{groups: 1, replicasPerGroup: 2{servers}}}, proxies: {{replicas: 2}}, ha: {{restartAfter: 10s}}}}"
     )
 }
 
@@ -69,20 +69,13 @@ async fn changed_servers_are_replaced_one_by_one_and_no_client_sees_an_error() {
     wait_until_replaced(&codis, &before).await;
     writer.wait_for_writes_after(now(), Duration::from_secs(60)).await;
     let log = writer.stop().await;
-    println!(
-        "two servers replaced twice: {:?} the longest pause, {} acknowledged, {} refused, {} lost",
-        log.longest_gap(since),
-        log.acknowledged.len(),
-        log.refused.len(),
-        log.lost.len()
+    judge("two servers replaced twice", &log, since, Duration::from_millis(50));
+    assert!(
+        log.refused.is_empty() && log.lost.is_empty(),
+        "{:?} {:?}",
+        log.refused,
+        log.lost
     );
-    // An empty answer is a client that was given up, as on a machine with too much to do.
-    let errors: Vec<_> = log
-        .refused
-        .iter()
-        .filter(|(_, said)| said.trim().contains(' '))
-        .collect();
-    assert!(errors.is_empty() && log.lost.is_empty(), "{errors:?} {:?}", log.lost);
 }
 
 #[tokio::test]
@@ -147,7 +140,15 @@ async fn only_copy_in_memory_is_not_replaced_before_a_person_accepts_that() {
         .await
         .unwrap();
     wait_until_replaced(&codis, &before).await;
-    assert_eq!(codis.cli(&["SET", "k", "w"]).await.unwrap(), "OK");
+    // Connections to the server that was there before may break only now.
+    eventually(Duration::from_secs(20), "it takes writes", async || {
+        let answer = codis
+            .cli(&["SET", "k", "w"])
+            .await
+            .map_err(|failed| failed.to_string())?;
+        if answer == "OK" { Ok(()) } else { Err(answer) }
+    })
+    .await;
 }
 
 #[tokio::test]

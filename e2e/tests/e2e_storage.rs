@@ -11,7 +11,7 @@ const KEYS: usize = 500;
 fn persistent(storage: &str) -> String {
     format!(
         "{{servers: {{groups: 1, replicasPerGroup: 2, storage: {{size: 1Gi{storage}}}}}, proxies: {{replicas: 1}}, \
-         ha: {{restartAfter: 5s}}}}"
+         ha: {{restartAfter: 10s}}}}"
     )
 }
 

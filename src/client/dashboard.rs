@@ -149,6 +149,12 @@ impl DashboardClient {
             .await
     }
 
+    /// Tells that a replica is about to end; returns when its primary goes on without it.
+    pub async fn set_aside(&self, server: &HostPort) -> Result<(), ClientError> {
+        self.change(&format!("v2/group/set-aside/X/{server}"), None::<&()>)
+            .await
+    }
+
     /// Has the servers keep a proxy out, if its record has this epoch.
     pub async fn shut_off_proxy(&self, token: &ProxyToken, epoch: i64) -> Result<(), ClientError> {
         self.change(&format!("v2/proxy/shut-off/X/{token}?epoch={epoch}"), None::<&()>)

@@ -66,9 +66,11 @@ pub(crate) async fn run(term: Arc<Term>) {
     loop {
         let (topology, seen, now) = (term.topology(), term.observations.seen(), Instant::now());
         let address = |name: &HostPort| term.means.servers.known(name);
-        let looks = topology
-            .groups()
-            .filter_map(|group| Some((group, in_sync::judge(group, &seen, address, now)?)));
+        let looks = topology.groups().filter_map(|group| {
+            let mut found = in_sync::judge(group, &seen, address, now)?;
+            found.in_sync.retain(|replica| !is_aside(&term, group, replica, now));
+            Some((group, found))
+        });
         let worked = join_all(looks.map(|(group, found)| {
             let mut known = told.get(&group.id).cloned();
             let term = &term;
@@ -86,6 +88,12 @@ pub(crate) async fn run(term: Arc<Term>) {
             .collect();
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// Whether a replica is about to end.
+fn is_aside(term: &Term, group: &Group, replica: &HostPort, now: Instant) -> bool {
+    let record = group.servers.iter().find(|record| record.server == *replica);
+    record.is_some_and(|record| term.aside.holds(replica, record.admitted_run_id.as_deref(), now))
 }
 
 /// Whether the fence is to be up.

@@ -3,13 +3,14 @@
 //! - [`store`](self): records and the lock, in etcd or in files; [`topology`](self): the same in memory; `rules`: what may
 //!   change and how, pure.
 //! - `lead`: competing for the lock; `term`: one holding of it, through which every change goes.
-//! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `leaving`, `polls`: the
+//! - `view` (what proxies are told), `admission` (who gets a role): pure decisions. `proxies`, `roles`, `aside`, `leaving`, `polls`: the
 //!   I/O that carries them out.
 //! - `sentinels`: the Sentinels that the user runs. `slot_action`: the switches of the mover of slots.
 //! - `api`: Codis 3.2's HTTP API.
 
 mod admission;
 mod api;
+mod aside;
 mod config;
 mod coordinator;
 mod error;

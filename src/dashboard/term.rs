@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
 
+use super::aside::Aside;
 use super::error::Error;
 use super::fault;
 use super::fences::Durability;
@@ -74,6 +75,8 @@ pub(crate) struct Term {
     pub(crate) users: Turns<HostPort>,
     /// Which proxies each server was told to let in.
     pub(crate) told: Told,
+    /// Replicas that are about to end.
+    pub(crate) aside: Aside,
     /// The way to servers, as the user of this lock.
     servers: Servers,
     lock: Lock,
@@ -123,6 +126,7 @@ impl Term {
             promotions: Turns::default(),
             users: Turns::default(),
             told: Told::default(),
+            aside: Aside::default(),
             servers,
             observations: Observations::default(),
             links: Links::default(),

@@ -46,11 +46,13 @@ end=$(($(date +%s) + 20))
 while [ "$(date +%s)" -lt "$end" ]; do
   info=$("$cli" --no-auth-warning --user "probe@$POD_NAME" INFO replication) || exit 0
   case $info in
-  *connected_slaves:0*) break ;;
+  *role:master*connected_slaves:0*) break ;;
   *role:master*) sleep 0.2 ;;
   *) break ;;
   esac
 done
+# By now the operator has told the primary to go on without this replica.
+sleep 2
 while kill -TERM 1 2>/dev/null; do sleep 1; done
 "#;
 

@@ -21,6 +21,8 @@ pub enum Subject {
     Proxy(ProxyToken),
     /// A mark for a group.
     Mark(GroupId, Mark),
+    /// A replica's copy.
+    Copy(HostPort),
 }
 
 impl Subject {
@@ -31,6 +33,7 @@ impl Subject {
             | Action::HandOver { group, .. }
             | Action::ReplaceServer { group, .. }
             | Action::RestartServer { group, .. } => Self::Group(*group),
+            Action::SetAside { server, .. } => Self::Copy(server.clone()),
             Action::DropProxy { token, .. } => Self::Proxy(token.clone()),
             Action::ClearMark { group, mark, .. } => Self::Mark(*group, *mark),
         }
@@ -43,6 +46,8 @@ pub struct History {
     silent: BTreeMap<HostPort, Spell>,
     useless: BTreeMap<HostPort, Spell>,
     unsound: BTreeMap<HostPort, Spell>,
+    aside: BTreeMap<HostPort, String>,
+    restarts: BTreeMap<HostPort, u32>,
     down: BTreeMap<GroupId, Duration>,
     mute: BTreeMap<ProxyToken, Spell>,
     failovers: BTreeMap<GroupId, Vec<Duration>>,
@@ -89,6 +94,9 @@ impl History {
             round.at,
             servers().map(|(group, server)| (&server.server, !rolling::is_whole(group, server))),
         );
+        // Who got well begins anew.
+        let unsound = &self.unsound;
+        self.restarts.retain(|server, _| unsound.contains_key(server));
         let mute = round
             .proxies
             .iter()
@@ -126,8 +134,11 @@ impl History {
             return;
         }
         self.failed.remove(&subject);
-        if let Action::Promote { group, .. } = action {
-            self.failovers.entry(*group).or_default().push(at);
+        match action {
+            Action::Promote { group, .. } => self.failovers.entry(*group).or_default().push(at),
+            Action::RestartServer { server, .. } => *self.restarts.entry(server.clone()).or_default() += 1,
+            Action::SetAside { server, uid, .. } => drop(self.aside.insert(server.clone(), uid.clone())),
+            _ => {}
         }
     }
 
@@ -162,9 +173,19 @@ impl History {
         self.useless.get(server).copied()
     }
 
+    /// How often a server was restarted since it was well.
+    pub(super) fn restarts(&self, server: &HostPort) -> u32 {
+        self.restarts.get(server).copied().unwrap_or_default()
+    }
+
     /// Since when a server does not hold its role and its data.
     pub(super) fn unsoundness(&self, server: &HostPort) -> Option<Duration> {
         self.unsound.get(server).map(|spell| spell.since)
+    }
+
+    /// Whether the dashboard was told that this replica, in this pod, is about to end.
+    pub(super) fn is_aside(&self, server: &HostPort, uid: &str) -> bool {
+        self.aside.get(server).is_some_and(|told| told == uid)
     }
 
     /// Since when nobody hears of a proxy.

@@ -8,6 +8,7 @@
 mod decide;
 mod group;
 mod history;
+mod leaving;
 mod pods;
 mod policy;
 mod primary;

@@ -30,7 +30,11 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
             continue;
         };
         let after = round.at.saturating_sub(spell.since);
-        if after >= policy.restart_after {
+        // A restart that did not help is not repeated without pause: something else has to happen first.
+        let patience = policy
+            .restart_after
+            .saturating_mul(1 << history.restarts(&server.server).min(6));
+        if after >= patience {
             decision.orders.push(Order {
                 action: Action::RestartServer {
                     group: id,

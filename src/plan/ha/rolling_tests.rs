@@ -192,3 +192,33 @@ fn a_rollout_comes_to_an_end_with_every_server_replaced_once() {
     assert_eq!(film.group(&sight), Decision::default());
     assert!(film.policy.restart_after > Duration::ZERO);
 }
+
+#[test]
+fn a_replica_whose_pod_is_about_to_end_is_set_aside_once() {
+    let mut group = group();
+    group.servers[1].pod = PodSight::Leaving;
+    let mut film = Film::new();
+    let decision = film.group(&group);
+    let [Order { action, .. }] = &decision.orders[..] else {
+        panic!("{decision:?}")
+    };
+    let aside = Action::SetAside {
+        group: one(),
+        server: addr("b:1"),
+        uid: "uid-b:1".to_owned(),
+    };
+    assert_eq!(*action, aside);
+    film.done(&aside, false);
+    film.done(&aside, false);
+    assert_eq!(
+        film.group(&group),
+        Decision::default(),
+        "it is tried again a little later"
+    );
+    assert_eq!(film.group(&group).orders[0].action, aside);
+    film.done(&aside, true);
+    assert_eq!(film.group(&group), Decision::default());
+    // The next pod of the name is another one.
+    group.servers[1].uid = Some("next".to_owned());
+    assert_eq!(film.group(&group).orders.len(), 1);
+}

@@ -154,6 +154,15 @@ pub enum Action {
         /// The server that it names.
         server: HostPort,
     },
+    /// Tell that a replica is about to end: its primary is to go on without it.
+    SetAside {
+        /// Its group.
+        group: GroupId,
+        /// The replica.
+        server: HostPort,
+        /// The UID of its pod.
+        uid: String,
+    },
     /// Delete a server's pod, so that another one is made as the spec says now.
     ReplaceServer {
         /// Its group.
@@ -267,7 +276,7 @@ impl Action {
             | Self::HandOver { group, .. }
             | Self::ReplaceServer { group, .. }
             | Self::RestartServer { group, .. } => Some(*group),
-            Self::DropProxy { .. } | Self::ClearMark { .. } => None,
+            Self::DropProxy { .. } | Self::ClearMark { .. } | Self::SetAside { .. } => None,
         }
     }
 }

@@ -468,6 +468,27 @@ fn a_replica_that_is_of_no_use_for_long_is_restarted_one_at_a_time() {
 }
 
 #[test]
+fn a_restart_that_did_not_help_is_repeated_ever_later() {
+    let mut group = group();
+    group.servers[1] = hung("b:1");
+    let mut film = Film::new();
+    for rounds in [61, 121, 241] {
+        let decision = film.group_after(rounds, &group);
+        let [order] = &decision.orders[..] else {
+            panic!("{rounds}: {decision:?}")
+        };
+        film.done(&order.action, true);
+        // The next pod of the name hangs as well.
+        let running = std::mem::replace(&mut group.servers[1].pod, PodSight::Pending);
+        film.group(&group);
+        group.servers[1].pod = running;
+    }
+    // Once it was well, it is as if nothing had been.
+    film.group(&super::tests::group());
+    assert_eq!(film.group_after(61, &group).orders.len(), 1);
+}
+
+#[test]
 fn a_replica_that_only_the_operator_does_not_reach_is_left_alone() {
     let mut group = group();
     group.servers[1].probe = silent();

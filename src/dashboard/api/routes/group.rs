@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::dashboard::api::answer::{Done, Json};
 use crate::dashboard::api::call::{Call, change, change_seen, to_the_end};
 use crate::dashboard::api::table::{Table, says};
+use crate::dashboard::aside;
 use crate::dashboard::error::Error;
 use crate::dashboard::proxies;
 use crate::dashboard::rules::epochs::Subject;
@@ -63,6 +64,12 @@ pub(super) fn routes() -> Table {
             "group/action/remove/X/{addr}",
             remove_action,
             says("Forgets what was asked for a server's role.").expects(GROUP),
+        )
+        .put(
+            "v2/group/set-aside/X/{addr}",
+            set_aside,
+            says("Tells that a replica is about to end: its primary goes on without it, and it is not promoted.")
+                .expects(GROUP),
         )
         .get(
             "group/info/{addr}",
@@ -134,6 +141,12 @@ async fn remove_action(call: Call) -> Result<Done, Error> {
     let done = change_seen(call, group, move |topology| rules::actions::remove(topology, &named)).await?;
     term.observations.note_admission(&addr, None);
     Ok(done)
+}
+
+async fn set_aside(call: Call) -> Result<Done, Error> {
+    let (addr, term) = (call.addr()?, Arc::clone(&call.term));
+    call.expected(Subject::GroupOf(addr.clone())).check(&term.topology())?;
+    to_the_end(async move { aside::set(&term, &addr).await.map(|()| Done) }).await
 }
 
 /// `INFO` of a server of the product. Codis asks any address whatever, with the product's password.
