@@ -26,9 +26,10 @@ bench: ## Measure what is promised: the tables of docs/performance.md
 	@cargo test --quiet --test dashboard_speed -- --ignored --nocapture --test-threads=1
 	@cargo test --quiet --release --test proxy_speed -- --ignored --nocapture --test-threads=1
 
-fuzz: ## Ten minutes of nonsense for the proxy (`make test` does one)
+fuzz: ## Ten minutes of nonsense for the proxy (`make test` does one): for what reads it, guided by coverage, then for the whole
 	@e2e/tools install packages valkey
-	@CODIS_FUZZ_SECONDS=600 cargo test --quiet --test proxy_fuzz -- --nocapture
+	@fuzz/run 300
+	@CODIS_FUZZ_SECONDS=300 cargo test --quiet --test proxy_fuzz -- --nocapture
 
 faults: ## Three minutes of all faults at once for the proxy (`make test` does ten seconds)
 	@e2e/tools install packages valkey

@@ -1,5 +1,5 @@
 //! Clients that send nonsense, whole and in pieces: nothing breaks, and nobody gets another one's reply.
-//! `make fuzz` does it for ten minutes; `CODIS_SEED` repeats a run.
+//! `make fuzz` does it for five minutes; `CODIS_SEED` repeats a run.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -23,7 +23,7 @@ use support::proxy::{Proxy, Setup, slots_over};
 use support::wire::{Wire, request};
 
 /// How long, unless `CODIS_FUZZ_SECONDS` says otherwise.
-const SECONDS: u64 = 60;
+const SECONDS: u64 = 30;
 
 /// Requests that the grammar has not, or seldom.
 const MORE: [&str; 16] = [

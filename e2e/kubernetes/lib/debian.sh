@@ -3,7 +3,7 @@
 
 PACKAGES=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables socat buildah mmdebstrap
     debian-archive-keyring busybox-static openssl procps util-linux jq protobuf-compiler libprotobuf-dev
-    gcc libc6-dev python3-venv)
+    gcc g++ libc6-dev python3-venv)
 
 install_packages() {
     local package missing=()

@@ -2,6 +2,7 @@
 //! and hands what comes to all that subscribed. A channel lives at the server of its slot, a pattern at all.
 
 mod feed;
+mod kind;
 mod topic;
 
 use std::cell::RefCell;
@@ -11,7 +12,8 @@ use std::rc::Rc;
 use tokio::sync::Notify;
 
 use self::feed::Feed;
-pub(super) use self::topic::{Topic, TopicKind, TopicSet};
+pub(in crate::proxy) use self::kind::TopicKind;
+pub(super) use self::topic::{Topic, TopicSet};
 use super::session::Client;
 use super::worker::Worker;
 use crate::model::HostPort;

@@ -1,6 +1,7 @@
 use std::collections::HashSet;
 use std::rc::Rc;
 
+use super::TopicKind;
 use crate::model::SlotId;
 use crate::proxy::resp::{bulk, elements, put_request};
 
@@ -9,33 +10,6 @@ use crate::proxy::resp::{bulk, elements, put_request};
 pub(in crate::proxy) struct Topic {
     kind: TopicKind,
     name: Rc<[u8]>,
-}
-
-/// Its kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(in crate::proxy) enum TopicKind {
-    /// `SUBSCRIBE`.
-    Channel,
-    /// `PSUBSCRIBE`.
-    Pattern,
-    /// `SSUBSCRIBE`.
-    Shard,
-}
-
-impl TopicKind {
-    /// What the command, and the first word of its confirmation, begins with.
-    fn prefix(self) -> &'static str {
-        match self {
-            Self::Channel => "",
-            Self::Pattern => "p",
-            Self::Shard => "s",
-        }
-    }
-
-    /// The first word of the confirmation of a subscription, or of its end.
-    pub(in crate::proxy) fn word(self, begins: bool) -> String {
-        format!("{}{}", self.prefix(), if begins { "subscribe" } else { "unsubscribe" })
-    }
 }
 
 impl Topic {

@@ -211,8 +211,10 @@ impl Session {
                 let names: Vec<_> = request.args_from(2).collect();
                 self.answer(worker, id, |out| put_infos(out, protocol, optional, names.into_iter()))
             }
-            // The table holds no documentation.
-            "docs" => self.forward_to(worker, client, sub, request, slot_without_keys()),
+            // What the table does not hold, or is rarely asked: any server knows it.
+            "docs" | "getkeys" | "getkeysandflags" | "list" => {
+                self.forward_to(worker, client, sub, request, slot_without_keys())
+            }
             _ => self.not_allowed(worker, sub, ""),
         }
     }
