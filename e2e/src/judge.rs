@@ -19,7 +19,7 @@ const LAST_MOMENT: u64 = 100;
 pub fn judge(what: &str, log: &Log, since: u64, goal: Duration) {
     let gap = log.longest_gap(since);
     println!(
-        "{what}: {gap:.0?} until writes went on (goal {goal:?}), {} acknowledged, {} refused, {} lost",
+        "{what}: {gap:.2?} until writes went on (goal {goal:?}), {} acknowledged, {} refused, {} lost",
         log.acknowledged.len(),
         log.refused.len(),
         log.lost.len()
