@@ -95,7 +95,7 @@ fn fail_over(group: &Group, index: usize, info: &Info, asked: &[Asked]) -> Resul
     let record = &group.servers[index];
     let name = &record.server;
     let refuse = |reason: String| Err(Refusal(format!("server-[{name}] can't be promoted: {reason}")));
-    if !group.in_sync.contains(name) {
+    if !group.in_sync.contains(name) && !is_ahead_of_one_in_sync(group, info, asked) {
         return refuse(
             "it is not in sync with the primary, as far as is recorded; take one that is, or force it and lose what it lacks"
                 .to_owned(),
@@ -129,6 +129,23 @@ fn fail_over(group: &Group, index: usize, info: &Info, asked: &[Asked]) -> Resul
         }
     }
     Ok(())
+}
+
+/// Whether a copy got further, in the group's newest history, than a replica in sync that answers: then it holds all that
+/// has to be held, although that is not recorded yet.
+fn is_ahead_of_one_in_sync(group: &Group, info: &Info, asked: &[Asked]) -> bool {
+    let mine = group.rank(info.history(), info.offset());
+    let replicas = group.servers.iter().zip(asked).skip(1);
+    let mut in_sync = replicas.filter_map(|(record, other)| {
+        let theirs = other.answer.as_ref().ok().filter(|theirs| !theirs.is_loading())?;
+        let admitted = record
+            .admitted_run_id
+            .as_deref()
+            .is_none_or(|run_id| run_id == theirs.run_id());
+        let counts = admitted && group.in_sync.contains(&record.server);
+        counts.then(|| group.rank(theirs.history(), theirs.offset()))?
+    });
+    in_sync.any(|theirs| theirs.0 == group.lineage_epoch() && mine > Some(theirs))
 }
 
 #[cfg(test)]
@@ -254,6 +271,23 @@ mod tests {
         refused(&group, &asked, "c:1] has a newer copy");
         let asked = [silent("a:1"), replica("b:1", "h", 90), replica("c:1", "old", 910)];
         assert_eq!(judge(&group, 1, &asked), Ok(Way::FailOver));
+    }
+
+    /// It came back and copied everything, and its primary ended before that was recorded.
+    #[test]
+    fn a_replica_ahead_of_one_in_sync_is_promoted() {
+        let asked = |b: i64, c: Asked| [silent("a:1"), replica("b:1", "h", b), c];
+        let in_sync = group(&["c:1"]);
+        assert_eq!(
+            judge(&in_sync, 1, &asked(91, replica("c:1", "h", 90))),
+            Ok(Way::FailOver)
+        );
+        refused(&in_sync, &asked(89, replica("c:1", "h", 90)), "not in sync");
+        refused(&in_sync, &asked(91, silent("c:1")), "not in sync");
+        refused(&in_sync, &asked(91, replica("c:1", "old", 90)), "not in sync");
+        let mut restarted = in_sync;
+        restarted.servers[2].admitted_run_id = Some("before".to_owned());
+        refused(&restarted, &asked(91, replica("c:1", "h", 90)), "not in sync");
     }
 
     #[test]

@@ -131,7 +131,8 @@ fn is_able(server: &ServerSight) -> bool {
     server.info().is_some_and(|info| !info.is_loading()) && server.pod != PodSight::Leaving
 }
 
-/// The replica in sync that got furthest; of several the first one in the record.
+/// The replica that got furthest, if one in sync answers; of several the first one in the record. One that is ahead of one in
+/// sync holds all that it has to hold, although that is not recorded yet.
 fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
     let admitted = |server: &ServerSight| {
         let record = group
@@ -142,11 +143,11 @@ fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
         let run_id = record.and_then(|record| record.admitted_run_id.as_deref());
         run_id.is_none_or(|run_id| server.info().is_some_and(|info| info.run_id() == run_id))
     };
-    let eligible = group.servers.iter().skip(1);
-    best(
-        group,
-        eligible.filter(|s| group.record.in_sync.contains(&s.server) && is_able(s) && admitted(s)),
-    )
+    let eligible = || group.servers.iter().skip(1).filter(|s| is_able(s) && admitted(s));
+    let in_sync = best(group, eligible().filter(|s| group.record.in_sync.contains(&s.server)))?;
+    let known = rank(group, in_sync).is_some();
+    let ahead = eligible().filter(|s| known && rank(group, s) > rank(group, in_sync));
+    best(group, ahead).or(Some(in_sync))
 }
 
 /// The reachable copy that got furthest, wherever it is from.

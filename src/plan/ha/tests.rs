@@ -257,6 +257,22 @@ fn the_replica_that_got_furthest_leads() {
     assert_eq!(promoted(&Film::new().group(&group)).1, "b:1");
 }
 
+/// It came back and copied everything, and its primary ended before that was recorded; the dashboard would refuse the other.
+#[test]
+fn a_replica_that_is_ahead_of_one_in_sync_leads() {
+    let mut gone = group();
+    gone.servers[0].probe = Probe::Refused;
+    gone.record.in_sync = vec![addr("b:1")];
+    gone.servers[2] = replica("c:1", 91);
+    assert_eq!(promoted(&Film::new().group(&gone)).1, "c:1");
+    gone.servers[2] = replica("c:1", 90);
+    assert_eq!(promoted(&Film::new().group(&gone)).1, "b:1");
+    // Nobody tells that either has all.
+    gone.servers[2] = replica("c:1", 91);
+    gone.servers[1].probe = silent();
+    only_told(&Film::new().group(&gone), NoticeReason::NoCopy);
+}
+
 #[test]
 fn replica_that_is_not_in_sync_or_was_restarted_or_loads_is_not_promoted() {
     let mut gone = group();
