@@ -382,6 +382,9 @@ async fn a_primary_does_not_wait_for_a_replica_that_was_set_aside_before_it_ende
     shop.wait_in_sync(1, 1).await;
     let aside = |server: &Valkey| format!("/api/topom/v2/group/set-aside/X/{}", server.addr());
     assert!(refused(&shop, &aside(primary), "").await.contains("hand over first"));
+    // It may be about the process that was there before.
+    let old = format!("{}?epoch=-1", aside(replica));
+    assert!(refused(&shop, &old, "").await.contains("epoch"));
     let (status, answer) = shop.api().put(&aside(replica), String::new()).await;
     assert_eq!(status, 200, "{answer}");
     // Not a moment later.

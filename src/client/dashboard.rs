@@ -149,9 +149,9 @@ impl DashboardClient {
             .await
     }
 
-    /// Tells that a replica is about to end; returns when its primary goes on without it.
-    pub async fn set_aside(&self, server: &HostPort) -> Result<(), ClientError> {
-        self.change(&format!("v2/group/set-aside/X/{server}"), None::<&()>)
+    /// Tells that a replica is about to end, if its group's record has this epoch; returns when its primary goes on without it.
+    pub async fn set_aside(&self, server: &HostPort, epoch: i64) -> Result<(), ClientError> {
+        self.change(&format!("v2/group/set-aside/X/{server}?epoch={epoch}"), None::<&()>)
             .await
     }
 

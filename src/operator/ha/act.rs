@@ -98,7 +98,7 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
         } => promote(&actor, order, (*group, from, to), *epoch, *force).await,
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
         Action::DropProxy { token, pod, epoch } => drop_proxy(&actor, order, (token, pod), *epoch).await,
-        Action::SetAside { server, .. } => actor.dashboard.set_aside(server).await.map_err(Failed::from),
+        Action::SetAside { server, epoch, .. } => actor.dashboard.set_aside(server, *epoch).await.map_err(Failed::from),
         Action::ReplaceServer { server, uid, .. } => replace_server(&actor, order, server, uid).await,
         Action::RestartServer { server, uid, .. } => restart_server(&actor, order, server, uid).await,
         Action::ClearMark { group, mark, server } => clear_mark(&actor, *group, *mark, server).await,

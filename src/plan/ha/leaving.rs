@@ -40,6 +40,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
                     group: group.record.id,
                     server: server.server.clone(),
                     uid: uid.clone(),
+                    epoch: group.epoch,
                 },
                 reason: format!("the pod of {} is about to end", server.server),
                 after: Duration::ZERO,

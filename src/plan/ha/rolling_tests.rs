@@ -206,6 +206,8 @@ fn a_replica_whose_pod_is_about_to_end_is_set_aside_once() {
         group: one(),
         server: addr("b:1"),
         uid: "uid-b:1".to_owned(),
+        // It may arrive late, when the replica's next process is in sync.
+        epoch: group.epoch,
     };
     assert_eq!(*action, aside);
     film.done(&aside, false);

@@ -162,6 +162,8 @@ pub enum Action {
         server: HostPort,
         /// The UID of its pod.
         uid: String,
+        /// The epoch of the group's record that this rests on: its next process is not meant.
+        epoch: i64,
     },
     /// Delete a server's pod, so that another one is made as the spec says now.
     ReplaceServer {
