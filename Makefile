@@ -4,7 +4,7 @@
 export KUBECONFIG ?=
 export IMAGE ?=
 
-.PHONY: demo demo-down test unit e2e bench fuzz faults go-redis tools binaries images crds openapi manifests fmt
+.PHONY: demo demo-down test unit e2e bench fuzz faults simulate go-redis tools binaries images crds openapi manifests fmt
 
 demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
 	@e2e/demo
@@ -34,6 +34,9 @@ fuzz: ## Ten minutes of nonsense for the proxy (`make test` does one): for what 
 faults: ## Three minutes of all faults at once for the proxy (`make test` does ten seconds)
 	@e2e/tools install packages valkey
 	@cargo test --quiet --release --test proxy_all_faults many_faults -- --ignored --nocapture
+
+simulate: ## A million histories of lost processes, nodes and networks (`make test` plays a hundred thousand)
+	@CODIS_HISTORIES=1000000 cargo test --quiet --release --lib simulation::no_history
 
 go-redis: ## go-redis' own tests against the proxy: docs/go-redis.md
 	@e2e/tools install packages valkey

@@ -12,4 +12,6 @@ pub mod model;
 pub mod operator;
 pub mod plan;
 pub mod proxy;
+#[cfg(test)]
+mod simulation;
 pub mod tls;

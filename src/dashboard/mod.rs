@@ -8,7 +8,7 @@
 //! - `sentinels`: the Sentinels that the user runs. `slot_action`: the switches of the mover of slots.
 //! - `api`: Codis 3.2's HTTP API.
 
-mod admission;
+pub(crate) mod admission;
 mod api;
 mod aside;
 mod config;
@@ -17,7 +17,7 @@ mod error;
 mod fault;
 mod fences;
 mod identity;
-mod in_sync;
+pub(crate) mod in_sync;
 mod lead;
 mod leaving;
 mod links;
@@ -27,9 +27,9 @@ mod metrics;
 #[cfg(test)]
 mod model_tests;
 mod moves;
-mod observations;
+pub(crate) mod observations;
 mod polls;
-mod promotion;
+pub(crate) mod promotion;
 mod proxies;
 mod report;
 mod roles;

@@ -5,7 +5,7 @@
 //! given their new primary, and proxies are unlocked. Each state is stored before what belongs to it is done, so that
 //! whoever comes next, here or in another dashboard, goes on from there, or undoes it.
 
-mod judge;
+pub(crate) mod judge;
 mod servers;
 
 use std::sync::Arc;

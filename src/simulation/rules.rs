@@ -1,0 +1,270 @@
+//! What must hold, and what has to be known for that.
+
+use std::mem::{Discriminant, discriminant};
+
+use super::events::{DASHBOARD, OPERATOR, PROXIES, PROXY, Tick};
+use super::servers::{Process, Server};
+use super::world::{World, place};
+use crate::plan::ha::Action;
+
+/// How long everything but an operator has to be well for a promotion to be that operator's mistake.
+const WELL: Tick = 60;
+/// How long after its replicas were heard of for the last time a fenced primary has stopped.
+const STOPPED: Tick = 40;
+/// How often the same may be asked for within [`OFTEN`].
+const TIMES: usize = 8;
+const OFTEN: Tick = 100;
+
+/// The writes, by number, as sets.
+#[derive(Default)]
+pub(super) struct Ledger {
+    pub(super) next: u32,
+    /// Those that a client was told are done.
+    pub(super) acknowledged: u128,
+    /// Those that may be lost: nobody who was to be asked had them any more.
+    pub(super) excused: u128,
+    /// Those that a primary took long after it heard of a replica in sync for the last time.
+    pub(super) alone: u128,
+    /// The newest map that was written by, and where to.
+    pub(super) newest: (i64, usize),
+    /// Since when the primary has been well, for all but operators.
+    pub(super) well: Option<Tick>,
+    pub(super) asked: [Vec<(Tick, Discriminant<Action>)>; 2],
+    pub(super) failovers: [Vec<Tick>; 2],
+}
+
+impl Ledger {
+    /// A process with these writes is gone.
+    pub(super) fn forgotten(&mut self, left: &[Server], data: u128) {
+        self.excused |= data & !held(left);
+    }
+}
+
+fn held(servers: &[Server]) -> u128 {
+    let processes = servers.iter().filter_map(|server| server.process.as_ref());
+    processes.fold(0, |all, process| all | process.data)
+}
+
+impl World {
+    pub(super) fn fail(&mut self, what: impl Into<String>) {
+        self.wrong.get_or_insert_with(|| what.into());
+    }
+
+    /// A proxy that knows this map was told that a write is done.
+    pub(super) fn acknowledged(&mut self, epoch: i64, server: usize, bit: u128) {
+        let record = &self.dashboard.record;
+        let (now, ledger) = (self.now, &mut self.ledger);
+        ledger.acknowledged |= bit;
+        let process = self.servers[server].process.as_ref();
+        let heard = process.map_or(0, |process| *process.heard_of.iter().max().unwrap());
+        if !record.in_sync.is_empty() && place(&record.servers[0].server) == server && heard + STOPPED < now {
+            ledger.alone |= bit;
+        }
+        let (newest, at) = ledger.newest;
+        if epoch > newest {
+            ledger.newest = (epoch, server);
+        } else if at != server {
+            self.fail(format!(
+                "server {server} is written to by map {epoch} after server {at} was by map {newest}"
+            ));
+        }
+    }
+
+    /// A copy was replaced, and had these writes, which the new one has not.
+    pub(super) fn wiped(&mut self, server: usize, lost: u128) {
+        let left = held(&self.servers) | self.ledger.excused;
+        if lost & self.ledger.acknowledged & !left != 0 {
+            self.fail(format!("the last copy of a write is wiped at server {server}"));
+        }
+    }
+
+    /// A server is about to lead. `forced`: a person allowed the loss.
+    pub(super) fn check_leader(&mut self, server: usize, by: &str) {
+        let Some(next) = self.servers[server].process.clone() else {
+            return;
+        };
+        let record = &self.dashboard.record;
+        let lineage = record.lineage.last().map(|newest| newest.id.as_str());
+        let (mut reachable, mut vouched) = (0, false);
+        let mut older = None;
+        for other in record.servers.iter().map(|known| (known, place(&known.server))) {
+            let (known, number) = other;
+            if !self.hears(DASHBOARD, number) {
+                continue;
+            }
+            let Some(process) = &self.servers[number].process else {
+                continue;
+            };
+            let admitted = known.admitted_run_id.as_deref() == Some(format!("r{}", process.run).as_str());
+            if admitted && record.in_sync.contains(&known.server) {
+                reachable |= process.data;
+                vouched = true;
+            }
+            let same = lineage == Some(format!("h{}", process.history).as_str());
+            if same && process.history == next.history && process.offset > next.offset {
+                older = Some(number);
+            }
+        }
+        let lost = self.ledger.acknowledged & !self.ledger.excused & !next.data;
+        if let Some(other) = older {
+            self.fail(format!(
+                "server {server} is promoted, an older copy than server {other} ({by})"
+            ));
+        } else if lost & reachable != 0 {
+            self.fail(format!(
+                "server {server} is promoted without a write that one in sync has ({by})"
+            ));
+        } else if lost != 0 && !vouched {
+            self.fail(format!(
+                "server {server} is promoted, lacks writes, and nobody in sync answers ({by})"
+            ));
+        } else if lost & self.ledger.alone != 0 {
+            self.fail("a write is lost that was taken long after anybody heard of the primary");
+        } else if lost != 0 && by == "hand-over" {
+            self.fail(format!("server {server} lacks a write after a hand-over"));
+        } else if !next.admitted {
+            self.fail(format!("server {server} is promoted, which holds no role"));
+        }
+        self.ledger.excused |= lost;
+    }
+
+    /// Looks at everything once each tick.
+    pub(super) fn look(&mut self) {
+        let well = self.all_but_operators_are_well();
+        let now = self.now;
+        self.ledger.well = well.then(|| self.ledger.well.unwrap_or(now));
+    }
+
+    fn all_but_operators_are_well(&self) -> bool {
+        let record = &self.dashboard.record;
+        let primary = place(&record.servers[0].server);
+        let hears = |node: usize| self.awake(node) && self.hears(node, primary);
+        let proxies = (PROXY..PROXY + PROXIES).all(hears);
+        let follows = |process: &Process| process.linked && process.heard + 10 > self.now;
+        let replicas = record.servers.iter().skip(1).all(|known| {
+            let number = place(&known.server);
+            self.hears(DASHBOARD, number) && self.servers[number].process.as_ref().is_some_and(follows)
+        });
+        let node = self.servers[primary].dark <= self.now;
+        proxies && replicas && node && hears(DASHBOARD) && self.leads(primary) && self.dashboard_works()
+    }
+
+    /// Whether the primary of the record has its role.
+    pub(super) fn leads(&self, primary: usize) -> bool {
+        let admitted = self.dashboard.record.servers[0].admitted_run_id.as_deref();
+        let process = self.servers[primary].process.as_ref();
+        process.is_some_and(|p| p.primary && p.admitted && admitted == Some(format!("r{}", p.run).as_str()))
+    }
+
+    /// An operator is about to ask for something.
+    pub(super) fn check_order(&mut self, operator: usize, action: &Action) {
+        let now = self.now;
+        if matches!(action, Action::Promote { force: false, .. })
+            && self.ledger.well.is_some_and(|since| since + WELL < now)
+        {
+            self.fail(format!("operator {operator} promotes, and only it misses the primary"));
+        }
+        if let Action::RestartServer { server, .. } | Action::ReplaceServer { server, .. } = action {
+            self.check_restart(place(server));
+        }
+        let kind = discriminant(action);
+        let asked = &mut self.ledger.asked[operator];
+        asked.retain(|(at, _)| at + OFTEN > now);
+        asked.push((now, kind));
+        if asked.iter().filter(|(_, other)| *other == kind).count() > TIMES {
+            self.fail(format!(
+                "operator {operator} asks for the same again and again: {action:?}"
+            ));
+        }
+        if matches!(action, Action::Promote { .. }) {
+            let done = &self.ledger.failovers[operator];
+            let third = done.len() >= 2 && done.last().is_some_and(|last| last + 98 > now);
+            if third {
+                self.fail(format!(
+                    "operator {operator} promotes for the third time without a pause"
+                ));
+            }
+        }
+    }
+
+    pub(super) fn failed_over(&mut self, operator: usize) {
+        self.ledger.failovers[operator].push(self.now);
+    }
+
+    /// A server's pod is ordered to be deleted. What ends between order and deletion nobody can foresee.
+    fn check_restart(&mut self, server: usize) {
+        let Some(process) = &self.servers[server].process else {
+            return;
+        };
+        let others = self.servers.iter().enumerate().filter(|(other, _)| *other != server);
+        let left = others
+            .filter_map(|(_, server)| server.process.as_ref())
+            .fold(self.ledger.excused, |all, process| all | process.data);
+        if process.data & self.ledger.acknowledged & !left != 0 {
+            self.fail(format!("the last copy of a write is ended with server {server}"));
+        }
+    }
+
+    /// Whether clients write through every proxy.
+    pub(super) fn is_whole(&self) -> bool {
+        let primary = place(&self.dashboard.record.servers[0].server);
+        let flows = |number: usize| {
+            let proxy = &self.proxies[number];
+            let process = self.servers[primary].process.as_ref();
+            let takes = process.is_some_and(|p| !p.is_stopped(self.now) && !p.keeps_out[number]);
+            takes && proxy.running && proxy.primary == primary && !proxy.locked
+        };
+        self.dashboard.record.promoting.state.is_nothing() && self.leads(primary) && (0..PROXIES).all(flows)
+    }
+
+    /// Whether all servers are made as a person wants them.
+    pub(super) fn is_rolled_out(&self) -> bool {
+        self.servers.iter().all(|server| !server.outdated)
+    }
+
+    /// Whether a copy is left that may lead without a person's consent.
+    pub(super) fn has_copy(&self) -> bool {
+        let record = &self.dashboard.record;
+        let same = |known: &crate::model::GroupServer| {
+            let process = self.servers[place(&known.server)].process.as_ref();
+            process.filter(|p| known.admitted_run_id.as_deref() == Some(format!("r{}", p.run).as_str()))
+        };
+        let newest = record.lineage.last().map(|stretch| stretch.id.as_str());
+        let replicas = record
+            .servers
+            .iter()
+            .filter(|known| record.in_sync.contains(&known.server));
+        let mut copies = replicas.filter_map(same);
+        same(&record.servers[0]).is_some()
+            || copies.any(|process| newest == Some(format!("h{}", process.history).as_str()))
+            || held(&self.servers) == 0
+    }
+
+    /// At the end: nothing that was not to be lost is.
+    pub(super) fn check_end(&mut self) {
+        if !self.is_whole() {
+            if self.has_copy() {
+                let record = &self.dashboard.record;
+                let what = format!(
+                    "the group is not whole again: {:?}, {:?}",
+                    record.promoting, record.in_sync
+                );
+                self.fail(what);
+            }
+            return;
+        }
+        let primary = place(&self.dashboard.record.servers[0].server);
+        let data = self.servers[primary].process.as_ref().map_or(0, |process| process.data);
+        if self.ledger.acknowledged & !self.ledger.excused & !data != 0 {
+            self.fail("an acknowledged write is lost");
+        }
+        if !self.is_rolled_out() {
+            self.fail("the rollout stands still");
+        }
+    }
+}
+
+/// The place of an operator among all nodes.
+pub(super) fn node(operator: usize) -> usize {
+    OPERATOR + operator
+}
