@@ -169,6 +169,7 @@ noticed! {
     a_promotion_of_one_that_was_restarted_is_noticed: run_id, ["is promoted", "lost", "wiped"];
     a_promotion_of_another_copy_than_the_freshest_is_noticed: freshest, ["an older copy", "that one in sync has"];
     a_wish_that_comes_true_late_is_noticed: epoch, ["about another primary"];
+    a_process_set_aside_in_place_of_another_is_noticed: epoch, ["stands still"];
     a_restart_while_nobody_leads_is_noticed: restart, ["last copy"];
     a_primary_that_does_not_stop_is_noticed: fence, ["long after", "is written to"];
     a_proxy_that_is_not_shut_off_is_noticed: shut_off, ["is written to"];
