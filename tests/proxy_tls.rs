@@ -327,17 +327,37 @@ async fn client_that_leaves_too_many_replies_is_closed() {
     let proxy = serving(&[backend.addr()], &toml).await;
     let connector = files.connector(ALL_VERSIONS);
     let mut wire = Wire::try_secured(port, &connector).await.unwrap();
-    let value = "v".repeat(3 << 20);
+    // Short enough to be kept whole: what is longer waits at its server instead.
+    let value = "v".repeat(200_000);
     assert_eq!(wire.call(&format!("SET a {value}")).await, "+OK");
     let mut lazy = Wire::try_secured(port, &connector).await.unwrap();
-    for _ in 0..20 {
-        lazy.send(request(&["GET", "a"])).await;
-    }
+    lazy.send(request(&["GET", "a"]).repeat(100)).await;
+    eventually("it is closed", Duration::from_secs(10), async || {
+        let clients = wire.call("CLIENT LIST").await;
+        (clients.matches(" addr=").count() == 1).then_some(())
+    })
+    .await;
     let got = lazy.rest().await.len();
-    assert!(got < 20 * value.len(), "{got}");
+    assert!(got < 100 * value.len(), "{got}");
     assert_eq!(wire.call("PING").await, "+PONG");
     let resident = proxy.process.resident_bytes() >> 20;
     assert!(resident < 200, "the proxy holds {resident} MiB");
+}
+
+#[tokio::test]
+async fn long_requests_and_replies_are_passed_on_by_tls_as_they_come() {
+    let ca = Ca::new();
+    let (backend, files) = (Backend::secured(&ca.files("server"), None).await, ca.files("proxy"));
+    let (port, toml) = tls_port(&files);
+    let proxy = serving(&[backend.addr()], &format!("{toml}{}", backend_tls(&files, None))).await;
+    let mut wire = Wire::try_secured(port, &files.connector(ALL_VERSIONS)).await.unwrap();
+    let value = "v".repeat(64 << 20);
+    assert_eq!(wire.call(&format!("SET a {value}")).await, "+OK");
+    assert!(wire.call("GET a").await == format!("${value}"));
+    assert!(wire.call(&format!("SET a {value} GET")).await == format!("${value}"));
+    assert_eq!(wire.call("STRLEN a").await, format!(":{}", value.len()));
+    let peak = proxy.process.peak_bytes() >> 20;
+    assert!(peak < 64, "the proxy held {peak} MiB");
 }
 
 #[tokio::test]

@@ -239,6 +239,11 @@ impl Router {
         }
     }
 
+    /// Whether a change of the map waits for what is under way to `slot`.
+    pub(super) fn is_emptying(&self, slot: SlotId) -> bool {
+        self.emptying[slot.index()].get()
+    }
+
     /// Has the client go on when any slot's routing changes.
     pub(super) fn park(&self, client: &Rc<Client>) {
         self.parked.borrow_mut().push(client.clone());

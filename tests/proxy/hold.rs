@@ -191,7 +191,8 @@ async fn refused_requests_follow_their_slot_to_its_new_server() {
 async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
     let mut backends = Backend::several(1).await;
     let setup = Setup {
-        toml: "backend_ping_period = \"0\"",
+        // The large request shares the connection with the others.
+        toml: "backend_ping_period = \"0\"\nsession_stream_threshold = \"64mb\"",
         flags: &["--ncpu=1"],
         ..Setup::default()
     };
@@ -225,7 +226,7 @@ async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
 #[tokio::test]
 async fn no_more_is_held_back_than_allowed() {
     let backends = Backend::several(1).await;
-    let toml = "hold_max_requests = 2\nhold_max_bytes = \"1mb\"\nhold_timeout = \"1s\"";
+    let toml = "hold_max_requests = 2\nhold_max_bytes = \"512kb\"\nhold_timeout = \"1s\"";
     let setup = Setup {
         toml,
         flags: &["--ncpu=1"],
@@ -238,7 +239,7 @@ async fn no_more_is_held_back_than_allowed() {
     };
     proxy.api().await.fill_slots(&[locked]).await.unwrap();
     let mut wires = [proxy.wire().await, proxy.wire().await, proxy.wire().await];
-    wires[0].send(request(&["SET", "a", &"v".repeat(2 << 20)])).await;
+    wires[0].send(request(&["SET", "a", &"v".repeat(768 << 10)])).await;
     assert_eq!(wires[0].reply().await, TOO_MANY, "too large");
     let began = Instant::now();
     wires[0].send(request(&["SET", "a", "1"])).await;

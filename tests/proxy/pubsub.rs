@@ -67,6 +67,10 @@ async fn subscriber_hears_what_is_published_wherever_channels_live() {
                 format!("{sign}[$unsubscribe $x :4]")
             ]
         );
+        eventually("the server knows that", Duration::from_secs(5), async || {
+            (publisher.call("PUBSUB NUMSUB b").await == "*[$b :0]").then_some(())
+        })
+        .await;
         assert_eq!(publisher.call("PUBLISH b 6").await, ":1");
         assert_eq!(subscriber.reply().await, format!("{sign}[$pmessage $b* $b $6]"));
         hear(&mut subscriber, "PUNSUBSCRIBE", 2).await;

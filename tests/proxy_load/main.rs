@@ -8,5 +8,6 @@
 
 mod differential;
 mod faults;
+mod streaming;
 #[path = "../support/mod.rs"]
 mod support;

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::io::{
+    AsyncBufRead, AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, ReadHalf, WriteHalf,
+};
 use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -118,6 +121,18 @@ impl Wire {
             .expect("a reply in time")
     }
 
+    /// Sends these bytes while replies are read: more than both sides' buffers hold would stop otherwise.
+    pub fn send_besides(self, bytes: Vec<u8>) -> Listener {
+        let (reader, mut writer) = tokio::io::split(self.socket.into_inner());
+        Listener {
+            socket: BufReader::new(reader),
+            sent: tokio::spawn(async move {
+                writer.write_all(&bytes).await.unwrap();
+                writer
+            }),
+        }
+    }
+
     /// Bytes until the other side closes.
     pub async fn rest(&mut self) -> String {
         let mut rest = Vec::new();
@@ -151,6 +166,28 @@ fn request_of(words: &str) -> Vec<u8> {
     request(&words.split(' ').collect::<Vec<_>>())
 }
 
+/// A client that reads while it sends.
+pub struct Listener {
+    socket: BufReader<ReadHalf<Box<dyn Stream>>>,
+    /// Kept open to the end.
+    sent: JoinHandle<WriteHalf<Box<dyn Stream>>>,
+}
+
+impl Listener {
+    /// As [`Wire::reply`].
+    pub async fn reply(&mut self) -> String {
+        let reply = timeout(PATIENCE, read_reply(&mut self.socket)).await;
+        reply
+            .expect("a reply in time")
+            .expect("a reply, not the end of the connection")
+    }
+
+    /// Until everything was sent.
+    pub async fn until_sent(self) {
+        self.sent.await.unwrap();
+    }
+}
+
 /// A request as clients send it.
 pub fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
     let mut bytes = format!("*{}\r\n", words.len()).into_bytes();
@@ -163,7 +200,7 @@ pub fn request(words: &[impl AsRef<[u8]>]) -> Vec<u8> {
     bytes
 }
 
-async fn read_reply(socket: &mut Socket) -> Option<String> {
+async fn read_reply<S: AsyncBufRead + Unpin>(socket: &mut S) -> Option<String> {
     let mut line = Vec::new();
     socket.read_until(b'\n', &mut line).await.ok()?;
     let line = String::from_utf8_lossy(line.strip_suffix(b"\r\n")?).into_owned();

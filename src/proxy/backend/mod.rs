@@ -3,6 +3,7 @@
 mod connect;
 mod figures;
 mod login;
+mod passing;
 mod pipeline;
 mod refusal;
 mod replication;
@@ -24,6 +25,7 @@ pub(super) use self::figures::BackendFigures;
 use self::figures::{Counts, add};
 use self::login::LoginError;
 pub(super) use self::login::{Login, PreparedServers};
+use self::passing::Passing;
 use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Ticket};
 pub(super) use self::refusal::is_refusal;
@@ -47,6 +49,9 @@ pub(super) const PROVEN: Duration = Duration::from_secs(1);
 /// The reply to requests that a lost connection left without one, and to those that found none. The text is Codis'.
 const CONNECTION_LOST: &[u8] = b"-ERR handle response, backend conn reset\r\n";
 
+/// The reply to a request that was split, when a part's is longer than a client may have waiting for it.
+const TOO_LONG: &[u8] = b"-ERR handle response, the reply is too long to be merged\r\n";
+
 /// Whether a request can be given to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admit {
@@ -66,6 +71,7 @@ pub(super) struct Backend {
     database: u16,
     max_pipeline: usize,
     pipeline: RefCell<Pipeline>,
+    passing: Passing,
     transport: RefCell<Option<Rc<Transport>>>,
     /// Scripts that the server was given on it.
     loaded: RefCell<Loaded>,
@@ -129,6 +135,7 @@ impl Backend {
             database,
             max_pipeline: worker.settings.backend_max_pipeline,
             pipeline: RefCell::default(),
+            passing: Passing::default(),
             transport: RefCell::default(),
             loaded: RefCell::default(),
             since: Cell::new(Instant::now()),
@@ -314,6 +321,7 @@ impl Backend {
             }
             return;
         }
+        self.hurry(worker, now);
         let settings = &worker.settings;
         let pipeline = self.pipeline.borrow();
         if pipeline
@@ -446,6 +454,9 @@ impl Backend {
             if self.wants_write.get() && transport.poll_write_ready(cx).is_ready() {
                 return Poll::Ready(Event::Writable);
             }
+            if self.passing.poll_room(cx).is_pending() {
+                return Poll::Pending;
+            }
             transport.poll_read_ready(cx).map(|()| Event::Readable)
         })
         .await
@@ -462,12 +473,16 @@ impl Backend {
         add(&self.counts.read, read);
         let now = worker.refresh_now();
         let mut pipeline = self.pipeline.borrow_mut();
+        if self.passing.goes_on() {
+            pipeline.excuse(now);
+        }
         // This process may have slept: what comes too late is no success any more, whatever it says.
         let limit = worker.settings.backend_recv_timeout;
         if pipeline.silent_for(now).is_some_and(|silent| silent > limit) {
             return Err(Reason::silent(limit));
         }
-        let result = pipeline.receive(now, &buffer[..read], |ended, reply| self.deliver(worker, ended, reply));
+        let received = pipeline.receive(now, &buffer[..read], |ended, reply| self.deliver(worker, ended, reply));
+        let result = received.and_then(|()| self.pass_on(worker, &mut pipeline));
         let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < MAX_WAITING_BYTES / 2;
         drop(pipeline);
         if room && !self.parked.borrow().is_empty() {
@@ -482,10 +497,13 @@ impl Backend {
         self.replication.forget();
         self.askers.take();
         self.since.set(worker.refresh_now());
-        let lost = self.pipeline.borrow_mut().abandon(|Ended { ticket, request }| {
+        self.passing.begin();
+        let lost = self.pipeline.borrow_mut().abandon(|ended| {
             worker.turn.answered();
+            let Ended { ticket, request, begun } = ended;
             let Some(client) = ticket.client.clone() else { return };
             match request {
+                _ if begun && ticket.takes_parts() => client.cut(worker, ticket, CONNECTION_LOST),
                 Some(request) => client.refused(worker, ticket, request, CONNECTION_LOST, Outcome::Failed),
                 None => client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed),
             }
@@ -500,7 +518,8 @@ impl Backend {
         }
     }
 
-    fn deliver(&self, worker: &Rc<Worker>, Ended { ticket, request }: Ended<'_>, reply: &[u8]) {
+    fn deliver(&self, worker: &Rc<Worker>, ended: Ended<'_>, reply: &[u8]) {
+        let Ended { ticket, request, begun } = ended;
         worker.turn.answered();
         let Some(client) = ticket.client.clone() else {
             if ticket.asks_for_replication() {
@@ -513,7 +532,12 @@ impl Backend {
             }
             return;
         };
-        let outcome = Outcome::of(reply);
+        // What is longer than a line is no error, and begins elsewhere.
+        let (reply, outcome) = match begun {
+            false => (reply, Outcome::of(reply)),
+            true if ticket.takes_parts() => (reply, Outcome::Answered),
+            true => (TOO_LONG, Outcome::Failed),
+        };
         if outcome == Outcome::Error {
             if let Some(request) = request.filter(|_| is_refusal(reply)) {
                 self.replication.forget();

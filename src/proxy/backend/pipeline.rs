@@ -65,6 +65,11 @@ impl Ticket {
         self.client.is_none() && self.sequence == QUESTION
     }
 
+    /// Whether its client gets the reply as it comes, so that the beginning may go before the end is there.
+    pub(super) fn takes_parts(&self) -> bool {
+        self.client.is_some() && matches!(self.part, Part::Whole(_))
+    }
+
     fn own(sequence: u64, now: Instant) -> Self {
         Self {
             client: None,
@@ -92,6 +97,8 @@ pub(super) struct Ended<'a> {
     pub(super) ticket: Ticket,
     /// The request, if it may be sent again.
     pub(super) request: Option<&'a [u8]>,
+    /// Whether the beginning of its reply was passed on, or thrown away, before the end came.
+    pub(super) begun: bool,
 }
 
 /// Requests on their way to a server, and those that wait for its replies.
@@ -102,6 +109,8 @@ pub(super) struct Pipeline {
     /// The beginning of a reply whose end has not arrived.
     input: Vec<u8>,
     scanner: ReplyScanner,
+    /// Whether the beginning of the reply that is coming in is not in `input` any more.
+    begun: bool,
     /// When the last bytes came, or the first request was sent after all were answered.
     heard: Option<Instant>,
     /// When the socket last took bytes, or the first were given to it.
@@ -174,9 +183,10 @@ impl Pipeline {
         mut deliver: impl FnMut(Ended<'_>, &[u8]),
     ) -> Result<(), ReceiveError> {
         self.heard = Some(now);
-        let (scanner, waiting, requests) = (&mut self.scanner, &mut self.waiting, &mut self.requests);
+        let (scanner, begun) = (&mut self.scanner, &mut self.begun);
+        let (waiting, requests) = (&mut self.waiting, &mut self.requests);
         let mut scan = |data: &[u8]| {
-            let used = scan(scanner, waiting, requests, data, &mut deliver);
+            let used = scan(scanner, begun, waiting, requests, data, &mut deliver);
             requests.tidy();
             used
         };
@@ -193,6 +203,62 @@ impl Pipeline {
             }
         }
         Ok(())
+    }
+
+    /// Passes on what came of a reply whose end did not, as soon as that is more than `least` bytes. Where it takes the
+    /// whole of a reply to know what its client gets, it is kept until it is longer than `most`, and thrown away then. Call
+    /// it behind [`Pipeline::receive`]. `pass` hears whether this is the beginning.
+    ///
+    /// # Errors
+    /// When nobody waits for the reply.
+    pub(super) fn pass_on(
+        &mut self,
+        least: usize,
+        most: usize,
+        pass: impl FnOnce(&Ticket, &[u8], bool),
+    ) -> Result<(), ReceiveError> {
+        if self.input.len() <= least && !self.begun {
+            return Ok(());
+        }
+        let ticket = &self.waiting.front().ok_or(ReceiveError::Unasked)?.ticket;
+        if !self.begun && self.input.starts_with(b">") {
+            return Err(ReceiveError::Unasked);
+        }
+        let passes = ticket.takes_parts();
+        if !passes && !self.begun && self.input.len() <= most {
+            return Ok(());
+        }
+        let settled = self.scanner.settled(self.input.len());
+        if settled > 0 {
+            if passes {
+                pass(ticket, &self.input[..settled], !self.begun);
+            }
+            self.begun = true;
+            self.input.drain(..settled);
+            self.scanner.forget(settled);
+        }
+        Ok(())
+    }
+
+    /// Whether someone else than the client of the reply that is coming in waits for another one.
+    pub(super) fn others_wait(&self) -> bool {
+        let client = |waiting: &Waiting| waiting.ticket.client.as_ref().map(Rc::as_ptr);
+        let first = self.waiting.front().and_then(client);
+        let mut others = self.waiting.iter().filter_map(client);
+        others.any(|other| Some(other) != first)
+    }
+
+    /// The slot that the reply which is coming in is about.
+    pub(super) fn slot_of_first(&self) -> Option<SlotId> {
+        match self.waiting.front()?.ticket.part {
+            Part::Whole(slot) => Some(slot),
+            Part::Split(_) => None,
+        }
+    }
+
+    /// The server is not to blame for the silence up to now: nobody listened.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard = Some(now);
     }
 
     /// How long nothing came although replies are due.
@@ -234,7 +300,10 @@ impl Pipeline {
     /// Gives everything up: tells who waited, with the requests of which no byte was sent, and how many they were.
     pub(super) fn abandon(&mut self, mut tell: impl FnMut(Ended<'_>)) -> usize {
         let Self {
-            mut requests, waiting, ..
+            mut requests,
+            waiting,
+            mut begun,
+            ..
         } = std::mem::take(self);
         let lost = waiting.len();
         for Waiting {
@@ -247,6 +316,7 @@ impl Pipeline {
             tell(Ended {
                 ticket,
                 request: (repeatable && !sent).then_some(request),
+                begun: std::mem::take(&mut begun),
             });
             requests.answer(len);
         }
@@ -265,6 +335,7 @@ pub(super) enum ReceiveError {
 
 fn scan(
     scanner: &mut ReplyScanner,
+    begun: &mut bool,
     waiting: &mut VecDeque<Waiting>,
     requests: &mut Requests,
     data: &[u8],
@@ -276,14 +347,15 @@ fn scan(
         let reply = &data[used..used + len];
         used += len;
         // Pushes answer nothing. Nobody on a shared connection asked for one.
-        if reply.first() != Some(&b'>') {
+        if *begun || reply.first() != Some(&b'>') {
             let Waiting {
                 ticket,
                 len,
                 repeatable,
             } = waiting.pop_front().ok_or(ReceiveError::Unasked)?;
             let request = repeatable.then(|| requests.first(len).0);
-            deliver(Ended { ticket, request }, reply);
+            let begun = std::mem::take(begun);
+            deliver(Ended { ticket, request, begun }, reply);
             requests.answer(len);
         }
     }
@@ -328,6 +400,26 @@ mod tests {
                 ]
             );
             assert_eq!(pipeline.under_way(), 0);
+        }
+    }
+
+    #[test]
+    fn reply_that_is_too_long_to_be_kept_ends_where_it_ends() {
+        let data = [b"$40\r\n".as_slice(), &b">1\r\n".repeat(10), b"\r\n+b\r\n"].concat();
+        for step in 1..20 {
+            let (mut pipeline, mut got) = (pipeline_of(2), Vec::new());
+            for chunk in data.chunks(step) {
+                let received = pipeline.receive(Instant::now(), chunk, |ended, reply| {
+                    got.push((ended.ticket.sequence, ended.begun, reply.to_vec()));
+                });
+                received.unwrap();
+                pipeline.pass_on(0, 10, |_, _, _| {}).unwrap();
+                assert!(pipeline.input.len() <= 10 + step, "{}", pipeline.input.len());
+            }
+            let [(0, true, _), (1, false, last)] = got.as_slice() else {
+                panic!("{step}: {got:?}")
+            };
+            assert_eq!(last, b"+b\r\n");
         }
     }
 

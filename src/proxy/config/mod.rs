@@ -19,6 +19,9 @@ const MIN_SESSION_SIZE: ByteSize = ByteSize(1 << 20);
 /// The longest slow log.
 const MAX_SLOW_LOG: u32 = 100_000;
 
+/// The least from which on requests and replies are passed on in parts.
+const MIN_STREAMED: ByteSize = ByteSize(64 << 10);
+
 /// Keys that are never shown.
 const SECRETS: [&str; 5] = [
     "dashboard_token",
@@ -111,6 +114,7 @@ pub struct Config {
     pub session_max_output_size: ByteSize,
     pub session_max_request_size: ByteSize,
     pub session_max_queued_size: ByteSize,
+    pub session_stream_threshold: ByteSize,
     pub session_auth_failures: u32,
     pub slowlog_log_slower_than: i64,
     pub slowlog_max_len: u32,
@@ -219,6 +223,7 @@ impl Default for Config {
             session_max_output_size: ByteSize(256 << 20),
             session_max_request_size: ByteSize(1 << 30),
             session_max_queued_size: ByteSize(128 << 20),
+            session_stream_threshold: ByteSize(1 << 20),
             session_auth_failures: 10,
             slowlog_log_slower_than: 10_000,
             slowlog_max_len: 128,
@@ -306,6 +311,12 @@ impl Config {
                 );
             }
         }
+        if self.session_stream_threshold < MIN_STREAMED {
+            return fail(
+                "session_stream_threshold",
+                "must be 64kb or more, or ordinary requests would take connections of their own",
+            );
+        }
         if self.slowlog_max_len > MAX_SLOW_LOG {
             return fail("slowlog_max_len", "must be 100000 or less: each worker keeps so many");
         }
@@ -365,6 +376,7 @@ mod tests {
             ("proxy_max_clients = -1", "proxy_max_clients"),
             ("backend_recv_timeout = \"1ms\"", "backend_recv_timeout"),
             ("session_recv_timeout = \"x\"", "session_recv_timeout"),
+            ("session_stream_threshold = \"1kb\"", "session_stream_threshold"),
             ("proto_type = \"unix\"", "proto_type"),
             ("product_name = \"a/b\"", "product_name"),
         ] {

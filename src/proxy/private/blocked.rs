@@ -88,6 +88,13 @@ impl Blocked {
         }
     }
 
+    /// Until it is wanted back.
+    pub(in crate::proxy) async fn until_wanted_back(&self) {
+        while !self.wanted_back.get() {
+            self.changed().await;
+        }
+    }
+
     /// Until it is wanted back, or routes changed.
     pub(in crate::proxy) async fn changed(&self) {
         self.changed.notified().await;

@@ -1,4 +1,5 @@
-//! Connections of one client's own to a server, for what can't share one: `WATCH`, and commands that wait.
+//! Connections of one client's own to a server, for what can't share one: `WATCH`, commands that
+//! wait, and long requests, which take as long as their clients take to send them.
 
 mod blocked;
 
@@ -20,12 +21,16 @@ use crate::model::HostPort;
 
 /// How many of them a worker may have open.
 const MOST: usize = 1000;
+/// How much is read at once of a reply that is given away in parts.
+const PART: usize = 64 << 10;
 
 /// Why a client's own connection is of no use.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PrivateError {
     /// None may be opened.
-    #[error("{MOST} clients of one worker wait or watch already; close some of them, or add proxies")]
+    #[error(
+        "{MOST} clients of one worker wait, watch or send long requests already; close some of them, or add proxies"
+    )]
     TooMany,
     /// None could be opened.
     #[error("connecting to {0}: {1}")]
@@ -81,7 +86,18 @@ pub(super) struct Private {
     input: Vec<u8>,
     /// Scripts that the server was given on it.
     loaded: Loaded,
+    /// Whether the beginning of the reply that is coming in was given away.
+    begun: bool,
     _place: Place,
+}
+
+/// What came of a reply.
+#[derive(Debug)]
+pub(super) enum Piece {
+    /// More follows.
+    Part(Vec<u8>),
+    /// All, or what is behind the parts.
+    End(Vec<u8>),
 }
 
 impl Private {
@@ -109,6 +125,7 @@ impl Private {
             scanner: ReplyScanner::default(),
             input: Vec::new(),
             loaded: Loaded::default(),
+            begun: false,
             _place: place,
         };
         let mut request = Vec::new();
@@ -163,17 +180,37 @@ impl Private {
     /// When the connection is lost, or what comes is no reply.
     pub(super) async fn reply(&mut self) -> Result<Vec<u8>, PrivateError> {
         loop {
+            if let Piece::End(reply) = self.piece(usize::MAX).await? {
+                return Ok(reply);
+            }
+        }
+    }
+
+    /// The next reply, or what came of it once that is more than `least` bytes. May be given up and called again.
+    ///
+    /// # Errors
+    /// When the connection is lost, or what comes is no reply.
+    pub(super) async fn piece(&mut self, least: usize) -> Result<Piece, PrivateError> {
+        loop {
             let found = self.scanner.scan(&self.input);
             match found.map_err(|error| PrivateError::NoReply(self.addr.clone(), error))? {
                 Some(len) => {
-                    let rest = self.input.split_off(len);
-                    let reply = std::mem::replace(&mut self.input, rest);
+                    let reply = self.split_off(len);
                     // Pushes answer nothing.
-                    if reply.first() != Some(&b'>') {
-                        return Ok(reply);
+                    if std::mem::take(&mut self.begun) || reply.first() != Some(&b'>') {
+                        return Ok(Piece::End(reply));
                     }
                 }
                 None => {
+                    let settled = self.scanner.settled(self.input.len());
+                    if settled > 0 && (self.begun || self.input.len() > least) {
+                        self.begun = true;
+                        self.scanner.forget(settled);
+                        return Ok(Piece::Part(self.split_off(settled)));
+                    }
+                    if self.begun {
+                        self.input.reserve(PART);
+                    }
                     let read = self.transport.read_buf(&mut self.input).await;
                     if read.map_err(|error| self.lost(error))? == 0 {
                         return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
@@ -181,6 +218,12 @@ impl Private {
                 }
             }
         }
+    }
+
+    /// The first `len` bytes of what came.
+    fn split_off(&mut self, len: usize) -> Vec<u8> {
+        let rest = self.input.split_off(len);
+        std::mem::replace(&mut self.input, rest)
     }
 
     fn lost(&self, error: io::Error) -> PrivateError {

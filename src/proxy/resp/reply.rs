@@ -31,6 +31,17 @@ impl Default for ReplyScanner {
 }
 
 impl ReplyScanner {
+    /// How many of `given` bytes the scanner never looks at again: they may be passed on before the reply's end comes.
+    pub(crate) fn settled(&self, given: usize) -> usize {
+        self.bulk_end.map_or(self.at, |end| given.min(end - 2))
+    }
+
+    /// The first `len` bytes, all of them settled, will not be given again.
+    pub(crate) fn forget(&mut self, len: usize) {
+        self.at = self.at.saturating_sub(len);
+        self.bulk_end = self.bulk_end.map(|end| end - len);
+    }
+
     /// Scans on. `data` begins where the reply begins, with what was given before and more. The reply's length, or
     /// `None` when its end has not arrived. After a length the scanner is ready for the next reply.
     ///
@@ -151,6 +162,28 @@ mod tests {
                 assert_eq!(scanner.scan(&data[..split]), Ok(None), "{reply:?} at {split}");
                 assert_eq!(scanner.scan(&data), Ok(Some(reply.len())), "{reply:?} at {split}");
                 assert_eq!(scanner.scan(&data[reply.len()..]), Ok(Some(7)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_settled_need_not_be_given_again() {
+        for reply in REPLIES {
+            let data = [reply, b"+next\r\n"].concat();
+            for step in 1..reply.len() {
+                let (mut scanner, mut kept, mut passed) = (ReplyScanner::default(), Vec::new(), Vec::new());
+                let mut chunks = data.chunks(step);
+                let len = loop {
+                    kept.extend_from_slice(chunks.next().unwrap());
+                    if let Some(len) = scanner.scan(&kept).unwrap() {
+                        break len;
+                    }
+                    let settled = scanner.settled(kept.len());
+                    passed.extend(kept.drain(..settled));
+                    scanner.forget(settled);
+                };
+                passed.extend_from_slice(&kept[..len]);
+                assert_eq!(passed, reply, "{step} bytes at a time");
             }
         }
     }

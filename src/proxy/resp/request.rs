@@ -1,6 +1,7 @@
 use memchr::{memchr, memchr2};
 
 use super::inline;
+use super::rest::RequestRest;
 use super::write::put_request;
 
 /// How a client begins that speaks TLS. No request does, and waiting for the end of a line would be of no use.
@@ -180,45 +181,18 @@ impl RequestParser {
                     if self.missing == 0 {
                         return Ok(Step::Done(self.at));
                     }
-                    match data.get(self.at) {
-                        None => return Ok(Step::More),
-                        Some(b'$') => {}
-                        Some(other) => {
-                            let shown = char::from(*other);
-                            let shown = if shown.is_ascii_graphic() || shown == ' ' {
-                                shown
-                            } else {
-                                '?'
-                            };
-                            return Err(ProtocolError::new(format!("expected '$', got '{shown}'")));
-                        }
-                    }
-                    let Some((number, next)) = header(data, self.at + 1, "bulk count")? else {
+                    let Some((len, next)) = bulk_length(data, self.at, limits)? else {
                         return Ok(Step::More);
                     };
-                    let largest = if limits.unauthenticated {
-                        Limits::AUTHENTICATED.bulk
-                    } else {
-                        limits.bulk
-                    };
-                    let number = number.filter(|n| (0..=largest).contains(n));
-                    let number = number.ok_or_else(|| ProtocolError::new("invalid bulk length"))?;
-                    if number > limits.bulk {
-                        return Err(ProtocolError::new("unauthenticated bulk length"));
-                    }
                     self.at = next;
-                    self.stage = Stage::Body(number as usize);
+                    self.stage = Stage::Body(len);
                 }
                 Stage::Body(len) => {
                     let end = self.at + len;
                     let Some(tail) = data.get(end..end + 2) else {
                         return Ok(Step::More);
                     };
-                    // Redis skips these two unseen. Whoever sends others has lost count, and forwarding them would let
-                    // proxy and server disagree on where the next request begins.
-                    if tail != b"\r\n" {
-                        return Err(ProtocolError::new("expected CRLF after a bulk"));
-                    }
+                    check_end(tail)?;
                     let start = u32::try_from(self.at).map_err(|_| too_big())?;
                     u32::try_from(end).map_err(|_| too_big())?;
                     self.args.push(Arg { start, len: len as u32 });
@@ -259,6 +233,31 @@ impl RequestParser {
         Ok(Step::Done(end + 1))
     }
 
+    /// How long the request is at least, as far as what arrived of it tells.
+    pub(crate) fn least_len(&self) -> usize {
+        match self.stage {
+            Stage::Begin => 0,
+            Stage::Length => self.at,
+            Stage::Body(len) => self.at + len + 2,
+        }
+    }
+
+    /// What arrived of a request, of which `data` is the beginning: the arguments that are there as a whole, and how
+    /// many there will be.
+    pub(crate) fn begun<'a>(&'a self, data: &'a [u8]) -> (Request<'a>, usize) {
+        let raw = &data[..self.at];
+        (Request { raw, args: &self.args }, self.args.len() + self.missing)
+    }
+
+    /// What follows what [`RequestParser::begun`] tells.
+    pub(crate) fn rest(&self) -> RequestRest {
+        let body = match self.stage {
+            Stage::Body(len) => Some(len),
+            Stage::Begin | Stage::Length => None,
+        };
+        RequestRest::new(body, self.missing)
+    }
+
     /// The request that was just parsed out of the first `len` bytes of `data`.
     pub(crate) fn request<'a>(&'a self, data: &'a [u8], len: usize) -> Request<'a> {
         Request {
@@ -270,6 +269,46 @@ impl RequestParser {
 
 fn too_big() -> ProtocolError {
     ProtocolError::new("too big request")
+}
+
+/// The length of the argument that begins at `at`, and the place of its first byte. `Ok(None)`: that has not arrived.
+pub(super) fn bulk_length(data: &[u8], at: usize, limits: Limits) -> Result<Option<(usize, usize)>, ProtocolError> {
+    match data.get(at) {
+        None => return Ok(None),
+        Some(b'$') => {}
+        Some(other) => {
+            let shown = char::from(*other);
+            let shown = if shown.is_ascii_graphic() || shown == ' ' {
+                shown
+            } else {
+                '?'
+            };
+            return Err(ProtocolError::new(format!("expected '$', got '{shown}'")));
+        }
+    }
+    let Some((number, next)) = header(data, at + 1, "bulk count")? else {
+        return Ok(None);
+    };
+    let largest = if limits.unauthenticated {
+        Limits::AUTHENTICATED.bulk
+    } else {
+        limits.bulk
+    };
+    let number = number.filter(|n| (0..=largest).contains(n));
+    let number = number.ok_or_else(|| ProtocolError::new("invalid bulk length"))?;
+    if number > limits.bulk {
+        return Err(ProtocolError::new("unauthenticated bulk length"));
+    }
+    Ok(Some((number as usize, next)))
+}
+
+/// Looks at the two bytes behind an argument. Redis skips them unseen. Whoever sends others has lost count, and forwarding
+/// them would let proxy and server disagree on where the next request begins.
+pub(super) fn check_end(tail: &[u8]) -> Result<(), ProtocolError> {
+    if tail != b"\r\n" {
+        return Err(ProtocolError::new("expected CRLF after a bulk"));
+    }
+    Ok(())
 }
 
 /// A number and the CRLF behind it, from `from` on: the number (`None`: it is none) and the place after. `Ok(None)`: the

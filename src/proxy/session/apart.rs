@@ -2,11 +2,12 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::transaction::Transaction;
+use super::upload::Upload;
 use super::{Session, Verdict, Wait};
 use crate::model::SlotId;
 use crate::proxy::private::{Blocked, Private};
 use crate::proxy::pubsub::TopicSet;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{HeldRequest, Worker};
 
 /// How long a client's own connection is kept for its next use.
 const KEEP: Duration = Duration::from_secs(10);
@@ -25,6 +26,10 @@ pub(super) struct Apart {
     pub(super) blocked: Option<Rc<Blocked>>,
     /// What it is subscribed to.
     pub(super) topics: Option<Box<TopicSet>>,
+    /// A request that is passed on, or thrown away, as it arrives.
+    pub(super) upload: Option<Box<Upload>>,
+    /// Counts what it did not take of a long reply in time.
+    pub(super) late: Option<HeldRequest>,
 }
 
 /// Keys that the client's own connection watches.

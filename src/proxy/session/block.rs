@@ -218,7 +218,7 @@ async fn send(worker: &Rc<Worker>, call: &mut Call, own: Option<Box<Private>>) -
         Some(own) => own,
         None => tokio::select! {
             opened = Private::open(&worker.private, &worker.settings, &addr, call.protocol, call.database) => Box::new(opened?),
-            () = wanted_back(&call.blocked) => return Ok(Sent::Back),
+            () = call.blocked.until_wanted_back() => return Ok(Sent::Back),
         },
     };
     if call.blocked.is_wanted_back() {
@@ -273,7 +273,7 @@ async fn reply_to(
         // It may have been asked back just now.
         came = &mut replies => return came.map(|(ends, reply)| (ends, reply, call.blocked.is_wanted_back())),
         () = overdue => return Err(PrivateError::Slow(addr.clone(), slow)),
-        () = wanted_back(&call.blocked) => {}
+        () = call.blocked.until_wanted_back() => {}
     }
     let until = Instant::now() + LET_GO;
     while Instant::now() < until {
@@ -284,12 +284,6 @@ async fn reply_to(
     }
     // Whether it gave something away is not known: it must not be carried out once more.
     Err(PrivateError::Slow(addr.clone(), LET_GO))
-}
-
-async fn wanted_back(blocked: &Blocked) {
-    while !blocked.is_wanted_back() {
-        blocked.changed().await;
-    }
 }
 
 /// What a server answers when the time is over.

@@ -7,7 +7,9 @@ use std::time::Instant;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::apart::Apart;
+use super::passed::Room;
 use super::subscribe::MOST_UNREAD;
+use super::upload::Upload;
 use super::{Session, Wait};
 use crate::proxy::backend::{Part, Ticket};
 use crate::proxy::private::Private;
@@ -28,6 +30,8 @@ pub(in crate::proxy) struct Client {
     doomed: Cell<bool>,
     /// Something that its next request waits for may have happened.
     woken: Cell<bool>,
+    /// Told when it took enough of what waits for it.
+    pub(super) room: Room,
     bell: Bell,
 }
 
@@ -59,6 +63,7 @@ impl Client {
             wants_write: Cell::new(false),
             doomed: Cell::new(false),
             woken: Cell::new(false),
+            room: Room::new(&worker.settings),
             bell: Bell::default(),
         }))
     }
@@ -117,9 +122,9 @@ impl Client {
     }
 
     /// Its replies leave with this turn, unless it is gone and takes none.
-    fn is_answered(self: &Rc<Self>, worker: &Worker, mut session: RefMut<'_, Session>) {
+    pub(super) fn is_answered(self: &Rc<Self>, worker: &Worker, mut session: RefMut<'_, Session>) {
         if session.gone {
-            session.replies.out.clear();
+            session.replies.drop_all();
             return;
         }
         drop(session);
@@ -168,15 +173,17 @@ impl Client {
         if session.gone || session.closing {
             return;
         }
-        let out = session.replies.out.tail();
-        let start = out.len();
-        out.extend_from_slice(message);
-        // The two forms differ in this sign only.
-        if session.protocol == Protocol::Resp3
-            && let Some(sign) = session.replies.out.tail().get_mut(start)
-        {
-            *sign = b'>';
-        }
+        let protocol = session.protocol;
+        session.replies.push(|out| {
+            let start = out.len();
+            out.extend_from_slice(message);
+            // The two forms differ in this sign only.
+            if protocol == Protocol::Resp3
+                && let Some(sign) = out.get_mut(start)
+            {
+                *sign = b'>';
+            }
+        });
         let over = session.replies.backlog() > MOST_UNREAD;
         drop(session);
         if over {
@@ -230,6 +237,10 @@ impl Client {
                 let more = !session.replies.out.is_empty();
                 self.wants_write.set(more);
                 let over = session.replies.backlog() > worker.settings.session_max_output;
+                if session.replies.backlog() == 0 {
+                    session.apart.late = None;
+                }
+                self.room.look(session.replies.backlog());
                 let can_go_on = match session.waits {
                     Some(Wait::Replies) => !session.is_full(&worker.settings),
                     Some(Wait::AllReplies) => session.replies.under_way() == 0,
@@ -267,7 +278,7 @@ impl Client {
         let settings = &worker.settings;
         let since = |then: Instant| now.saturating_duration_since(then);
         let idle = session.replies.under_way() == 0 && session.waits.is_none() && session.subscriptions() == 0;
-        let silent = idle
+        let silent = (idle || session.waits_for_upload())
             && settings
                 .session_recv_timeout
                 .is_some_and(|limit| since(session.last_read) > limit);
@@ -301,7 +312,7 @@ impl Client {
                 return Poll::Ready(Event::Writable);
             }
             let session = self.session.borrow();
-            if session.closing {
+            if session.is_over() {
                 let done = session.replies.out.is_empty() && session.replies.under_way() == 0;
                 return if done { Poll::Ready(Event::Done) } else { Poll::Pending };
             }
@@ -312,6 +323,9 @@ impl Client {
                 if !session.reads_on() {
                     return Poll::Pending;
                 }
+            }
+            if session.apart.upload.as_deref().is_some_and(Upload::is_full) {
+                return Poll::Pending;
             }
             self.transport.poll_read_ready(cx).map(|()| Event::Readable)
         })
@@ -384,8 +398,9 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
     session.input = Vec::new();
     session.held = None;
     session.refused = None;
-    session.replies.out.clear();
+    session.replies.drop_all();
     drop(session);
+    client.room.open();
     client.transport.close();
     worker.forget(&client);
 }

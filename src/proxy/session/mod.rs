@@ -11,10 +11,12 @@ mod everywhere;
 mod figures;
 mod forward;
 mod handle;
+mod haul;
 mod info;
 mod keyspace;
 mod local;
 mod merge;
+mod passed;
 mod place;
 mod private;
 mod reads;
@@ -27,6 +29,7 @@ mod slow;
 mod split;
 mod subscribe;
 mod transaction;
+mod upload;
 
 pub(super) use client::{Client, serve};
 pub(super) use figures::ClientFigures;
@@ -38,6 +41,7 @@ use self::about::About;
 use self::apart::Apart;
 use self::refused::Refused;
 use self::replies::Replies;
+use self::upload::Upload;
 use super::command::{CommandId, Found, table};
 use super::resp::{Limits, Protocol, Request, RequestParser, Step, put_error};
 use super::worker::{HeldRequest, Outcome, Settings, Worker};
@@ -47,6 +51,8 @@ const HIGH_WATER: usize = 1 << 20;
 /// How much is read of a client whose next request waits for its route; only to see when it leaves.
 const READ_AHEAD: usize = 64 << 10;
 
+/// A request is longer than any may be.
+const TOO_BIG: &str = "ERR Protocol error: too big request";
 /// A request that no server would understand; as Redis.
 const SYNTAX: &str = "ERR syntax error";
 
@@ -132,6 +138,11 @@ impl Session {
         }
     }
 
+    /// Whether nothing more that the client sends is looked at.
+    fn is_over(&self) -> bool {
+        self.closing && !self.apart.upload.as_deref().is_some_and(Upload::is_sent_on)
+    }
+
     /// Whether more is read although a request waits.
     fn reads_on(&self) -> bool {
         self.waits != Some(Wait::Replies)
@@ -142,6 +153,7 @@ impl Session {
     /// Takes no further request up.
     fn end(&mut self) {
         self.closing = true;
+        self.apart.upload = None;
         self.input = Vec::new();
     }
 
@@ -154,7 +166,7 @@ impl Session {
             }
         } else if self.input.is_empty() {
             let used = self.take_up(worker, client, data);
-            if !self.closing {
+            if !self.is_over() {
                 self.input.extend_from_slice(&data[used..]);
             }
         } else {
@@ -167,7 +179,7 @@ impl Session {
     fn go_on(&mut self, worker: &Rc<Worker>, client: &Rc<Client>) {
         let mut input = std::mem::take(&mut self.input);
         let used = self.take_up(worker, client, &input);
-        if self.closing {
+        if self.is_over() {
             return;
         }
         if used == input.len() {
@@ -186,7 +198,14 @@ impl Session {
         let mut parser = std::mem::take(&mut self.parser);
         let mut used = 0;
         self.waits = None;
-        while !self.closing {
+        while !self.is_over() {
+            if self.apart.upload.is_some() {
+                used += self.go_on_uploading(worker, &data[used..]);
+                if self.apart.upload.is_some() {
+                    break;
+                }
+                continue;
+            }
             if self.apart.alone {
                 if self.replies.under_way() > 0 {
                     self.waits = Some(Wait::AllReplies);
@@ -205,8 +224,24 @@ impl Session {
             };
             match parser.parse(&data[used..], limits) {
                 Ok(Step::More) => {
-                    if data.len() - used > worker.settings.session_max_request {
-                        self.refuse(worker, "ERR Protocol error: too big request");
+                    let len = parser.least_len().max(data.len() - used);
+                    if len > worker.settings.session_max_request {
+                        self.refuse(worker, TOO_BIG);
+                    } else if len > worker.settings.stream_threshold {
+                        match self.begin_upload(worker, client, &parser, &data[used..]) {
+                            Some(Ok(begun)) => {
+                                used += begun;
+                                parser.reset();
+                                self.waits_since = None;
+                                self.held = None;
+                                continue;
+                            }
+                            Some(Err(wait)) => {
+                                self.waits = Some(wait);
+                                self.waits_since.get_or_insert(worker.now());
+                            }
+                            None => {}
+                        }
                     }
                     break;
                 }
@@ -239,7 +274,7 @@ impl Session {
             }
         }
         self.parser = parser;
-        if self.closing {
+        if self.is_over() {
             self.parser.reset();
             self.input = Vec::new();
         } else if worker.is_draining() && self.waits.is_none() {

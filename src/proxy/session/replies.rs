@@ -20,8 +20,14 @@ pub(super) struct Replies {
     held: Vec<u8>,
     /// How many bytes of `held` are still to be sent.
     held_live: usize,
+    /// How many bytes there are of replies that come in parts and have to wait.
+    growing: usize,
     /// On its way to the client.
     pub(super) out: Outbox,
+    /// Whether that ends in the middle of the first reply.
+    begun: bool,
+    /// What was published since, and waits for that reply's end.
+    aside: Vec<u8>,
     /// How large replies are: follows a larger one at once, smaller ones slowly.
     size: usize,
 }
@@ -29,8 +35,20 @@ pub(super) struct Replies {
 #[derive(Debug)]
 enum Entry {
     Waiting,
-    Held { start: usize, len: usize },
+    Held {
+        start: usize,
+        len: usize,
+    },
     Merging(Box<Merge>),
+    /// It comes in parts, and its turn has not.
+    Growing(Box<Growing>),
+}
+
+/// What came of a reply.
+#[derive(Debug)]
+struct Growing {
+    bytes: Vec<u8>,
+    whole: bool,
 }
 
 impl Default for Replies {
@@ -40,7 +58,10 @@ impl Default for Replies {
             waiting: VecDeque::new(),
             held: Vec::new(),
             held_live: 0,
+            growing: 0,
             out: Outbox::default(),
+            begun: false,
+            aside: Vec::new(),
             size: FIRST_GUESS,
         }
     }
@@ -57,6 +78,7 @@ impl Replies {
         let count = |entry: &Entry| match entry {
             Entry::Waiting => 1,
             Entry::Held { .. } => 0,
+            Entry::Growing(growing) => usize::from(!growing.whole),
             Entry::Merging(merge) => merge.missing(),
         };
         self.waiting.iter().map(count).sum()
@@ -64,7 +86,7 @@ impl Replies {
 
     /// Bytes that the client has not taken.
     pub(super) fn backlog(&self) -> usize {
-        self.out.len() + self.held_live
+        self.out.len() + self.held_live + self.growing + self.aside.len()
     }
 
     /// How many requests may be under way now, `most` at most: fewer while replies are large, so that a client that
@@ -109,8 +131,15 @@ impl Replies {
             self.out.put(reply);
             self.waiting.pop_front();
             self.first += 1;
+            self.end_first();
             self.release();
         } else if let Some(entry) = self.waiting.get_mut(place) {
+            if let Entry::Growing(growing) = entry {
+                growing.bytes.extend_from_slice(reply);
+                growing.whole = true;
+                self.growing += reply.len();
+                return;
+            }
             let start = self.held.len();
             self.held.extend_from_slice(reply);
             self.held_live += reply.len();
@@ -119,6 +148,68 @@ impl Replies {
                 len: reply.len(),
             };
         }
+    }
+
+    /// Something that answers no request: it goes between replies.
+    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        write(if self.begun { &mut self.aside } else { self.out.tail() });
+    }
+
+    /// The first reply was there as a whole: what waited for its end follows.
+    fn end_first(&mut self) {
+        if std::mem::take(&mut self.begun) {
+            self.out.put(&std::mem::take(&mut self.aside));
+        }
+    }
+
+    /// A part of the reply to request `sequence` came, which is not its end.
+    pub(super) fn pass(&mut self, sequence: u64, bytes: &[u8]) {
+        // Whoever gets such a reply asks for few more before it took it.
+        self.size = WINDOW_BYTES;
+        let place = sequence.wrapping_sub(self.first) as usize;
+        if place == 0 && !self.waiting.is_empty() {
+            self.out.put(bytes);
+            self.begun = true;
+        } else if let Some(entry) = self.waiting.get_mut(place) {
+            self.growing += bytes.len();
+            match entry {
+                Entry::Growing(growing) => growing.bytes.extend_from_slice(bytes),
+                _ => {
+                    *entry = Entry::Growing(Box::new(Growing {
+                        bytes: bytes.to_vec(),
+                        whole: false,
+                    }));
+                }
+            }
+        }
+    }
+
+    /// Takes parts of the reply to request `sequence` back: whether its client got none of them, so that it may be told
+    /// something else.
+    pub(super) fn take_back(&mut self, sequence: u64) -> bool {
+        let place = sequence.wrapping_sub(self.first) as usize;
+        match self.waiting.get_mut(place) {
+            Some(entry) if place > 0 => {
+                if let Entry::Growing(growing) = entry {
+                    self.growing -= growing.bytes.len();
+                }
+                *entry = Entry::Waiting;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The client takes nothing any more.
+    pub(super) fn drop_all(&mut self) {
+        self.out.clear();
+        self.aside = Vec::new();
+        for entry in &mut self.waiting {
+            if let Entry::Growing(growing) = entry {
+                growing.bytes = Vec::new();
+            }
+        }
+        self.growing = 0;
     }
 
     /// The state of the split request `sequence`.
@@ -132,9 +223,23 @@ impl Replies {
 
     /// Sends on what was held and has nothing to wait for any more.
     fn release(&mut self) {
-        while let Some(Entry::Held { start, len }) = self.waiting.front() {
-            self.out.put(&self.held[*start..start + len]);
-            self.held_live -= len;
+        while let Some(entry) = self.waiting.front_mut() {
+            match entry {
+                Entry::Held { start, len } => {
+                    self.out.put(&self.held[*start..*start + *len]);
+                    self.held_live -= *len;
+                }
+                Entry::Growing(growing) => {
+                    self.out.put(&growing.bytes);
+                    self.growing -= growing.bytes.len();
+                    if !growing.whole {
+                        self.begun = true;
+                        *entry = Entry::Waiting;
+                        break;
+                    }
+                }
+                Entry::Waiting | Entry::Merging(_) => break,
+            }
             self.waiting.pop_front();
             self.first += 1;
         }
@@ -195,10 +300,44 @@ mod tests {
         assert_eq!((0..100).map(|_| answer(b"-ERR\r\n")).last(), Some(MIN_WINDOW));
     }
 
+    #[test]
+    fn parts_are_taken_back_only_while_the_client_has_seen_none() {
+        let mut replies = Replies::default();
+        let (first, second) = (replies.expect(), replies.expect());
+        replies.pass(second, b"$9\r\nbeg");
+        assert_eq!((replies.backlog(), replies.at_servers()), (7, 2));
+        assert!(replies.take_back(second));
+        replies.pass(first, b"$9\r\n");
+        assert!(!replies.take_back(first));
+        replies.complete(second, b"-ERR\r\n");
+        replies.complete(first, b"123456789\r\n");
+        assert_eq!(&*replies.out.tail(), b"$9\r\n123456789\r\n-ERR\r\n");
+        replies.drop_all();
+        assert_eq!((replies.backlog(), replies.under_way()), (0, 0));
+    }
+
+    #[test]
+    fn what_is_published_does_not_come_in_the_middle_of_a_reply() {
+        let mut replies = Replies::default();
+        let publish = |replies: &mut Replies| replies.push(|out| out.extend_from_slice(b">m"));
+        let (first, second) = (replies.expect(), replies.expect());
+        publish(&mut replies);
+        replies.pass(first, b"$2\r\n");
+        publish(&mut replies);
+        replies.pass(second, b"$3\r\n");
+        replies.complete(first, b"ab\r\n");
+        publish(&mut replies);
+        assert_eq!(&*replies.out.tail(), b">m$2\r\nab\r\n>m$3\r\n");
+        replies.complete(second, b"abc\r\n");
+        publish(&mut replies);
+        assert_eq!(&*replies.out.tail(), b">m$2\r\nab\r\n>m$3\r\nabc\r\n>m>m");
+        assert_eq!(replies.backlog(), replies.out.len());
+    }
+
     proptest! {
         #[test]
         fn replies_leave_in_the_order_of_requests(
-            steps in proptest::collection::vec((0_u8..3, any::<prop::sample::Index>(), 0_usize..9000), 1..120),
+            steps in proptest::collection::vec((0_u8..4, any::<prop::sample::Index>(), 0_usize..9000), 1..120),
         ) {
             let mut replies = Replies::default();
             let (mut open, mut want, mut texts) = (Vec::new(), Vec::new(), Vec::new());
@@ -206,7 +345,7 @@ mod tests {
                 match kind {
                     0 => {
                         let sequence = replies.expect();
-                        open.push((sequence, texts.len()));
+                        open.push((sequence, texts.len(), 0));
                         texts.push(format!("[{}]", "r".repeat(len) + &texts.len().to_string()));
                     }
                     1 => {
@@ -214,20 +353,27 @@ mod tests {
                         replies.answer(|out| out.extend_from_slice(text.as_bytes()));
                         texts.push(text);
                     }
-                    _ if !open.is_empty() => {
-                        let (sequence, text) = open.swap_remove(pick.index(open.len()));
-                        replies.complete(sequence, texts[text].as_bytes());
+                    2 if !open.is_empty() => {
+                        let (sequence, text, passed) = open.swap_remove(pick.index(open.len()));
+                        replies.complete(sequence, &texts[text].as_bytes()[passed..]);
+                    }
+                    3 if !open.is_empty() => {
+                        let place = pick.index(open.len());
+                        let (sequence, text, passed) = &mut open[place];
+                        let end = (*passed + len / 9).min(texts[*text].len());
+                        replies.pass(*sequence, &texts[*text].as_bytes()[*passed..end]);
+                        *passed = end;
                     }
                     _ => {}
                 }
             }
-            for (sequence, text) in open.drain(..).rev() {
-                replies.complete(sequence, texts[text].as_bytes());
+            for (sequence, text, passed) in open.drain(..).rev() {
+                replies.complete(sequence, &texts[text].as_bytes()[passed..]);
             }
             want.extend(texts.concat().into_bytes());
             prop_assert_eq!(replies.under_way(), 0);
             prop_assert_eq!(&*replies.out.tail(), &want);
-            prop_assert!(replies.held.is_empty() && replies.held_live == 0);
+            prop_assert!(replies.held.is_empty() && replies.held_live == 0 && replies.growing == 0);
         }
     }
 }

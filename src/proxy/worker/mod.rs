@@ -64,6 +64,8 @@ pub(super) struct Worker {
     pub(super) held: Rc<Held>,
     /// What transactions that were begun hold.
     pub(super) queued: Rc<Queued>,
+    /// What clients that are too slow have to take of long replies.
+    pub(super) late: Rc<Held>,
     /// Requests that took long.
     pub(super) slow_log: SlowLog,
     /// Who looks at requests.
@@ -78,12 +80,14 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
         let held = Held::new(settings.hold_max_requests, settings.hold_max_bytes);
+        let late = Held::new(usize::MAX, settings.session_max_output);
         Self {
             queued: Queued::new(settings.session_max_queued),
             observers: Observers::new(settings.hot_keys_sample),
             slow_log: SlowLog::default(),
             settings,
             held,
+            late,
             router: Router::default(),
             private: Places::default(),
             pubsub: PubSub::default(),

@@ -13,6 +13,9 @@ use crate::proxy::config::Config;
 use crate::proxy::scripts::Scripts;
 use crate::proxy::tls::Tls;
 
+/// What [`Settings::stream_window`] is, unless clients may have less waiting.
+const STREAM_WINDOW: usize = 1 << 20;
+
 /// What workers need of the configuration, and what they tell the rest of the process at once.
 pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) product_name: String,
@@ -44,6 +47,10 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) session_max_request: usize,
     /// Bytes that transactions of one worker's clients may hold together.
     pub(in crate::proxy) session_max_queued: usize,
+    /// Requests and replies of more bytes are passed on before their end came.
+    pub(in crate::proxy) stream_threshold: usize,
+    /// How many bytes of a reply that is passed on so wait for a client before its server is read on.
+    pub(in crate::proxy) stream_window: usize,
     /// What took so long is in the slow log.
     pub(in crate::proxy) slow: Option<Duration>,
     pub(in crate::proxy) slowlog_max_len: usize,
@@ -97,6 +104,7 @@ impl SessionCount {
 impl Settings {
     /// Takes what workers need out of the configuration. `user`: who this process is at servers.
     pub(in crate::proxy) fn new(config: &Config, workers: usize, user: ServerUserKind, tls: Tls) -> Self {
+        let max_output = config.session_max_output_size.0 as usize;
         let unless_zero = |duration: Duration| (!duration.is_zero()).then_some(duration);
         Self {
             product_name: config.product_name.to_string(),
@@ -127,9 +135,12 @@ impl Settings {
             session_keepalive: unless_zero(config.session_keepalive_period.0),
             session_break_on_failure: config.session_break_on_failure,
             nap: config.proxy_nap.0,
-            session_max_output: config.session_max_output_size.0 as usize,
+            session_max_output: max_output,
             session_max_request: config.session_max_request_size.0 as usize,
             session_max_queued: config.session_max_queued_size.0 as usize,
+            // Both together have to fit in what a client may have waiting.
+            stream_threshold: (config.session_stream_threshold.0 as usize).min(max_output / 4),
+            stream_window: STREAM_WINDOW.min(max_output / 4),
             slow: u64::try_from(config.slowlog_log_slower_than)
                 .ok()
                 .map(Duration::from_micros),
