@@ -179,6 +179,22 @@ fn clients(figures: &mut Figures<'_>, scene: &Scene) {
         "The most bytes of replies that one client has to take",
         clients.largest_output,
     );
+    let (memory, most) = scene.readings.memory;
+    figures.gauge(
+        "memory_bytes",
+        "Memory that requests and replies take which wait",
+        memory,
+    );
+    figures.gauge(
+        "memory_limit_bytes",
+        "The most of it that there may be: proxy_max_memory",
+        most,
+    );
+    figures.counter(
+        "clients_closed_for_memory",
+        "Clients that were closed because what waited for them took memory that others needed",
+        scene.readings.closed_for_memory,
+    );
     let (wrong, refused) = scene.wrong_passwords;
     figures.counter("wrong_passwords", "Wrong passwords that clients gave", wrong);
     figures.counter(

@@ -5,6 +5,7 @@
 
 mod admin;
 mod backend;
+mod cgroup;
 mod command;
 mod config;
 mod host;

@@ -19,9 +19,9 @@ use super::slots::read_push;
 use super::state::{Phase, Proxy};
 use super::tls::Tls;
 use super::worker::{self, Settings};
-use super::{admin, host};
+use super::{admin, cgroup, host};
 use crate::client::ClientError;
-use crate::model::{Proxy as Record, ProxyToken};
+use crate::model::{ByteSize, Proxy as Record, ProxyToken};
 use crate::tls::TlsError;
 
 /// What the command line says beyond the settings.
@@ -98,10 +98,13 @@ fn system(what: &'static str) -> impl Fn(io::Error) -> ProxyError {
 ///
 /// # Errors
 /// When it can't start, or has to end although nobody asked.
-pub fn run(config: Config, options: Options, log: LogControl) -> Result<(), ProxyError> {
+pub fn run(mut config: Config, options: Options, log: LogControl) -> Result<(), ProxyError> {
     config.validate()?;
     for key in config.without_effect() {
         warn!(key, "this setting has no effect yet");
+    }
+    if config.proxy_max_memory == ByteSize(0) {
+        config.proxy_max_memory = ByteSize(cgroup::memory_limit().unwrap_or(0) / 2);
     }
     let tls = Tls::new(&config)?;
     let ports = Ports::bind(&config)?;
@@ -119,7 +122,7 @@ pub fn run(config: Config, options: Options, log: LogControl) -> Result<(), Prox
     }
     info!(
         product = %config.product_name, token = %record.token, proxy = %record.proxy_addr, admin = %record.admin_addr,
-        workers = options.workers, "codis-proxy begins"
+        workers = options.workers, memory = settings.max_memory, "codis-proxy begins"
     );
     let proxy = Arc::new(Proxy::new(config, settings, workers, record, log));
     if let (Some(listener), Some(clients)) = (ports.tls_clients, tls.clients.clone()) {

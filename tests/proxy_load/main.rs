@@ -8,6 +8,7 @@
 
 mod differential;
 mod faults;
+mod memory;
 mod streaming;
 #[path = "../support/mod.rs"]
 mod support;

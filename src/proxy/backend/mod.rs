@@ -36,13 +36,15 @@ use super::resp::{Protocol, put_request};
 use super::scripts::{Loaded, ScriptName, put_script_load};
 use super::session::Client;
 use super::transport::Transport;
-use super::worker::{Bell, Outcome, Settings, Worker};
+use super::worker::{Bell, MemoryShare, Outcome, Settings, Worker};
 use crate::model::{HostPort, ServerWitness};
 
 /// How long requests wait for a connection that was lost before they fail.
 const HOLD: Duration = Duration::from_secs(2);
 /// How many bytes of requests a server may have left unanswered before its clients are no longer read.
 const MAX_WAITING_BYTES: usize = 16 << 20;
+/// The same while memory is short.
+const MAX_WAITING_IF_TIGHT: usize = 1 << 20;
 /// A connection that lived so long did not fail at once, so the next may be tried without a pause.
 pub(super) const PROVEN: Duration = Duration::from_secs(1);
 
@@ -71,6 +73,8 @@ pub(super) struct Backend {
     database: u16,
     max_pipeline: usize,
     pipeline: RefCell<Pipeline>,
+    /// What that takes of the worker's memory.
+    share: MemoryShare,
     passing: Passing,
     transport: RefCell<Option<Rc<Transport>>>,
     /// Scripts that the server was given on it.
@@ -135,6 +139,7 @@ impl Backend {
             database,
             max_pipeline: worker.settings.backend_max_pipeline,
             pipeline: RefCell::default(),
+            share: worker.memory.share(),
             passing: Passing::default(),
             transport: RefCell::default(),
             loaded: RefCell::default(),
@@ -201,8 +206,16 @@ impl Backend {
             };
         }
         let pipeline = self.pipeline.borrow();
-        let full = pipeline.under_way() >= self.max_pipeline || pipeline.bytes() > MAX_WAITING_BYTES;
+        let full = pipeline.under_way() >= self.max_pipeline || pipeline.bytes() > self.max_waiting_bytes();
         if full { Admit::Later } else { Admit::Yes }
+    }
+
+    fn max_waiting_bytes(&self) -> usize {
+        if self.share.is_tight() {
+            MAX_WAITING_IF_TIGHT
+        } else {
+            MAX_WAITING_BYTES
+        }
     }
 
     /// Has the client go on when something changes here.
@@ -298,6 +311,7 @@ impl Backend {
 
     fn write(&self, transport: &Transport) {
         let mut pipeline = self.pipeline.borrow_mut();
+        self.share.set(pipeline.memory());
         match pipeline.write_to(transport) {
             Ok(more) => {
                 if self.wants_write.replace(more) != more {
@@ -483,7 +497,8 @@ impl Backend {
         }
         let received = pipeline.receive(now, &buffer[..read], |ended, reply| self.deliver(worker, ended, reply));
         let result = received.and_then(|()| self.pass_on(worker, &mut pipeline));
-        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < MAX_WAITING_BYTES / 2;
+        self.share.set(pipeline.memory());
+        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < self.max_waiting_bytes() / 2;
         drop(pipeline);
         if room && !self.parked.borrow().is_empty() {
             self.wake_parked();
@@ -508,6 +523,7 @@ impl Backend {
                 None => client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed),
             }
         });
+        self.share.set(0);
         self.wake_parked();
         lost
     }

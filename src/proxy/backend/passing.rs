@@ -97,9 +97,10 @@ impl Backend {
     /// Passes on the beginning of a long reply. Its client has to take some of it before more is read.
     pub(super) fn pass_on(&self, worker: &Rc<Worker>, pipeline: &mut Pipeline) -> Result<(), ReceiveError> {
         let settings = &worker.settings;
+        let (least, most) = (settings.stream_threshold, settings.session_max_output);
         pipeline.pass_on(
-            settings.stream_threshold,
-            settings.session_max_output,
+            least,
+            if worker.memory.is_over() { least } else { most },
             |ticket, bytes, first| {
                 let Some(client) = &ticket.client else { return };
                 if first {

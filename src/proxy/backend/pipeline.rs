@@ -137,6 +137,12 @@ impl Pipeline {
         self.requests.len()
     }
 
+    /// How many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        let waiting = self.waiting.capacity() * size_of::<Waiting>();
+        waiting + self.requests.memory() + self.input.capacity()
+    }
+
     /// Appends a request: how long it is.
     pub(super) fn push(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) -> usize {
         self.append(now, ticket, false, write)
@@ -233,8 +239,13 @@ impl Pipeline {
             if passes {
                 pass(ticket, &self.input[..settled], !self.begun);
             }
+            if self.begun {
+                self.input.drain(..settled);
+            } else {
+                // What was kept up to here may have grown large.
+                self.input = self.input.split_off(settled);
+            }
             self.begun = true;
-            self.input.drain(..settled);
             self.scanner.forget(settled);
         }
         Ok(())

@@ -21,6 +21,11 @@ impl Requests {
         self.bytes.len() - self.answered
     }
 
+    /// How many bytes of memory they take.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Whether some wait to be sent.
     pub(super) fn has_unsent(&self) -> bool {
         self.sent < self.bytes.len()

@@ -16,6 +16,8 @@ pub const DEFAULT_CONFIG: &str = include_str!("default.toml");
 
 /// The least that a client may have waiting for it, or send.
 const MIN_SESSION_SIZE: ByteSize = ByteSize(1 << 20);
+/// The least memory for what waits.
+const MIN_MEMORY: ByteSize = ByteSize(16 << 20);
 /// The longest slow log.
 const MAX_SLOW_LOG: u32 = 100_000;
 
@@ -78,6 +80,7 @@ pub struct Config {
     pub proxy_max_clients: u32,
     pub proxy_max_offheap_size: ByteSize,
     pub proxy_heap_placeholder: ByteSize,
+    pub proxy_max_memory: ByteSize,
     pub proxy_nap: GoDuration,
     pub backend_tls: bool,
     pub backend_tls_port: u16,
@@ -187,6 +190,7 @@ impl Default for Config {
             proxy_max_clients: 1000,
             proxy_max_offheap_size: ByteSize(1 << 30),
             proxy_heap_placeholder: ByteSize(256 << 20),
+            proxy_max_memory: ByteSize(0),
             proxy_nap: GoDuration(Duration::from_micros(50)),
             backend_tls: false,
             backend_tls_port: 0,
@@ -311,6 +315,12 @@ impl Config {
                 );
             }
         }
+        if self.proxy_max_memory != ByteSize(0) && self.proxy_max_memory < MIN_MEMORY {
+            return fail(
+                "proxy_max_memory",
+                "must be 16mb or more, or clients would be closed in ordinary use; 0 has it found out",
+            );
+        }
         if self.session_stream_threshold < MIN_STREAMED {
             return fail(
                 "session_stream_threshold",
@@ -374,6 +384,7 @@ mod tests {
             ("proxy_nap = \"2ms\"", "proxy_nap"),
             ("proxy_max_clients = 0", "proxy_max_clients"),
             ("proxy_max_clients = -1", "proxy_max_clients"),
+            ("proxy_max_memory = \"1mb\"", "proxy_max_memory"),
             ("backend_recv_timeout = \"1ms\"", "backend_recv_timeout"),
             ("session_recv_timeout = \"x\"", "session_recv_timeout"),
             ("session_stream_threshold = \"1kb\"", "session_stream_threshold"),

@@ -16,13 +16,13 @@ use super::backend::{ConnectError, connect, select};
 use super::resp::{Protocol, ReplyError, ReplyScanner, integer, put_request};
 use super::scripts::{Loaded, ScriptName, Scripts, put_script_load};
 use super::transport::Transport;
-use super::worker::Settings;
+use super::worker::{Memory, MemoryShare, Settings};
 use crate::model::HostPort;
 
 /// How many of them a worker may have open.
 const MOST: usize = 1000;
 /// How much is read at once of a reply that is given away in parts.
-const PART: usize = 64 << 10;
+pub(super) const PART: usize = 64 << 10;
 
 /// Why a client's own connection is of no use.
 #[derive(Debug, thiserror::Error)]
@@ -44,32 +44,53 @@ pub(super) enum PrivateError {
     /// A change of the slot map does not wait for it: it may have been carried out.
     #[error("a change of the slot map does not wait for {0}")]
     NotWaitedFor(HostPort),
+    /// The reply is long, and memory short: what was sent was carried out.
+    #[error("there is no memory for so long a reply (proxy_max_memory)")]
+    NoMemory,
     /// What came is no reply.
     #[error("{0}: {1}")]
     NoReply(HostPort, ReplyError),
 }
 
 /// How many connections of clients' own a worker has open.
-#[derive(Debug, Default)]
-pub(super) struct Places(Rc<Cell<usize>>);
+#[derive(Debug)]
+pub(super) struct Places {
+    taken: Rc<Cell<usize>>,
+    memory: Rc<Memory>,
+}
 
 /// One of them; free again when it is dropped.
 #[derive(Debug)]
-struct Place(Rc<Cell<usize>>);
+struct Place {
+    taken: Rc<Cell<usize>>,
+    /// What its connection takes of the worker's memory.
+    share: MemoryShare,
+}
 
 impl Places {
+    /// All free. `memory`: of which their connections take.
+    pub(super) fn new(memory: &Rc<Memory>) -> Self {
+        Self {
+            taken: Rc::default(),
+            memory: memory.clone(),
+        }
+    }
+
     fn take(&self) -> Option<Place> {
-        let taken = self.0.get();
+        let taken = self.taken.get();
         (taken < MOST).then(|| {
-            self.0.set(taken + 1);
-            Place(self.0.clone())
+            self.taken.set(taken + 1);
+            Place {
+                taken: self.taken.clone(),
+                share: self.memory.share(),
+            }
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.set(self.0.get() - 1);
+        self.taken.set(self.taken.get() - 1);
     }
 }
 
@@ -88,7 +109,7 @@ pub(super) struct Private {
     loaded: Loaded,
     /// Whether the beginning of the reply that is coming in was given away.
     begun: bool,
-    _place: Place,
+    place: Place,
 }
 
 /// What came of a reply.
@@ -126,7 +147,7 @@ impl Private {
             input: Vec::new(),
             loaded: Loaded::default(),
             begun: false,
-            _place: place,
+            place,
         };
         let mut request = Vec::new();
         put_request(&mut request, [b"CLIENT".as_slice(), b"ID"].into_iter());
@@ -215,6 +236,10 @@ impl Private {
                     if read.map_err(|error| self.lost(error))? == 0 {
                         return Err(self.lost(io::ErrorKind::UnexpectedEof.into()));
                     }
+                    let too_much = self.place.share.set(self.input.capacity());
+                    if too_much && self.input.len() > PART && !self.begun {
+                        return Err(PrivateError::NoMemory);
+                    }
                 }
             }
         }
@@ -223,6 +248,7 @@ impl Private {
     /// The first `len` bytes of what came.
     fn split_off(&mut self, len: usize) -> Vec<u8> {
         let rest = self.input.split_off(len);
+        self.place.share.set(rest.capacity());
         std::mem::replace(&mut self.input, rest)
     }
 
@@ -237,7 +263,7 @@ mod tests {
 
     #[test]
     fn places_are_bounded_and_given_back() {
-        let places = Places::default();
+        let places = Places::new(&Memory::new(0));
         let mut taken: Vec<_> = std::iter::from_fn(|| places.take()).collect();
         assert_eq!(taken.len(), MOST);
         taken.pop();

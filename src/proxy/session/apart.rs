@@ -48,6 +48,14 @@ impl Watch {
     }
 }
 
+impl Apart {
+    /// How many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        let transaction = self.transaction.as_deref().map_or(0, Transaction::memory);
+        transaction + self.upload.as_deref().map_or(0, Upload::memory)
+    }
+}
+
 impl Session {
     /// Whether everything before was answered, so that the next request may take a way of its own; else what becomes of
     /// the request.

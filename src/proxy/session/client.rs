@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use socket2::{SockRef, TcpKeepalive};
 
-use super::apart::Apart;
 use super::passed::Room;
 use super::subscribe::MOST_UNREAD;
 use super::upload::Upload;
@@ -16,22 +15,24 @@ use crate::proxy::private::Private;
 use crate::proxy::pubsub::Topic;
 use crate::proxy::resp::Protocol;
 use crate::proxy::transport::{Detached, Transport};
-use crate::proxy::worker::{Bell, Outcome, Worker};
+use crate::proxy::worker::{Bell, MemoryShare, Outcome, Worker};
 
 /// A client's connection.
 #[derive(Debug)]
 pub(in crate::proxy) struct Client {
-    id: u64,
-    transport: Transport,
+    pub(super) id: u64,
+    pub(super) transport: Transport,
     pub(super) session: RefCell<Session>,
     dirty: Cell<bool>,
-    wants_write: Cell<bool>,
+    pub(super) wants_write: Cell<bool>,
     /// To be closed at once, whatever is under way.
     doomed: Cell<bool>,
     /// Something that its next request waits for may have happened.
     woken: Cell<bool>,
     /// Told when it took enough of what waits for it.
     pub(super) room: Room,
+    /// What it takes of the worker's memory.
+    pub(super) share: MemoryShare,
     bell: Bell,
 }
 
@@ -64,6 +65,7 @@ impl Client {
             doomed: Cell::new(false),
             woken: Cell::new(false),
             room: Room::new(&worker.settings),
+            share: worker.memory.share_of_client(),
             bell: Bell::default(),
         }))
     }
@@ -199,7 +201,7 @@ impl Client {
     }
 
     /// Ends the waiting of its command at a server.
-    fn unblock(&self, worker: &Worker) {
+    pub(super) fn unblock(&self, worker: &Worker) {
         let blocked = self.session.borrow().apart.blocked.clone();
         if let Some(blocked) = blocked {
             blocked.cancel(worker);
@@ -217,7 +219,11 @@ impl Client {
         self.dirty.set(false);
         if !self.wants_write.get() {
             self.write(worker);
-        } else if self.session.borrow().replies.backlog() > worker.settings.session_max_output {
+            return;
+        }
+        let session = self.session.borrow();
+        self.count(worker, &session);
+        if session.replies.backlog() > worker.settings.session_max_output {
             self.doom();
         }
     }
@@ -241,8 +247,9 @@ impl Client {
                     session.apart.late = None;
                 }
                 self.room.look(session.replies.backlog());
+                self.count(worker, &session);
                 let can_go_on = match session.waits {
-                    Some(Wait::Replies) => !session.is_full(&worker.settings),
+                    Some(Wait::Replies) => !session.is_full(worker),
                     Some(Wait::AllReplies) => session.replies.under_way() == 0,
                     Some(Wait::Route) | None => false,
                 };
@@ -291,6 +298,7 @@ impl Client {
             .waits_since
             .is_some_and(|then| since(then) > settings.hold_timeout);
         session.drop_idle(worker);
+        self.slim(worker, &mut session, now);
         drop(session);
         if worker.is_draining() {
             self.unblock(worker);
@@ -355,6 +363,7 @@ impl Client {
         let mut session = self.session.borrow_mut();
         session.last_read = worker.refresh_now();
         session.feed(worker, self, &buffer[..read]);
+        self.count(worker, &session);
         let answered = !session.replies.out.is_empty();
         drop(session);
         if answered {
@@ -367,6 +376,7 @@ impl Client {
         worker.refresh_now();
         let mut session = self.session.borrow_mut();
         session.go_on(worker, self);
+        self.count(worker, &session);
         let answered = !session.replies.out.is_empty();
         drop(session);
         if answered {
@@ -390,17 +400,7 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
             Event::Done => break,
         }
     }
-    client.unblock(&worker);
-    let mut session = client.session.borrow_mut();
-    session.gone = true;
-    session.leave_topics(&worker);
-    session.apart = Apart::default();
-    session.input = Vec::new();
-    session.held = None;
-    session.refused = None;
-    session.replies.drop_all();
-    drop(session);
-    client.room.open();
+    client.let_go(&worker);
     client.transport.close();
     worker.forget(&client);
 }

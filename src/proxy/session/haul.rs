@@ -9,7 +9,7 @@ use super::private::{give_up, hand_over};
 use super::upload::{Uplink, UplinkEnd};
 use crate::model::HostPort;
 use crate::proxy::backend::Ticket;
-use crate::proxy::private::{Blocked, Piece, Private, PrivateError};
+use crate::proxy::private::{Blocked, PART, Piece, Private, PrivateError};
 use crate::proxy::resp::{Protocol, put_error};
 use crate::proxy::worker::{Outcome, Worker};
 
@@ -141,7 +141,7 @@ async fn hear(
 ) -> Result<Vec<u8>, PrivateError> {
     let settings = &worker.settings;
     loop {
-        let piece = timeout(settings.backend_recv_timeout, own.piece(settings.stream_threshold))
+        let piece = timeout(settings.backend_recv_timeout, own.piece(PART))
             .await
             .map_err(|_| PrivateError::Slow(addr.clone(), settings.backend_recv_timeout))?;
         match piece? {

@@ -17,6 +17,8 @@ pub(super) struct Merge {
     parts: Vec<Part>,
     missing: usize,
     failed: bool,
+    /// How many bytes the parts' replies have.
+    bytes: usize,
     /// For `MGET`: for each key its part and its place in that part.
     places: Vec<(u32, u32)>,
 }
@@ -54,6 +56,7 @@ impl Merge {
             parts,
             missing,
             failed: false,
+            bytes: 0,
             places,
         }
     }
@@ -66,8 +69,20 @@ impl Merge {
             return (Vec::new(), false);
         };
         part.reply = reply.to_vec();
+        self.bytes += reply.len();
         self.missing = self.missing.saturating_sub(1);
         (std::mem::take(&mut part.slots), self.missing == 0)
+    }
+
+    /// How many bytes the replies to parts have that came.
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Nobody wants the reply any more.
+    pub(super) fn forget(&mut self) {
+        self.parts.iter_mut().for_each(|part| part.reply = Vec::new());
+        self.bytes = 0;
     }
 
     /// The slots that a part is under way to.

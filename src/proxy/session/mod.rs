@@ -15,6 +15,7 @@ mod haul;
 mod info;
 mod keyspace;
 mod local;
+mod memory;
 mod merge;
 mod passed;
 mod place;
@@ -213,7 +214,7 @@ impl Session {
                 }
                 self.apart.alone = false;
             }
-            if self.is_full(&worker.settings) {
+            if self.is_full(worker) {
                 self.waits = Some(Wait::Replies);
                 break;
             }
@@ -292,10 +293,11 @@ impl Session {
     }
 
     /// Whether the client has to wait for replies, or take some, before more of its requests are taken up.
-    fn is_full(&self, settings: &Settings) -> bool {
+    fn is_full(&self, worker: &Worker) -> bool {
+        let most = if worker.memory.is_tight() { 0 } else { HIGH_WATER };
         self.refused.is_some()
-            || self.replies.backlog() > HIGH_WATER
-            || self.replies.under_way() >= self.replies.window(settings.session_max_pipeline)
+            || self.replies.backlog() > most
+            || self.replies.under_way() >= self.replies.window(worker.settings.session_max_pipeline)
     }
 
     /// Answers with an error behind all replies that are due, then ends.

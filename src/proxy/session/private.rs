@@ -82,6 +82,7 @@ pub(super) fn give_up(worker: &Rc<Worker>, client: &Rc<Client>, ticket: Ticket, 
     let mut reply = Vec::new();
     match error {
         PrivateError::TooMany => put_error(&mut reply, &format!("ERR handle request, {error}")),
+        PrivateError::NoMemory => put_error(&mut reply, &format!("ERR handle response, {error}")),
         _ => put_error(&mut reply, NO_CONNECTION),
     }
     client.complete(worker, ticket, &reply, Outcome::Failed);

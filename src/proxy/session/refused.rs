@@ -43,6 +43,11 @@ impl Refused {
         self.items.is_empty()
     }
 
+    /// How many bytes of memory they take.
+    pub(super) fn memory(&self) -> usize {
+        self.items.iter().map(|item| item.request.len()).sum()
+    }
+
     /// One more.
     pub(super) fn add(&mut self, item: Item) {
         self.carried_out = false;

@@ -22,6 +22,8 @@ pub(super) struct Replies {
     held_live: usize,
     /// How many bytes there are of replies that come in parts and have to wait.
     growing: usize,
+    /// How many bytes there are of replies to parts that wait for the other parts.
+    merging: usize,
     /// On its way to the client.
     pub(super) out: Outbox,
     /// Whether that ends in the middle of the first reply.
@@ -59,6 +61,7 @@ impl Default for Replies {
             held: Vec::new(),
             held_live: 0,
             growing: 0,
+            merging: 0,
             out: Outbox::default(),
             begun: false,
             aside: Vec::new(),
@@ -110,7 +113,7 @@ impl Replies {
     /// A reply of the proxy's own, behind all that are due.
     pub(super) fn answer(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         if self.waiting.is_empty() {
-            write(self.out.tail());
+            self.out.put_by(write);
         } else {
             let start = self.held.len();
             write(&mut self.held);
@@ -152,7 +155,11 @@ impl Replies {
 
     /// Something that answers no request: it goes between replies.
     pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        write(if self.begun { &mut self.aside } else { self.out.tail() });
+        if self.begun {
+            write(&mut self.aside);
+        } else {
+            self.out.put_by(write);
+        }
     }
 
     /// The first reply was there as a whole: what waited for its end follows.
@@ -200,16 +207,51 @@ impl Replies {
         }
     }
 
+    /// How many bytes of memory they take.
+    pub(super) fn memory(&self) -> usize {
+        let held = self.held.capacity() + self.growing + self.merging;
+        held + self.out.memory() + self.aside.capacity() + self.waiting.capacity() * size_of::<Entry>()
+    }
+
     /// The client takes nothing any more.
     pub(super) fn drop_all(&mut self) {
-        self.out.clear();
-        self.aside = Vec::new();
-        for entry in &mut self.waiting {
-            if let Entry::Growing(growing) = entry {
-                growing.bytes = Vec::new();
+        if self.held_live + self.growing + self.merging > 0 {
+            for entry in &mut self.waiting {
+                match entry {
+                    Entry::Waiting => {}
+                    Entry::Held { start, len } => (*start, *len) = (0, 0),
+                    Entry::Merging(merge) => merge.forget(),
+                    Entry::Growing(growing) => growing.bytes = Vec::new(),
+                }
             }
+            (self.held_live, self.growing, self.merging) = (0, 0, 0);
         }
-        self.growing = 0;
+        self.held = Vec::new();
+        self.aside = Vec::new();
+        self.out.clear();
+    }
+
+    /// Gives back what is empty.
+    pub(super) fn give_back(&mut self) {
+        if self.held_live == 0 {
+            self.held = Vec::new();
+        }
+        if self.waiting.is_empty() {
+            self.waiting = VecDeque::new();
+        }
+        if self.out.is_empty() {
+            self.out.clear();
+        }
+    }
+
+    /// The reply to a part of a split request came, of so many bytes.
+    pub(super) fn part_came(&mut self, bytes: usize) {
+        self.merging += bytes;
+    }
+
+    /// The replies to all parts of a split request, of so many bytes, became one.
+    pub(super) fn are_merged(&mut self, bytes: usize) {
+        self.merging -= bytes;
     }
 
     /// The state of the split request `sequence`.
@@ -311,7 +353,7 @@ mod tests {
         assert!(!replies.take_back(first));
         replies.complete(second, b"-ERR\r\n");
         replies.complete(first, b"123456789\r\n");
-        assert_eq!(&*replies.out.tail(), b"$9\r\n123456789\r\n-ERR\r\n");
+        assert_eq!(replies.out.bytes(), b"$9\r\n123456789\r\n-ERR\r\n");
         replies.drop_all();
         assert_eq!((replies.backlog(), replies.under_way()), (0, 0));
     }
@@ -327,10 +369,10 @@ mod tests {
         replies.pass(second, b"$3\r\n");
         replies.complete(first, b"ab\r\n");
         publish(&mut replies);
-        assert_eq!(&*replies.out.tail(), b">m$2\r\nab\r\n>m$3\r\n");
+        assert_eq!(replies.out.bytes(), b">m$2\r\nab\r\n>m$3\r\n");
         replies.complete(second, b"abc\r\n");
         publish(&mut replies);
-        assert_eq!(&*replies.out.tail(), b">m$2\r\nab\r\n>m$3\r\nabc\r\n>m>m");
+        assert_eq!(replies.out.bytes(), b">m$2\r\nab\r\n>m$3\r\nabc\r\n>m>m");
         assert_eq!(replies.backlog(), replies.out.len());
     }
 
@@ -372,7 +414,7 @@ mod tests {
             }
             want.extend(texts.concat().into_bytes());
             prop_assert_eq!(replies.under_way(), 0);
-            prop_assert_eq!(&*replies.out.tail(), &want);
+            prop_assert_eq!(replies.out.bytes(), want);
             prop_assert!(replies.held.is_empty() && replies.held_live == 0 && replies.growing == 0);
         }
     }

@@ -109,7 +109,9 @@ impl Session {
             return;
         };
         let (slots, last) = merge.complete(part, reply, outcome == Outcome::Failed);
+        let bytes = merge.bytes();
         let whole = last.then(|| (merge.reply(), merge.command, merge.since, merge.failed()));
+        self.replies.part_came(reply.len());
         for slot in slots.into_iter().filter_map(|slot| SlotId::new(slot.into()).ok()) {
             worker.router.ended(slot);
         }
@@ -119,6 +121,7 @@ impl Session {
         let outcome = if failed { Outcome::Failed } else { Outcome::of(&reply) };
         let took = worker.now().saturating_duration_since(since);
         worker.figures.record_reply(command, took, outcome, &reply);
+        self.replies.are_merged(bytes);
         self.replies.complete(sequence, &reply);
     }
 }

@@ -81,6 +81,11 @@ impl Transaction {
         Ok(())
     }
 
+    /// How many bytes of memory they take.
+    pub(super) fn memory(&self) -> usize {
+        self.requests.capacity()
+    }
+
     /// How many commands were queued.
     pub(super) fn commands(&self) -> usize {
         self.commands

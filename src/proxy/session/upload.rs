@@ -91,6 +91,12 @@ impl Upload {
         self.uplink.as_ref().is_some_and(|uplink| waiting(uplink) >= WINDOW)
     }
 
+    /// How many bytes of memory it takes.
+    pub(super) fn memory(&self) -> usize {
+        let waiting = |uplink: &Rc<Uplink>| uplink.bytes.borrow().capacity();
+        self.uplink.as_ref().map_or(0, waiting)
+    }
+
     fn put(&mut self, bytes: &[u8]) {
         self.len += bytes.len();
         if let Some(uplink) = &self.uplink

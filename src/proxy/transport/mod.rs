@@ -40,6 +40,14 @@ impl Transport {
         }
     }
 
+    /// How many bytes of memory what is on its way takes.
+    pub(super) fn memory(&self) -> usize {
+        match self {
+            Self::Plain(_) => 0,
+            Self::Tls(secured) => secured.memory(),
+        }
+    }
+
     /// Reads what is there; 0 bytes at its end. Fewer than fit mean that nothing more is there: it is not ready then until
     /// more comes.
     ///

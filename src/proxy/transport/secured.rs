@@ -136,6 +136,11 @@ impl Secured {
         session.send(&self.socket)
     }
 
+    /// How many bytes of memory what is sealed takes.
+    pub(super) fn memory(&self) -> usize {
+        self.session.borrow().sealed.capacity()
+    }
+
     /// Tells the other side that this is the end, if it takes that at once.
     pub(super) fn say_goodbye(&self) {
         let mut session = self.session.borrow_mut();

@@ -37,6 +37,7 @@ pub(in crate::proxy) struct Figures {
     errors: Errors,
     from_clients: Cell<u64>,
     to_clients: Cell<u64>,
+    closed_for_memory: Cell<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -70,6 +71,7 @@ impl Default for Figures {
             errors: Errors::default(),
             from_clients: Cell::new(0),
             to_clients: Cell::new(0),
+            closed_for_memory: Cell::new(0),
         }
     }
 }
@@ -125,6 +127,12 @@ impl Figures {
         self.to_clients.set(self.to_clients.get() + bytes as u64);
     }
 
+    /// Counts clients that were closed because of the memory that they took.
+    pub(in crate::proxy) fn closed_for_memory(&self, clients: usize) {
+        self.closed_for_memory
+            .set(self.closed_for_memory.get() + clients as u64);
+    }
+
     /// Begins anew. What Prometheus reads and Codis has not goes on: it does not like to see counters fall.
     pub(in crate::proxy) fn reset(&self) {
         self.server_errors.set(0);
@@ -143,6 +151,7 @@ impl Figures {
             errors: self.errors.copy(),
             from_clients: self.from_clients.get(),
             to_clients: self.to_clients.get(),
+            closed_for_memory: self.closed_for_memory.get(),
             ..Readings::default()
         }
     }

@@ -8,10 +8,12 @@ mod guesses;
 mod held;
 mod hot_keys;
 mod latency;
+mod memory;
 mod observers;
 mod peers;
 mod queued;
 mod readings;
+mod relief;
 mod run;
 mod settings;
 mod slow_log;
@@ -22,6 +24,7 @@ pub(super) use control::{Control, WorkerHandle};
 pub(super) use figures::{Outcome, Totals};
 pub(super) use held::{Held, HeldRequest};
 pub(super) use latency::Latencies;
+pub(super) use memory::{Holder, Memory, MemoryShare};
 pub(super) use observers::{Observers, Tap};
 pub(super) use queued::{Queued, QueuedBytes};
 pub(super) use readings::Readings;
@@ -60,6 +63,8 @@ pub(super) struct Worker {
     pub(super) turn: Turn,
     /// What was counted.
     pub(super) figures: Figures,
+    /// What waits, all together.
+    pub(super) memory: Rc<Memory>,
     /// What is held back.
     pub(super) held: Rc<Held>,
     /// What transactions that were begun hold.
@@ -79,6 +84,7 @@ pub(super) struct Worker {
 
 impl Worker {
     pub(super) fn new(settings: Arc<Settings>) -> Self {
+        let memory = Memory::new(settings.max_memory);
         let held = Held::new(settings.hold_max_requests, settings.hold_max_bytes);
         let late = Held::new(usize::MAX, settings.session_max_output);
         Self {
@@ -89,7 +95,8 @@ impl Worker {
             held,
             late,
             router: Router::default(),
-            private: Places::default(),
+            private: Places::new(&memory),
+            memory,
             pubsub: PubSub::default(),
             turn: Turn::default(),
             figures: Figures::default(),

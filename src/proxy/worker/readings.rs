@@ -19,6 +19,10 @@ pub(in crate::proxy) struct Readings {
     pub(in crate::proxy) from_clients: u64,
     /// Bytes that clients took.
     pub(in crate::proxy) to_clients: u64,
+    /// Clients that were closed because of the memory that they took.
+    pub(in crate::proxy) closed_for_memory: u64,
+    /// The memory that what waits takes, and how much of it there may be.
+    pub(in crate::proxy) memory: (u64, u64),
     /// What clients have waiting now.
     pub(in crate::proxy) clients: ClientFigures,
     /// Connections to servers, by server.
@@ -29,6 +33,7 @@ impl Readings {
     /// What this worker tells.
     pub(in crate::proxy) fn of(worker: &Worker) -> Self {
         let mut readings = worker.figures.readings();
+        readings.memory = (worker.memory.bytes() as u64, worker.memory.most() as u64);
         for client in worker.clients.borrow().values() {
             readings.clients.add(client.figures());
         }
@@ -46,6 +51,9 @@ impl Readings {
         self.errors.add(&other.errors);
         self.from_clients += other.from_clients;
         self.to_clients += other.to_clients;
+        self.closed_for_memory += other.closed_for_memory;
+        self.memory.0 += other.memory.0;
+        self.memory.1 += other.memory.1;
         self.clients.add(other.clients);
         for (server, more) in other.backends {
             self.backends.entry(server).or_default().add(more);

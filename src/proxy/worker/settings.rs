@@ -16,6 +16,9 @@ use crate::proxy::tls::Tls;
 /// What [`Settings::stream_window`] is, unless clients may have less waiting.
 const STREAM_WINDOW: usize = 1 << 20;
 
+/// What one worker may have waiting when nothing says how much all may.
+const MEMORY_OF_EACH: usize = 128 << 20;
+
 /// What workers need of the configuration, and what they tell the rest of the process at once.
 pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) product_name: String,
@@ -43,6 +46,8 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) session_break_on_failure: bool,
     /// How long a turn waits for more to do; zero: never.
     pub(in crate::proxy) nap: Duration,
+    /// How many bytes may wait in one worker.
+    pub(in crate::proxy) max_memory: usize,
     pub(in crate::proxy) session_max_output: usize,
     pub(in crate::proxy) session_max_request: usize,
     /// Bytes that transactions of one worker's clients may hold together.
@@ -135,6 +140,10 @@ impl Settings {
             session_keepalive: unless_zero(config.session_keepalive_period.0),
             session_break_on_failure: config.session_break_on_failure,
             nap: config.proxy_nap.0,
+            max_memory: match config.proxy_max_memory.0 as usize {
+                0 => MEMORY_OF_EACH,
+                all => all / workers.max(1),
+            },
             session_max_output: max_output,
             session_max_request: config.session_max_request_size.0 as usize,
             session_max_queued: config.session_max_queued_size.0 as usize,

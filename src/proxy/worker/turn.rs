@@ -2,6 +2,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::Poll;
 
+use super::relief::relieve;
 use super::{Bell, Worker};
 use crate::proxy::backend::Backend;
 use crate::proxy::session::Client;
@@ -34,6 +35,11 @@ impl Turn {
     /// A request was answered, or never will be.
     pub(in crate::proxy) fn answered(&self) {
         self.under_way.set(self.under_way.get().wrapping_sub(1));
+    }
+
+    /// Something has to be done at the turn's end.
+    pub(in crate::proxy) fn end_soon(&self) {
+        self.bell.ring();
     }
 
     /// Whether this turn is worth waiting a little, so that it gets larger. Most of what a request costs is the system
@@ -88,5 +94,6 @@ pub(super) async fn end_turns(worker: Rc<Worker>) {
         for client in clients.drain(..) {
             client.flush(&worker);
         }
+        relieve(&worker);
     }
 }
