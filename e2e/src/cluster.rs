@@ -125,6 +125,18 @@ impl Cluster {
             .unwrap_or_else(|failed| panic!("{failed}"))
     }
 
+    /// The same where nothing can be awaited: in a destructor. A failure is told, not raised.
+    pub fn kubectl_now(&self, args: &[&str]) {
+        let status = std::process::Command::new(program("kubectl"))
+            .args(args)
+            .env("KUBECONFIG", &self.kubeconfig)
+            .stdout(std::process::Stdio::null())
+            .status();
+        if !status.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            eprintln!("kubectl {}: {status:?}", args.join(" "));
+        }
+    }
+
     /// `kubectl ARGS…` with `input`, where a failure is something to look at.
     ///
     /// # Errors

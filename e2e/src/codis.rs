@@ -75,9 +75,18 @@ impl<'a> Codis<'a> {
         self.wait_for_condition("Ready", "True").await;
     }
 
+    /// The same with patience of another length.
+    pub async fn wait_ready_within(&self, patience: Duration) {
+        self.wait_for_condition_within(patience, "Ready", "True").await;
+    }
+
     /// Waits until a condition has this status; returns its reason and message.
     pub async fn wait_for_condition(&self, type_: &str, status: &str) -> (String, String) {
-        eventually(BRING_UP, &format!("condition {type_}={status}"), async || {
+        self.wait_for_condition_within(BRING_UP, type_, status).await
+    }
+
+    async fn wait_for_condition_within(&self, patience: Duration, type_: &str, status: &str) -> (String, String) {
+        eventually(patience, &format!("condition {type_}={status}"), async || {
             let object = self.object().await?;
             let generation = &object["metadata"]["generation"];
             let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();

@@ -73,6 +73,14 @@ impl Node {
         self.heal_with("heal").await;
     }
 
+    /// A disk of its own with so many MiB, which can be filled without harm to others; where it is on the node. It is gone when
+    /// the node is switched off.
+    pub async fn disk(&self, name: &str, mib: u32) -> String {
+        let (number, mib) = (self.number.to_string(), mib.to_string());
+        self.cluster.run(&["node", "disk", &number, name, &mib]).await;
+        format!("/run/e2e/disk/{name}")
+    }
+
     async fn fault(&self, verb: &str, flags: &[&str], undo: &'static str) {
         // Noted first: a fault that went wrong half-way is to be undone too.
         self.undo.set(Some(undo));

@@ -107,6 +107,11 @@ pub async fn pods(cluster: &Cluster) -> Vec<Pod> {
     api.list(&selector).await.expect("the operator's pods").items
 }
 
+/// Their names.
+pub async fn pod_names(cluster: &Cluster) -> Vec<String> {
+    pods(cluster).await.iter().map(ResourceExt::name_any).collect()
+}
+
 /// How often the leader has reconciled this CodisCluster to the end.
 pub async fn reconciliations(cluster: &Cluster, namespace: &str, name: &str) -> u64 {
     let leader = leader(cluster).await;

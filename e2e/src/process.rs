@@ -1,6 +1,7 @@
 //! Faults of a server's process. The local cluster runs on this machine, which sees all of its processes.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::operator::NAMESPACE;
@@ -40,6 +41,28 @@ impl Server {
         Self::find(cluster, NAMESPACE, pod, &["codis-operator"]).await
     }
 
+    /// The member of the operator's etcd that runs in this pod.
+    pub async fn etcd_in_pod(cluster: &Cluster, pod: &str) -> Self {
+        Self::find(cluster, NAMESPACE, pod, &["etcd"]).await
+    }
+
+    /// The API server of this local cluster.
+    pub fn api(cluster: &Cluster) -> Self {
+        let state = cluster
+            .state()
+            .expect("only the local cluster's can be made to fail")
+            .to_string_lossy();
+        let is_it = |pid: &u32| {
+            let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
+            read("comm").trim() == "kube-apiserver" && read("cmdline").contains(&format!("{state}/"))
+        };
+        let found: Vec<u32> = pids().filter(is_it).collect();
+        match found[..] {
+            [pid] => Self { pid, frozen: false },
+            _ => panic!("API servers of {state}: processes {found:?}"),
+        }
+    }
+
     async fn find(cluster: &Cluster, namespace: &str, pod: &str, programs: &[&str]) -> Self {
         let pid = pid_in_pod(cluster, namespace, pod, programs).await;
         Self { pid, frozen: false }
@@ -56,10 +79,42 @@ impl Server {
         self.signal("STOP");
     }
 
-    /// Undoes [`Self::freeze`].
+    /// Undoes [`Self::freeze`]. It may have been ended meanwhile, because it did not answer Kubernetes.
     pub fn wake(&mut self) {
         self.frozen = false;
-        self.signal("CONT");
+        if self.runs() {
+            self.signal("CONT");
+        }
+    }
+
+    /// Whether it is there.
+    pub fn runs(&self) -> bool {
+        fs::read_to_string(format!("/proc/{}/stat", self.pid)).is_ok_and(|stat| !stat.contains(") Z "))
+    }
+
+    /// Leaves its container so much more memory than it takes now, in bytes, until it is started anew.
+    pub fn limit_memory(&self, more: u64) {
+        let own = fs::read_to_string(format!("/proc/{}/cgroup", self.pid)).expect("its cgroups");
+        let (folder, limit, usage) = own
+            .lines()
+            .find_map(|line| {
+                let (controllers, path) = line.split_once(':')?.1.split_once(':')?;
+                match controllers {
+                    "memory" => Some((
+                        format!("/sys/fs/cgroup/memory{path}"),
+                        "memory.limit_in_bytes",
+                        "memory.usage_in_bytes",
+                    )),
+                    "" if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => {
+                        Some((format!("/sys/fs/cgroup{path}"), "memory.max", "memory.current"))
+                    }
+                    _ => None,
+                }
+            })
+            .expect("a cgroup that bounds memory");
+        let used = fs::read_to_string(format!("{folder}/{usage}")).expect("how much it takes");
+        let used: u64 = used.trim().parse().expect("a number of bytes");
+        fs::write(format!("{folder}/{limit}"), (used + more).to_string()).expect("limiting its memory");
     }
 
     fn signal(&self, name: &str) {
@@ -67,6 +122,14 @@ impl Server {
         let status = Command::new("kill").args(["-s", name, &pid]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill -s {name} {pid}");
     }
+}
+
+/// All processes of this machine.
+fn pids() -> impl Iterator<Item = u32> {
+    fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
+        let name = entry.ok()?.file_name();
+        name.to_str()?.parse::<u32>().ok()
+    })
 }
 
 /// The one process of this pod that runs one of these programs.
@@ -78,10 +141,6 @@ pub(crate) async fn pid_in_pod(cluster: &Cluster, namespace: &str, pod: &str, pr
         )
         .await
         .unwrap_or_else(|failed| panic!("{failed}"));
-    let pids = fs::read_dir("/proc").expect("/proc").filter_map(|entry| {
-        let name = entry.ok()?.file_name();
-        name.to_str()?.parse::<u32>().ok()
-    });
     // A pod's processes are those of its cgroup.
     let is_it = |pid: &u32| {
         let read = |what: &str| fs::read_to_string(format!("/proc/{pid}/{what}")).unwrap_or_default();
@@ -89,7 +148,7 @@ pub(crate) async fn pid_in_pod(cluster: &Cluster, namespace: &str, pod: &str, pr
         let known = |name: &str| name.get(..15).unwrap_or(name) == read("comm").trim();
         programs.iter().any(|name| known(name)) && read("cgroup").contains(&format!("pod{uid}"))
     };
-    let found: Vec<u32> = pids.filter(is_it).collect();
+    let found: Vec<u32> = pids().filter(is_it).collect();
     match found[..] {
         [pid] => pid,
         _ => panic!("{programs:?} of pod {pod}: processes {found:?}"),
@@ -99,10 +158,7 @@ pub(crate) async fn pid_in_pod(cluster: &Cluster, namespace: &str, pod: &str, pr
 impl Drop for Server {
     fn drop(&mut self) {
         if self.frozen {
-            // It may be gone by now.
-            let _ = Command::new("kill")
-                .args(["-s", "CONT", &self.pid.to_string()])
-                .status();
+            self.wake();
         }
     }
 }

@@ -42,6 +42,8 @@ pub struct Writer {
 
 #[derive(Default)]
 struct Shared {
+    /// What its keys begin with: others wrote to the same cluster before.
+    run: u64,
     stop: AtomicBool,
     log: Mutex<Log>,
 }
@@ -76,7 +78,10 @@ impl Writer {
         let mut writer = Self {
             at: SocketAddr::new(host, 6379),
             network: Arc::new(network),
-            shared: Arc::default(),
+            shared: Arc::new(Shared {
+                run: now(),
+                ..Shared::default()
+            }),
             threads: Vec::new(),
         };
         for (number, manner) in [Manner::Stays, Manner::Stays, Manner::Anew].into_iter().enumerate() {
@@ -192,7 +197,7 @@ fn write(at: SocketAddr, shared: &Shared, writer: usize, manner: Manner) {
     shared.log().times.entry(writer).or_default();
     while shared.goes_on() {
         number += 1;
-        let key = format!("w:{writer}:{number}");
+        let key = format!("w:{}:{writer}:{number}", shared.run);
         let answer = match &mut wire {
             Some(wire) => Ok(wire),
             None => Wire::connect(at, PATIENCE).map(|new| wire.insert(new)),

@@ -25,7 +25,7 @@ async fn helm_install_upgrade_uninstall() {
         NAMESPACE,
         "--create-namespace",
         "--set",
-        "replicas=1,etcd.replicas=3",
+        "replicas=1",
     ])
     .await;
     wait_until_it_leads(&cluster).await;
@@ -98,17 +98,7 @@ async fn helm_install_upgrade_uninstall() {
     assert_eq!(codis.pods().await, pods);
 
     // Installed again it takes up where it was.
-    helm(&[
-        "install",
-        RELEASE,
-        &chart,
-        "--namespace",
-        NAMESPACE,
-        "--take-ownership",
-        "--set",
-        "etcd.replicas=3",
-    ])
-    .await;
+    helm(&["install", RELEASE, &chart, "--namespace", NAMESPACE, "--take-ownership"]).await;
     wait_until_it_leads(&cluster).await;
     codis.wait_ready().await;
     assert_eq!(codis.pods().await, pods);
@@ -123,7 +113,7 @@ async fn helm_install_upgrade_uninstall() {
         "--namespace",
         NAMESPACE,
         "--set",
-        "crds.keep=false,etcd.replicas=3",
+        "crds.keep=false",
         "--set",
         "etcd.keep=false",
     ])

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use e2e::faults::{Loss, Promise};
 use e2e::{Cluster, Codis, Writer, eventually, judge, now, operator};
 
 /// How long a small group may take until all of its servers were replaced.
@@ -69,13 +70,13 @@ async fn changed_servers_are_replaced_one_by_one_and_no_client_sees_an_error() {
     wait_until_replaced(&codis, &before).await;
     writer.wait_for_writes_after(now(), Duration::from_secs(60)).await;
     let log = writer.stop().await;
-    judge("two servers replaced twice", &log, since, Duration::from_millis(50));
-    assert!(
-        log.refused.is_empty() && log.lost.is_empty(),
-        "{:?} {:?}",
-        log.refused,
-        log.lost
-    );
+    let promise = Promise {
+        goal: Duration::from_millis(50),
+        loss: Loss::Nothing,
+        errors: false,
+    };
+    let verdict = judge("two servers replaced twice", &log, since, promise);
+    verdict.check().unwrap();
 }
 
 #[tokio::test]

@@ -4,7 +4,8 @@
 
 use std::time::Duration;
 
-use e2e::{Cluster, Codis, Server, eventually, operator};
+use e2e::faults::{Loss, Promise};
+use e2e::{Cluster, Codis, Server, Writer, eventually, judge, now, operator};
 
 const KEYS: usize = 500;
 
@@ -83,6 +84,93 @@ async fn all_servers_of_a_group_end_at_once_and_the_data_is_back() {
     servers.iter().for_each(Server::kill);
     wait_for_new_pods(&codis, &before).await;
     check(&codis).await;
+}
+
+/// Volumes on disks of their own, of this storage class, one on each of two nodes; taken away when dropped.
+struct SmallDisks<'a> {
+    cluster: &'a Cluster,
+    class: String,
+}
+
+impl<'a> SmallDisks<'a> {
+    async fn new(cluster: &'a Cluster, mib: u32) -> Option<Self> {
+        let disks = Self {
+            cluster,
+            class: format!("small-{}", now()),
+        };
+        for number in [1, 2] {
+            let node = cluster.node(number)?;
+            let (class, name, path) = (&disks.class, node.name(), node.disk(&disks.class, mib).await);
+            cluster
+                .apply(&format!(
+                    "{{apiVersion: v1, kind: PersistentVolume, metadata: {{name: {class}-{number}, labels: {{disks: {class}}}}}, spec: \
+                     {{storageClassName: {class}, capacity: {{storage: {mib}Mi}}, accessModes: [ReadWriteOnce], local: {{path: {path}}}, \
+                     persistentVolumeReclaimPolicy: Retain, nodeAffinity: {{required: {{nodeSelectorTerms: [{{matchExpressions: \
+                     [{{key: kubernetes.io/hostname, operator: In, values: [{name}]}}]}}]}}}}}}}}"
+                ))
+                .await;
+        }
+        Some(disks)
+    }
+}
+
+impl Drop for SmallDisks<'_> {
+    fn drop(&mut self) {
+        let label = format!("disks={}", self.class);
+        self.cluster
+            .kubectl_now(&["delete", "persistentvolumes", "--wait=false", "-l", &label]);
+    }
+}
+
+#[tokio::test]
+async fn full_disk_of_the_primary_has_it_hand_over_until_there_is_room() {
+    let cluster = Cluster::get().await;
+    operator::install(&cluster).await;
+    let Some(disks) = SmallDisks::new(&cluster, 128).await else {
+        return;
+    };
+    let spec = format!(
+        "{{servers: {{groups: 1, replicasPerGroup: 2, storage: {{size: 128Mi, class: {}}}}}, proxies: {{replicas: 1}}}}",
+        disks.class
+    );
+    let codis = Codis::ready(&cluster, "full", &spec).await;
+    let primary = async || {
+        let object = codis.object().await.unwrap();
+        object["status"]["groups"][0]["primary"].as_str().unwrap().to_owned()
+    };
+    let former = primary().await;
+    let writer = Writer::start(&codis).await;
+    // Until the disk takes no more, with what the image's shell has.
+    let fill = "x=$(printf %65536s); while printf %s \"$x\"; do :; done > /data/fill; while printf x; do :; done >> /data/fill";
+    let shell = async |script: &str| {
+        let _ = codis.kubectl(&["exec", &former, "--", "sh", "-c", script]).await;
+    };
+    shell(fill).await;
+    let since = now();
+    eventually(Duration::from_secs(60), "another server leads", async || {
+        let leads = primary().await;
+        if leads == former { Err(leads) } else { Ok(()) }
+    })
+    .await;
+    let (reason, message) = codis.wait_for_condition("Degraded", "True").await;
+    assert!(
+        reason == "DiskFails" && message.contains(&former),
+        "{reason}: {message}"
+    );
+    writer.wait_for_writes_after(now(), Duration::from_secs(60)).await;
+    // valkey-server has nothing else that empties a file.
+    shell(": > /data/fill").await;
+    codis.wait_ready().await;
+    codis.wait_for_condition("Degraded", "False").await;
+    let log = writer.stop().await;
+    let promise = Promise {
+        goal: Duration::from_secs(2),
+        loss: Loss::Nothing,
+        errors: true,
+    };
+    judge("disk of the primary is full", &log, since - 1000, promise)
+        .check()
+        .unwrap();
 }
 
 #[tokio::test]

@@ -42,6 +42,11 @@ impl Info {
         self.text("loading") == "1"
     }
 
+    /// Whether it can't write what it has to keep to its disk: a primary refuses writes then (`-MISCONF`).
+    pub fn disk_fails(&self) -> bool {
+        self.text("aof_last_write_status") == "err"
+    }
+
     /// What it says that it is: `master` or `slave`.
     pub fn role(&self) -> &str {
         self.text("role")

@@ -22,13 +22,21 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{ include "codis-operator.name" . }}-etcd
 {{- end }}
 
+{{- /* Members of the chart's etcd: as many as there are, because they can't be changed; three where there is none yet. */ -}}
+{{- define "codis-operator.etcd-replicas" -}}
+{{- $there := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "codis-operator.etcd" .) -}}
+{{- if .Values.etcd.replicas }}{{ int .Values.etcd.replicas -}}
+{{- else if and $there (gt (int $there.spec.replicas) 0) }}{{ int $there.spec.replicas -}}
+{{- else }}3{{ end -}}
+{{- end }}
+
 {{- /* The endpoints of the default coordinator, separated by commas. */ -}}
 {{- define "codis-operator.coordinator" -}}
 {{- if .Values.etcd.enabled -}}
 {{- if .Values.coordinator.endpoints }}{{ fail "coordinator.endpoints needs etcd.enabled: false" }}{{ end -}}
 {{- $name := include "codis-operator.etcd" . -}}
 {{- $members := list -}}
-{{- range $i := until (int .Values.etcd.replicas) -}}
+{{- range $i := until (include "codis-operator.etcd-replicas" . | int) -}}
 {{- $members = append $members (printf "http://%s-%d.%s.%s.svc:2379" $name $i $name $.Release.Namespace) -}}
 {{- end -}}
 {{- join "," $members -}}

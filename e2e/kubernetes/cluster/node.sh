@@ -6,7 +6,7 @@ node_command() {
     [[ $n =~ ^[1-9][0-9]?$ ]] || usage
     shift 2
     case $verb in
-        start | kill | pause | resume | cut | heal) ;;
+        start | kill | pause | resume | cut | heal | disk) ;;
         *) usage ;;
     esac
     [[ -d $STATE/nodes/$n || $verb == start ]] || die "there is no node $n; nodes: $(node_numbers | xargs)"
@@ -111,6 +111,20 @@ node_cut() {
 node_heal() {
     require_on "$1"
     inside nft "add table netdev cut$1; delete table netdev cut$1"
+}
+
+# A disk of its own with so many MiB, which can be filled without harm to anything else, at /run/e2e/disk/NAME of the node until it
+# is switched off.
+node_disk() {
+    local n=$1 name=${2:-} size=${3:-}
+    [[ $name =~ ^[a-z0-9-]+$ && $size =~ ^[1-9][0-9]*$ ]] || usage
+    require_on "$n"
+    local image=$STATE/nodes/$n/$name.img
+    truncate --size="${size}M" "$image"
+    quietly mkfs.ext4 -q -m 0 "$image"
+    # Through the node's mounts, in which its pods' begin.
+    quietly inside nsenter --target "$(cat "$STATE/nodes/$n/pid")" --mount --wd=/ \
+        sh -c "mkdir -p /run/e2e/disk/$name && mount -o loop '$image' /run/e2e/disk/$name && chmod 777 /run/e2e/disk/$name"
 }
 
 # load_images TAR...: gives them to every node that is on.

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # What comes from Debian: packages of this machine's release, and root filesystems of a newer one for Valkey and etcd.
 
-PACKAGES=(containerd runc containernetworking-plugins nftables conntrack iproute2 iptables socat buildah mmdebstrap
+PACKAGES=(containerd runc containernetworking-plugins nftables conntrack iproute2 e2fsprogs iptables socat buildah mmdebstrap
     debian-archive-keyring busybox-static openssl procps util-linux jq protobuf-compiler libprotobuf-dev
     gcc g++ libc6-dev python3-venv)
 

@@ -8,7 +8,7 @@ use super::primary::{self, Primary};
 use super::sight::{
     Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, Round, ServerSight,
 };
-use crate::model::HostPort;
+use crate::model::{HostPort, Info};
 
 /// How long nobody may lead a group before that is told, whatever is waited for.
 const LONG: Duration = Duration::from_secs(10);
@@ -19,6 +19,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
     if let Some(why) = history.failure(&Subject::Group(id)) {
         notice(decision, NoticeReason::NotDone, format!("group {id}: {why}"));
     }
+    tell_of_disks(group, decision);
     if group.servers.is_empty() || !history.is_free(&Subject::Group(id), round.at) {
         return;
     }
@@ -196,7 +197,22 @@ fn clear_marks(group: &GroupSight, round: &Round, history: &History, decision: &
     }
 }
 
-/// A primary that leads, and is to go, hands over.
+/// Who can't write to its volume.
+fn tell_of_disks(group: &GroupSight, decision: &mut Decision) {
+    for server in group.servers.iter().filter(|server| disk_fails(server)) {
+        let message = format!(
+            "{} can't write to its volume, which may be full: a primary refuses writes then; free some of it, or give it a larger one",
+            server.server
+        );
+        notice(decision, NoticeReason::DiskFails, message);
+    }
+}
+
+fn disk_fails(server: &ServerSight) -> bool {
+    server.info().is_some_and(Info::disk_fails)
+}
+
+/// A primary that leads, and is to go or refuses writes, hands over.
 fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
     let (id, primary) = (group.record.id, &group.servers[0]);
     let leaving = primary.pod == PodSight::Leaving;
@@ -204,12 +220,14 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
         .wanted_primary
         .as_ref()
         .filter(|wanted| **wanted != primary.server);
-    if round.turn == Turn::Standby || (!leaving && wanted.is_none()) {
+    let refuses_writes = disk_fails(primary);
+    if round.turn == Turn::Standby || !(leaving || refuses_writes || wanted.is_some()) {
         return;
     }
     let follows = |server: &&ServerSight| {
         let linked = server.info().is_some_and(|info| !info.is_primary() && info.is_linked());
-        linked && is_able(server) && !server.node_lost && group.record.in_sync.contains(&server.server)
+        let well = is_able(server) && !server.node_lost && !disk_fails(server);
+        linked && well && group.record.in_sync.contains(&server.server)
     };
     let mut replicas = group.servers.iter().skip(1).filter(follows);
     let next = match wanted {
@@ -226,6 +244,7 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
             },
             reason: match wanted {
                 Some(_) => "a person asked for it".to_owned(),
+                None if refuses_writes => format!("{} can't write to its volume, and refuses writes", primary.server),
                 None => format!("the pod of {} is about to end", primary.server),
             },
             after: Duration::ZERO,
@@ -234,6 +253,8 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
             let message = format!("group {id}: {wanted} can't take over: it is not a replica in sync");
             notice(decision, NoticeReason::NoSuccessor, message);
         }
+        // That is told already.
+        (None, None) if !leaving => {}
         (None, None) if group.servers.len() > 1 => {
             let message = format!(
                 "group {id}: the pod of {} is about to end, and no replica is in sync",

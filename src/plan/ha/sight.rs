@@ -229,6 +229,8 @@ pub enum NoticeReason {
     RolloutStopped,
     /// A primary that is to go can't hand over.
     NoSuccessor,
+    /// A server can't write to its volume.
+    DiskFails,
     /// An annotation can't be read.
     BadAnnotation,
     /// What was asked for was refused, or could not be done.
@@ -245,6 +247,7 @@ impl NoticeReason {
             Self::ReportOnly => "ReportOnly",
             Self::RolloutStopped => "RolloutStopped",
             Self::NoSuccessor => "NoSuccessor",
+            Self::DiskFails => "DiskFails",
             Self::BadAnnotation => "BadAnnotation",
             Self::NotDone => "NotDone",
         }

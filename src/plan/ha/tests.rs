@@ -442,6 +442,40 @@ fn a_primary_whose_pod_is_about_to_end_hands_over() {
 }
 
 #[test]
+fn a_primary_that_can_not_write_to_its_disk_hands_over_to_one_that_can() {
+    let full = |sight: ServerSight| {
+        let Probe::Answered(info) = sight.probe else { panic!() };
+        let fields = info
+            .into_fields()
+            .into_iter()
+            .map(|(name, value)| format!("{name}:{value}\n"));
+        let text = fields
+            .chain(["aof_last_write_status:err\n".to_owned()])
+            .collect::<String>();
+        ServerSight {
+            probe: answer(&text),
+            ..server(sight.server.as_str(), Probe::Nowhere)
+        }
+    };
+    let mut group = group();
+    group.servers[0] = full(primary("a:1"));
+    group.servers[1] = full(replica("b:1", 95));
+    let decision = Film::new().group(&group);
+    let told: Vec<_> = decision.notices.iter().map(|notice| notice.reason).collect();
+    assert_eq!(told, [NoticeReason::DiskFails, NoticeReason::DiskFails]);
+    let [order] = &decision.orders[..] else {
+        panic!("{decision:?}")
+    };
+    assert!(
+        matches!(&order.action, Action::HandOver { from, to, .. } if (from.as_str(), to.as_str()) == ("a:1", "c:1"))
+    );
+    // Where no other can, there is nothing to be won.
+    group.servers.truncate(2);
+    let decision = Film::new().group(&group);
+    assert_eq!((decision.orders.len(), decision.notices.len()), (0, 2));
+}
+
+#[test]
 fn a_person_may_name_the_primary() {
     let mut group = group();
     group.wanted_primary = Some(addr("c:1"));
