@@ -50,6 +50,8 @@ struct Broken {
     admission: bool,
     /// Servers are replaced without regard to each other.
     rolling: bool,
+    /// Nobody looks once more before a server is ended.
+    live: bool,
 }
 
 /// What went wrong in the history of a seed, and the fewest faults that do it.
@@ -176,4 +178,5 @@ noticed! {
     a_group_that_flaps_is_noticed: cooldown, ["third time"];
     an_empty_primary_that_gets_its_role_is_noticed: admission, ["wiped", "lost"];
     a_rollout_that_waits_for_nobody_is_noticed: rolling, ["last copy"];
+    a_deletion_that_comes_late_is_noticed: live, ["last copy"];
 }

@@ -9,7 +9,7 @@ use super::rules::node;
 use super::world::{World, place};
 use crate::model::ProxyToken;
 use crate::plan::ha::{
-    Action, GroupSight, History, PodSight, Policy, Probe, ProxySight, Round, ServerSight, Turn, decide,
+    Action, GroupSight, History, PodSight, Policy, Probe, ProxySight, Round, ServerSight, Turn, decide, leads,
 };
 
 /// How often an operator looks.
@@ -177,13 +177,11 @@ impl World {
             number: sent.number,
         };
         let result = match &action {
-            Action::RestartServer { server, uid, .. } if self.leader == number => {
-                self.delete(place(server), uid, 0);
-                Some(Ok(()))
+            Action::RestartServer { server, uid, epoch, .. } if self.leader == number => {
+                Some(self.delete(number, (place(server), uid), *epoch, 0))
             }
-            Action::ReplaceServer { server, uid, .. } if self.leader == number => {
-                self.delete(place(server), uid, GRACE);
-                Some(Ok(()))
+            Action::ReplaceServer { server, uid, epoch, .. } if self.leader == number => {
+                Some(self.delete(number, (place(server), uid), *epoch, GRACE))
             }
             Action::RestartServer { .. } | Action::ReplaceServer { .. } => {
                 Some(Err("another instance leads".to_owned()))
@@ -202,12 +200,39 @@ impl World {
         }
     }
 
-    /// A pod is told to end, if it is still the one that is meant.
-    fn delete(&mut self, server: usize, uid: &str, grace: Tick) {
-        if self.servers[server].uid.to_string() == uid {
-            let leaves = &mut self.servers[server].leaves;
-            *leaves = Some(leaves.unwrap_or(Tick::MAX).min(self.now + grace));
+    /// A pod is told to end, if it is still the one that is meant, and the last copy of nothing.
+    fn delete(&mut self, number: usize, (server, uid): (usize, &str), epoch: i64, grace: Tick) -> Result<(), String> {
+        if self.servers[server].uid.to_string() != uid {
+            return Ok(());
         }
+        let spoilt = self.broken.live || self.broken.restart || self.broken.rolling;
+        if !spoilt {
+            self.check_led(number, server, epoch)?;
+        }
+        self.check_deletion(server);
+        let leaves = &mut self.servers[server].leaves;
+        *leaves = Some(leaves.unwrap_or(Tick::MAX).min(self.now + grace));
+        Ok(())
+    }
+
+    /// Whether the group is led just now, as an operator finds it that asks once more before it deletes a server's pod.
+    fn check_led(&mut self, number: usize, server: usize, epoch: i64) -> Result<(), String> {
+        let me = node(number);
+        if !self.dashboard_works() || !self.reach(DASHBOARD, me) {
+            return Err("no dashboard answers".to_owned());
+        }
+        let record = &self.dashboard.record;
+        if epoch != self.dashboard.epoch || !record.promoting.state.is_nothing() {
+            return Err("the group was changed".to_owned());
+        }
+        let known = record.servers[0].clone();
+        let primary = place(&known.server);
+        let running = self.servers[server].process.is_some();
+        if server == primary || !running {
+            return Ok(());
+        }
+        let led = self.hears(me, primary) && self.info(primary).is_some_and(|(info, _)| leads(&known, info));
+        led.then_some(()).ok_or_else(|| "the group is not led".to_owned())
     }
 
     /// A pod is gone, and another one takes its place.

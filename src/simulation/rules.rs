@@ -164,9 +164,6 @@ impl World {
         {
             self.fail(format!("operator {operator} promotes, and only it misses the primary"));
         }
-        if let Action::RestartServer { server, .. } | Action::ReplaceServer { server, .. } = action {
-            self.check_restart(place(server));
-        }
         let kind = discriminant(action);
         let asked = &mut self.ledger.asked[operator];
         asked.retain(|(at, _)| at + OFTEN > now);
@@ -191,8 +188,8 @@ impl World {
         self.ledger.failovers[operator].push(self.now);
     }
 
-    /// A server's pod is ordered to be deleted. What ends between order and deletion nobody can foresee.
-    fn check_restart(&mut self, server: usize) {
+    /// A server's pod is deleted. What ends after that, before its server does, nobody can foresee.
+    pub(super) fn check_deletion(&mut self, server: usize) {
         let Some(process) = &self.servers[server].process else {
             return;
         };

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, ResourceExt};
 
+use super::deletions::{Meant, delete_pod, replace_server, restart_server};
+use super::live::check_lead;
 use super::marks;
 use super::patrol::Means;
 use super::reports::{FailoverRecord, Reports};
@@ -23,7 +22,6 @@ use crate::operator::events;
 use crate::operator::labels::MANAGER;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
-use crate::operator::rollout;
 use crate::operator::validate::dashboard_addrs;
 use crate::plan::ha::{Action, Mark, Order};
 
@@ -32,36 +30,46 @@ use crate::plan::ha::{Action, Mark, Order};
 pub(in crate::operator) const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a call of the API server may take.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a useless server has to end by itself, in seconds.
-const GRACE: u32 = 5;
 
 /// Who carries out one order for one cluster.
 pub(super) struct Actor {
-    client: Client,
+    pub(super) client: Client,
     recorder: Recorder,
     metrics: Arc<Metrics>,
     reports: Arc<Reports>,
-    lease: (String, String),
+    /// The namespace of the Lease, and the name that this instance has in it.
+    pub(super) lease: (String, String),
     cluster: CodisCluster,
-    dashboard: DashboardClient,
+    pub(super) dashboard: DashboardClient,
+    /// The password that is used inside the cluster.
+    pub(super) product_auth: String,
 }
 
 /// Why something was not done.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub(super) enum Failed {
     #[error(transparent)]
     Dashboard(#[from] ClientError),
     #[error(transparent)]
     Kubernetes(#[from] Error),
     #[error("another instance leads now")]
     NotLeading,
+    #[error("group {0} was changed meanwhile")]
+    Changed(GroupId),
+    #[error("group {0} is not led just now: {1}")]
+    NotLed(GroupId, String),
     #[error("{0}: the API server does not answer")]
     Slow(String),
 }
 
 impl Actor {
     /// Asks the dashboard at `active` first, where it answered last.
-    pub(super) fn new(means: &Means, cluster: CodisCluster, product: ProductName, active: Option<&str>) -> Self {
+    pub(super) fn new(
+        means: &Means,
+        cluster: CodisCluster,
+        (product, product_auth): (ProductName, String),
+        active: Option<&str>,
+    ) -> Self {
         let name = cluster.name_any();
         let namespace = cluster.namespace().unwrap_or_default();
         let instances = dashboard_addrs(&namespace, &name, cluster.spec.dashboard.replicas);
@@ -73,12 +81,18 @@ impl Actor {
             reports: Arc::clone(&means.reports),
             lease: (means.namespace.clone(), means.identity.clone()),
             dashboard: DashboardClient::new(means.http.clone(), dashboards, product),
+            product_auth,
             cluster,
         }
     }
 
+    /// The namespace of the cluster.
+    pub(super) fn namespace(&self) -> String {
+        self.cluster.namespace().unwrap_or_default()
+    }
+
     /// Tells it when it can be told; the work is done, and does not wait for that.
-    fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: Event) {
         let (recorder, cluster) = (self.recorder.clone(), self.cluster.clone());
         tokio::spawn(tokio::time::timeout(KUBERNETES_TIMEOUT, async move {
             events::publish(&recorder, &cluster, event).await;
@@ -99,8 +113,18 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
         Action::DropProxy { token, pod, epoch } => drop_proxy(&actor, order, (token, pod), *epoch).await,
         Action::SetAside { server, epoch, .. } => actor.dashboard.set_aside(server, *epoch).await.map_err(Failed::from),
-        Action::ReplaceServer { server, uid, .. } => replace_server(&actor, order, server, uid).await,
-        Action::RestartServer { server, uid, .. } => restart_server(&actor, order, server, uid).await,
+        Action::ReplaceServer {
+            group,
+            server,
+            uid,
+            epoch,
+        } => replace_server(&actor, order, Meant::new(*group, server, uid, *epoch)).await,
+        Action::RestartServer {
+            group,
+            server,
+            uid,
+            epoch,
+        } => restart_server(&actor, order, Meant::new(*group, server, uid, *epoch)).await,
         Action::ClearMark { group, mark, server } => clear_mark(&actor, *group, *mark, server).await,
     };
     let cluster = id(&actor.cluster);
@@ -194,90 +218,22 @@ async fn drop_proxy(actor: &Actor, order: &Order, (token, pod): (&ProxyToken, &s
     Ok(())
 }
 
-/// Deletes a server's pod that is not made as the spec says now. The server is told to end as by anybody: it hands over if it
-/// has to, and its replicas catch up.
-async fn replace_server(actor: &Actor, order: &Order, server: &HostPort, uid: &str) -> Result<(), Failed> {
-    check_lead(actor).await?;
-    let Some(name) = server.pod() else { return Ok(()) };
-    let namespace = actor.cluster.namespace().unwrap_or_default();
-    let pods: Api<Pod> = Api::namespaced(actor.client.clone(), &namespace);
-    let pod = bounded(format!("reading Pod {name}"), pods.get_opt(name)).await?;
-    let Some(pod) = pod.filter(|pod| pod.metadata.uid.as_deref() == Some(uid)) else {
-        return Ok(());
-    };
-    let set = name.rsplit_once('-').map_or(name, |(set, _)| set);
-    let sets: Api<StatefulSet> = Api::namespaced(actor.client.clone(), &namespace);
-    let set = bounded(format!("reading StatefulSet {set}"), sets.get(set)).await?;
-    if !rollout::is_outdated(&pod, &set) {
-        return Ok(());
-    }
-    delete_pod(actor, name, &exactly(uid)).await?;
-    actor.tell(events::normal("ServerReplaced", order.reason.clone()));
-    Ok(())
-}
-
-/// Deletes this pod, and none that has its name since.
-fn exactly(uid: &str) -> DeleteParams {
-    DeleteParams {
-        preconditions: Some(Preconditions {
-            uid: Some(uid.to_owned()),
-            resource_version: None,
-        }),
-        ..DeleteParams::default()
-    }
-}
-
-async fn restart_server(actor: &Actor, order: &Order, server: &HostPort, uid: &str) -> Result<(), Failed> {
-    check_lead(actor).await?;
-    let Some(pod) = server.pod() else { return Ok(()) };
-    let params = DeleteParams {
-        grace_period_seconds: Some(GRACE),
-        ..exactly(uid)
-    };
-    delete_pod(actor, pod, &params).await?;
-    let note = format!("{} for {:?}: its pod is restarted", order.reason, order.after);
-    actor.tell(events::warning("ServerRestarted", note));
-    Ok(())
-}
-
 /// Bounds a call of the API server: one that hangs must not keep a group from being helped.
-async fn bounded<T>(action: String, call: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Failed> {
+pub(super) async fn bounded<T>(
+    action: String,
+    call: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, Failed> {
     match tokio::time::timeout(KUBERNETES_TIMEOUT, call).await {
         Ok(result) => result.map_err(|error| Error::kube(action)(error).into()),
         Err(_) => Err(Failed::Slow(action)),
     }
 }
 
-/// Whether the Lease names this instance just now.
-async fn check_lead(actor: &Actor) -> Result<(), Failed> {
-    let (namespace, identity) = &actor.lease;
-    let api: Api<Lease> = Api::namespaced(actor.client.clone(), namespace);
-    let lease = bounded(format!("reading Lease {namespace}/{MANAGER}"), api.get(MANAGER)).await?;
-    let holder = lease.spec.and_then(|spec| spec.holder_identity);
-    if holder.as_deref() == Some(identity) {
-        Ok(())
-    } else {
-        Err(Failed::NotLeading)
-    }
-}
-
-/// Deletes a pod; that it is gone, or another one has its name, is fine.
-async fn delete_pod(actor: &Actor, name: &str, params: &DeleteParams) -> Result<(), Failed> {
-    let api: Api<Pod> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
-    let deletion = async {
-        match api.delete(name, params).await {
-            Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
-            result => result.map(drop),
-        }
-    };
-    bounded(format!("deleting Pod {name}"), deletion).await
-}
-
 /// Takes a group out of an annotation, if it still names this server for it.
 async fn clear_mark(actor: &Actor, group: GroupId, mark: Mark, server: &HostPort) -> Result<(), Failed> {
     let annotation = marks::annotation(mark);
     let name = actor.cluster.name_any();
-    let api: Api<CodisCluster> = Api::namespaced(actor.client.clone(), &actor.cluster.namespace().unwrap_or_default());
+    let api: Api<CodisCluster> = Api::namespaced(actor.client.clone(), &actor.namespace());
     let now = bounded(format!("reading CodisCluster {name}"), api.get(&name)).await?;
     let (mut named, _) = marks::read(&now, mark);
     if named.get(&group).map(String::as_str) != server.pod() {

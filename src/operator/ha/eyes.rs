@@ -213,7 +213,8 @@ fn can_not_use(witness: &ServerWitness) -> bool {
     witness.silent_ms >= PROXY_PATIENCE_MS || (witness.open == 0 && witness.closed > 0)
 }
 
-fn pod_sight(pod: &Pod) -> PodSight {
+/// How a server's pod is.
+pub(super) fn pod_sight(pod: &Pod) -> PodSight {
     if pod.metadata.deletion_timestamp.is_some() {
         return PodSight::Leaving;
     }

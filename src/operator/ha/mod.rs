@@ -3,7 +3,9 @@
 //! seen, so that two who ask are as harmless as one, and a failover needs neither the API server nor a leader.
 
 mod act;
+mod deletions;
 mod eyes;
+mod live;
 mod marks;
 mod nodes;
 mod patrol;

@@ -151,7 +151,7 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
             for order in decision.orders {
                 tracing::warn!(cluster = %id(&cluster), action = ?order.action, reason = order.reason, ?turn, "acting");
                 history.begun(&order.action);
-                let actor = Actor::new(means, cluster.clone(), product.clone(), eyes.active());
+                let actor = Actor::new(means, cluster.clone(), (product.clone(), auth.clone()), eyes.active());
                 operations.spawn(async move {
                     let action = order.action.clone();
                     // In a task of its own: whatever becomes of it, the group is free again.

@@ -19,6 +19,7 @@ mod sight;
 pub use decide::decide;
 pub use history::History;
 pub use policy::{Mode, Policy, Turn};
+pub use primary::leads;
 pub use sight::{
     Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,
 };

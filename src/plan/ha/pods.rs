@@ -40,6 +40,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
                     group: id,
                     server: server.server.clone(),
                     uid: uid.clone(),
+                    epoch: group.epoch,
                 },
                 reason: match server.info() {
                     Some(_) => format!("{} runs and does not follow its primary", server.server),

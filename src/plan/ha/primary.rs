@@ -2,6 +2,7 @@
 
 use super::history::History;
 use super::sight::{GroupSight, PodSight, Probe, ServerSight};
+use crate::model::{GroupServer, Info};
 
 /// How long a replica has not heard of its primary when it is a witness against it, in seconds.
 const UNHEARD: i64 = 3;
@@ -19,6 +20,12 @@ pub(super) enum Primary {
     Gone(String),
 }
 
+/// Whether a server that says this of itself holds the primary's role, which this record says that it was given.
+pub fn leads(record: &GroupServer, info: &Info) -> bool {
+    let admitted = record.admitted_run_id.as_deref();
+    info.is_primary() && admitted.is_none_or(|run_id| run_id == info.run_id())
+}
+
 /// Judges the primary of a group. A server counts as hung after `threshold` silent rounds.
 pub(super) fn judge(group: &GroupSight, history: &History, threshold: u32) -> Primary {
     let (Some(record), Some(sight)) = (group.record.primary(), group.servers.first()) else {
@@ -26,14 +33,13 @@ pub(super) fn judge(group: &GroupSight, history: &History, threshold: u32) -> Pr
     };
     let name = &record.server;
     match (&sight.probe, &sight.pod) {
+        // One that never was given its role may be a Codis server, which needs none.
+        (Probe::Answered(info), _) if leads(record, info) => Primary::Leads,
         (Probe::Answered(info), _) => match record.admitted_run_id.as_deref() {
-            // The role is not given yet for the first time, or its process is of a Codis server that needs none.
-            None if info.is_primary() => Primary::Leads,
             None => Primary::Unclear(format!("{name} has not been given its role yet")),
             Some(admitted) if admitted != info.run_id() => {
                 Primary::Gone(format!("{name} was restarted and holds no role"))
             }
-            Some(_) if info.is_primary() => Primary::Leads,
             Some(_) => Primary::Unclear(format!("{name} was told by somebody else to follow")),
         },
         (Probe::Refused, _) => Primary::Gone(format!("nobody listens at {name} any more")),

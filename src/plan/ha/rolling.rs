@@ -124,6 +124,7 @@ fn replace(group: &GroupSight, server: &ServerSight, why: &str) -> Option<Order>
             group: group.record.id,
             server: server.server.clone(),
             uid: server.uid.clone()?,
+            epoch: group.epoch,
         },
         reason: format!("{}: {why}", server.server),
         after: Duration::ZERO,

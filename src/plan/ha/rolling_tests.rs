@@ -134,6 +134,7 @@ fn nobody_is_replaced_while_the_group_is_busy_or_another_instance_leads() {
         group: one(),
         server: addr("c:1"),
         uid: "u".to_owned(),
+        epoch: 7,
     };
     film.done(&failed, false);
     film.done(&failed, false);

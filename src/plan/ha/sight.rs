@@ -173,6 +173,8 @@ pub enum Action {
         server: HostPort,
         /// The pod's UID: another pod of the name is not meant.
         uid: String,
+        /// The epoch of the group's record that this rests on.
+        epoch: i64,
     },
     /// Delete a server's pod, so that it is started anew.
     RestartServer {
@@ -182,6 +184,8 @@ pub enum Action {
         server: HostPort,
         /// The pod's UID: another pod of the name is not meant.
         uid: String,
+        /// The epoch of the group's record that this rests on.
+        epoch: i64,
     },
 }
 

@@ -1,0 +1,71 @@
+//! What is read anew right before something is destroyed: who leads among operators, and among a group's servers.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+
+use super::act::{Actor, Failed, bounded};
+use crate::client::{Answer, ServerProbe};
+use crate::model::{Group, GroupId, ServerUser, ServerUserKind};
+use crate::operator::labels::MANAGER;
+use crate::operator::topology::pod_ip;
+use crate::operator::validate::SERVER_PORT;
+use crate::plan::ha::leads;
+
+/// How long a primary may take to say that it leads.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether the Lease names this instance just now.
+pub(super) async fn check_lead(actor: &Actor) -> Result<(), Failed> {
+    let (namespace, identity) = &actor.lease;
+    let api: Api<Lease> = Api::namespaced(actor.client.clone(), namespace);
+    let lease = bounded(format!("reading Lease {namespace}/{MANAGER}"), api.get(MANAGER)).await?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity);
+    if holder.as_deref() == Some(identity) {
+        Ok(())
+    } else {
+        Err(Failed::NotLeading)
+    }
+}
+
+/// A group's record as the dashboard has it just now, if it is the one that was decided on: then everybody has the role that he
+/// had.
+pub(super) async fn record(actor: &Actor, id: GroupId, epoch: i64) -> Result<Group, Failed> {
+    let groups = actor.dashboard.status().await?.groups;
+    let same = |known: &crate::model::GroupStatus| known.group.id == id && known.epoch == epoch;
+    match groups.into_iter().find(same) {
+        Some(known) if known.group.promoting.state.is_nothing() => Ok(known.group),
+        _ => Err(Failed::Changed(id)),
+    }
+}
+
+/// Whether the primary of this record answers, and leads: whoever is deleted now is not the last copy of anything.
+pub(super) async fn check_primary(actor: &Actor, record: &Group) -> Result<(), Failed> {
+    let not_led = |why: &str| Failed::NotLed(record.id, why.to_owned());
+    let Some(primary) = record.primary() else {
+        return Err(not_led("it has no server"));
+    };
+    let name = primary.server.pod().unwrap_or_default();
+    let pod = pod(actor, name).await?;
+    let Some(ip) = pod.as_ref().and_then(pod_ip) else {
+        return Err(not_led("its primary has no address"));
+    };
+    let user = ServerUser::new(ServerUserKind::Probe, name);
+    let password = user.password(&actor.product_auth);
+    let peer = SocketAddr::new(ip, SERVER_PORT);
+    match ServerProbe::default().ask(peer, &user, &password, PATIENCE).await {
+        Answer::Info(info) if leads(primary, &info) => Ok(()),
+        Answer::Info(_) => Err(not_led("its primary has not got its role")),
+        Answer::Refused => Err(not_led("its primary is gone")),
+        Answer::None(why) => Err(not_led(&why)),
+    }
+}
+
+/// A pod as the API server has it now.
+pub(super) async fn pod(actor: &Actor, name: &str) -> Result<Option<Pod>, Failed> {
+    let pods: Api<Pod> = Api::namespaced(actor.client.clone(), &actor.namespace());
+    bounded(format!("reading Pod {name}"), pods.get_opt(name)).await
+}
