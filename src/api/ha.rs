@@ -27,6 +27,13 @@ pub struct HaSpec {
     #[schemars(regex(pattern = DURATION))]
     pub restart_after: String,
 
+    /// How long the node of a replica may be lost before its pod is deleted although it may still run there, such as `5m`, so
+    /// that another one takes its place elsewhere. Only while another server leads the group. Absent: it waits until the node is
+    /// back, is deleted, or has the taint `node.kubernetes.io/out-of-service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = DURATION))]
+    pub force_delete_after: Option<String>,
+
     /// How long the third failover of a group within ten minutes waits, such as `10s`; each further one waits twice as long,
     /// up to five minutes.
     #[serde(default = "cooldown")]
@@ -51,6 +58,7 @@ impl Default for HaSpec {
             probe_interval: probe_interval(),
             failure_threshold: failure_threshold(),
             restart_after: restart_after(),
+            force_delete_after: None,
             cooldown: cooldown(),
             durability: Durability::default(),
         }

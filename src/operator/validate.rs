@@ -132,6 +132,11 @@ impl HaSettings {
                 failure_threshold: threshold,
                 silence: probe_interval * threshold,
                 restart_after: duration("spec.ha.restartAfter", &spec.restart_after, 1_000, 86_400_000)?,
+                force_delete_after: spec
+                    .force_delete_after
+                    .as_deref()
+                    .map(|text| duration("spec.ha.forceDeleteAfter", text, 1_000, 86_400_000))
+                    .transpose()?,
                 cooldown: duration("spec.ha.cooldown", &spec.cooldown, 0, 86_400_000)?,
             },
             probe_interval,

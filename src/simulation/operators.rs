@@ -9,7 +9,8 @@ use super::rules::node;
 use super::world::{World, place};
 use crate::model::ProxyToken;
 use crate::plan::ha::{
-    Action, GroupSight, History, PodSight, Policy, Probe, ProxySight, Round, ServerSight, Turn, decide, leads,
+    Action, GroupSight, History, NodeSight, PodSight, Policy, Probe, ProxySight, Round, ServerSight, Turn, decide,
+    leads,
 };
 
 /// How often an operator looks.
@@ -67,11 +68,12 @@ impl Operator {
         let proxies = (0..PROXIES).map(|number| ProxySight {
             token: ProxyToken::from(format!("p{number}").as_str()),
             pod: format!("p{number}"),
+            uid: format!("p{number}"),
             pod_stays: true,
             answered: true,
             polled: true,
             epoch: 0,
-            node_lost: false,
+            node: NodeSight::Well,
         });
         Self {
             policy,
@@ -281,7 +283,8 @@ impl World {
                 uid: None,
                 outdated: false,
                 trouble: String::new(),
-                node_lost: false,
+                node: NodeSight::Well,
+                volume_lost: false,
                 polled: None,
                 proxies_without: 0,
                 proxies_asked: 0,
@@ -337,7 +340,10 @@ impl World {
         let now = self.now;
         let known = &self.servers[server];
         let dark = known.dark > now;
-        sight.node_lost = dark && known.dark_since + NODE_LOST < now;
+        sight.node = match dark && known.dark_since + NODE_LOST < now {
+            true => NodeSight::Lost,
+            false => NodeSight::Well,
+        };
         (sight.uid, sight.outdated) = (Some(known.uid.to_string()), known.outdated);
         sight.pod = match &known.process {
             _ if known.leaves.is_some() => PodSight::Leaving,

@@ -8,7 +8,7 @@ mod server_config;
 mod servers;
 mod services;
 
-pub(super) use self::servers::{IN_SYNC, SERVER_CONTAINER, SPEC_DIGEST};
+pub(super) use self::servers::{IN_SYNC, SERVER_CONTAINER, SPEC_DIGEST, claim_name};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;

@@ -105,6 +105,11 @@ pub(super) fn spec_digest(cluster: &Cluster) -> String {
     keyed_hash(&cluster.uid, &made_with.to_string())[..16].to_owned()
 }
 
+/// The claim of a server's volume, as the StatefulSet names it.
+pub(in crate::operator) fn claim_name(pod: &str) -> String {
+    format!("{DATA}-{pod}")
+}
+
 /// The volume of each server. What can't be changed in a StatefulSet may not depend on anything that can be changed.
 fn claim(cluster: &Cluster, storage: &StorageSpec) -> PersistentVolumeClaim {
     PersistentVolumeClaim {

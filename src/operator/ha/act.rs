@@ -5,11 +5,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, ResourceExt};
 
-use super::deletions::{Meant, delete_pod, replace_server, restart_server};
+use super::deletions::{
+    Meant, end_pod, force_delete_pod, force_delete_server, give_up_volume, replace_server, restart_server,
+};
 use super::live::check_lead;
 use super::marks;
 use super::patrol::Means;
@@ -58,6 +60,8 @@ pub(super) enum Failed {
     Changed(GroupId),
     #[error("group {0} is not led just now: {1}")]
     NotLed(GroupId, String),
+    #[error("the node of {0} is back")]
+    NodeBack(String),
     #[error("{0}: the API server does not answer")]
     Slow(String),
 }
@@ -111,7 +115,7 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
             force,
         } => promote(&actor, order, (*group, from, to), *epoch, *force).await,
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
-        Action::DropProxy { token, pod, epoch } => drop_proxy(&actor, order, (token, pod), *epoch).await,
+        Action::DropProxy { token, pod, uid, epoch } => drop_proxy(&actor, order, token, (pod, uid), *epoch).await,
         Action::SetAside { server, epoch, .. } => actor.dashboard.set_aside(server, *epoch).await.map_err(Failed::from),
         Action::ReplaceServer {
             group,
@@ -125,12 +129,30 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
             uid,
             epoch,
         } => restart_server(&actor, order, Meant::new(*group, server, uid, *epoch)).await,
+        Action::ForceDeletePod { pod, uid } => force_delete_pod(&actor, order, pod, uid).await,
+        Action::ForceDeleteServer {
+            group,
+            server,
+            uid,
+            epoch,
+        } => force_delete_server(&actor, order, Meant::new(*group, server, uid, *epoch)).await,
+        Action::GiveUpVolume {
+            group,
+            server,
+            uid,
+            epoch,
+        } => give_up_volume(&actor, order, Meant::new(*group, server, uid, *epoch)).await,
         Action::ClearMark { group, mark, server } => clear_mark(&actor, *group, *mark, server).await,
     };
     let cluster = id(&actor.cluster);
     match result {
         Ok(()) => {
             tracing::info!(%cluster, action = ?order.action, "done");
+            Ok(())
+        }
+        // It came late: what is to be done now, the next round tells.
+        Err(error @ (Failed::Changed(_) | Failed::NodeBack(_))) => {
+            tracing::info!(%cluster, action = ?order.action, %error, "there is nothing to do any more");
             Ok(())
         }
         Err(error) => {
@@ -204,12 +226,18 @@ async fn hand_over(
     Ok(())
 }
 
-async fn drop_proxy(actor: &Actor, order: &Order, (token, pod): (&ProxyToken, &str), epoch: i64) -> Result<(), Failed> {
+async fn drop_proxy(
+    actor: &Actor,
+    order: &Order,
+    token: &ProxyToken,
+    (pod, uid): (&str, &str),
+    epoch: i64,
+) -> Result<(), Failed> {
     check_lead(actor).await?;
     // First the servers keep it out: it may wake up and go on with an old map. Its record goes last: while it is there, what
     // failed is tried again.
     actor.dashboard.shut_off_proxy(token, epoch).await?;
-    delete_pod(actor, pod, &DeleteParams::default()).await?;
+    end_pod(actor, pod, uid).await?;
     actor.dashboard.remove_proxy(token, true).await?;
     actor.tell(events::warning(
         "ProxyDropped",

@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::ResourceExt;
+use kube::{Client, ResourceExt};
 
 use super::marks;
+use super::volumes::Volumes;
 use super::world::{Pods, World};
 use crate::api::CodisCluster;
 use crate::client::{Answer, DashboardClient, Http, ProxyClient, ServerProbe};
@@ -19,7 +21,7 @@ use crate::operator::build::SERVER_CONTAINER;
 use crate::operator::rollout;
 use crate::operator::topology::pod_ip;
 use crate::operator::validate::{DASHBOARD_PORT, SERVER_PORT};
-use crate::plan::ha::{GroupSight, Mark, PodSight, Probe, ProxySight, Round, ServerSight, Turn};
+use crate::plan::ha::{GroupSight, Mark, PodSight, Probe, ProxySight, Round, ServerSight, StatelessPod, Turn};
 
 /// How long replies may be due from a server before a proxy counts as a witness against it, in ms.
 const PROXY_PATIENCE_MS: i64 = 800;
@@ -29,6 +31,7 @@ pub(super) struct Eyes {
     http: Http,
     product: ProductName,
     product_auth: String,
+    volumes: Volumes,
     probes: HashMap<String, ServerProbe>,
     last: Option<Status>,
     active: Option<String>,
@@ -36,11 +39,12 @@ pub(super) struct Eyes {
 
 impl Eyes {
     /// Looks by `http`, whose calls end within the time that a round may take.
-    pub(super) fn new(http: Http, product: ProductName, product_auth: String) -> Self {
+    pub(super) fn new(http: Http, product: ProductName, product_auth: String, client: Client) -> Self {
         Self {
             http,
             product,
             product_auth,
+            volumes: Volumes::new(client),
             probes: HashMap::new(),
             last: None,
             active: None,
@@ -66,6 +70,8 @@ impl Eyes {
         for pod in &pods.servers {
             self.probes.entry(pod.name_any()).or_default();
         }
+        self.volumes
+            .retain(|uid| pods.servers.iter().any(|pod| pod.uid().as_deref() == Some(uid)));
         let known_proxies = self
             .last
             .as_ref()
@@ -76,21 +82,30 @@ impl Eyes {
             ask_servers(&mut self.probes, &self.product_auth, &pods, patience),
             ask_proxies(&self.http, &known_proxies),
         );
-        let dashboard = asked.is_some();
-        if let Some((addr, status)) = asked {
+        let dashboard = asked.active.is_some();
+        if let Some((addr, status)) = asked.active {
             (self.active, self.last) = (Some(addr), Some(status));
         }
+        let mut stateless = stateless(&pods.dashboards, &asked.heard, world);
         let Some(status) = &self.last else {
             return Round {
                 at,
                 turn,
+                stateless,
                 ..Round::default()
             };
         };
+        // Who is registered is known only as long as a dashboard tells it.
+        if dashboard {
+            let is_registered = |pod: &&Arc<Pod>| status.proxies.iter().any(|proxy| is_of(proxy, pod));
+            let others: Vec<_> = pods.proxies.iter().filter(|pod| !is_registered(pod)).cloned().collect();
+            stateless.extend(self::stateless(&others, &[], world));
+        }
         let wanted = marks::read(cluster, Mark::HandOver).0;
         let accepted = marks::read(cluster, Mark::AcceptDataLoss).0;
+        let volumes = cluster.spec.servers.storage.is_some().then_some(&self.volumes);
         let group = |group: &GroupStatus| GroupSight {
-            servers: servers(group, status, dashboard, &answers, &pods, world),
+            servers: servers(group, status, dashboard, &answers, &pods, (world, volumes)),
             persistent: cluster.spec.servers.storage.is_some(),
             wanted_primary: named(group, &wanted),
             accepted_loss: named(group, &accepted),
@@ -103,6 +118,7 @@ impl Eyes {
             dashboard,
             groups: status.groups.iter().map(group).collect(),
             proxies: proxies_seen(status, &proxies, &pods, world),
+            stateless,
         }
     }
 }
@@ -116,17 +132,57 @@ fn named(group: &GroupStatus, pods: &BTreeMap<GroupId, String>) -> Option<HostPo
         .map(|record| record.server.clone())
 }
 
+/// What came of asking all instances of the dashboard.
+#[derive(Default)]
+struct Dashboards {
+    /// The one that is active, and what it says.
+    active: Option<(String, Status)>,
+    /// Those that said anything at all.
+    heard: Vec<IpAddr>,
+}
+
 /// Asks all instances; the one that holds the newest lock counts.
-async fn ask_dashboards(http: &Http, product: &ProductName, pods: &Pods) -> Option<(String, Status)> {
-    let addrs = pods.dashboards.iter().filter_map(|pod| pod_ip(pod));
-    let asked = addrs
-        .map(|ip| SocketAddr::new(ip, DASHBOARD_PORT).to_string())
-        .map(async |addr| {
-            let client = DashboardClient::new(http.clone(), vec![addr.clone()], product.clone());
-            Some((addr, client.status().await.ok()?))
-        });
-    let answered = join_all(asked).await.into_iter().flatten();
-    answered.max_by_key(|(_, status)| status.lock_epoch)
+async fn ask_dashboards(http: &Http, product: &ProductName, pods: &Pods) -> Dashboards {
+    let ips = pods.dashboards.iter().filter_map(|pod| pod_ip(pod));
+    let asked = ips.map(async |ip| {
+        let addr = SocketAddr::new(ip, DASHBOARD_PORT).to_string();
+        let client = DashboardClient::new(http.clone(), vec![addr.clone()], product.clone());
+        (ip, addr, client.status().await)
+    });
+    let mut dashboards = Dashboards::default();
+    for (ip, addr, answer) in join_all(asked).await {
+        match answer {
+            Ok(status) => {
+                dashboards.heard.push(ip);
+                let newest = dashboards.active.as_ref().map(|(_, newest)| newest.lock_epoch);
+                if newest.is_none_or(|newest| status.lock_epoch >= newest) {
+                    dashboards.active = Some((addr, status));
+                }
+            }
+            // A standby is not the one to ask, and is there.
+            Err(error) => dashboards.heard.extend(error.cause().map(|_| ip)),
+        }
+    }
+    dashboards
+}
+
+/// Pods without data; `heard` are those that answered.
+fn stateless(pods: &[Arc<Pod>], heard: &[IpAddr], world: &World) -> Vec<StatelessPod> {
+    let sight = |pod: &Arc<Pod>| {
+        Some(StatelessPod {
+            pod: pod.name_any(),
+            uid: pod.uid()?,
+            answered: pod_ip(pod).is_some_and(|ip| heard.contains(&ip)),
+            node: world.node(pod),
+        })
+    };
+    pods.iter().filter_map(sight).collect()
+}
+
+/// Whether a proxy is the one in this pod.
+fn is_of(proxy: &ProxyStatus, pod: &Pod) -> bool {
+    let ip = proxy.admin_addr.parse::<SocketAddr>().map(|addr| addr.ip());
+    ip.is_ok_and(|ip| pod_ip(pod) == Some(ip))
 }
 
 /// Asks all servers, each at the address of its pod: names take a way that may be down.
@@ -175,7 +231,7 @@ fn servers(
     dashboard: bool,
     answers: &HashMap<String, Probe>,
     pods: &Pods,
-    world: &World,
+    (world, volumes): (&World, Option<&Volumes>),
 ) -> Vec<ServerSight> {
     let sight = |server: &HostPort| {
         let name = server.pod().unwrap_or_default();
@@ -193,7 +249,8 @@ fn servers(
             uid: pod.and_then(|pod| pod.uid()),
             outdated: pod.is_some_and(|pod| world.is_outdated(pod)),
             trouble: pod.map(|pod| rollout::trouble(pod)).unwrap_or_default(),
-            node_lost: pod.is_some_and(|pod| world.is_node_lost(pod)),
+            node: pod.map(|pod| world.node(pod)).unwrap_or_default(),
+            volume_lost: pod.zip(volumes).is_some_and(|(pod, volumes)| volumes.is_lost(pod)),
             polled: polled
                 .filter(|polled| dashboard && (polled.reachable || tells_of_server(&polled.error)))
                 .map(|polled| polled.reachable),
@@ -239,17 +296,17 @@ pub(super) fn pod_sight(pod: &Pod) -> PodSight {
 
 fn proxies_seen(status: &Status, answered: &[String], pods: &Pods, world: &World) -> Vec<ProxySight> {
     let sight = |proxy: &ProxyStatus| {
-        let ip = proxy.admin_addr.parse::<SocketAddr>().ok()?.ip();
         // Proxies that no pod belongs to are somebody else's.
-        let pod = pods.proxies.iter().find(|pod| pod_ip(pod) == Some(ip))?;
+        let pod = pods.proxies.iter().find(|pod| is_of(proxy, pod))?;
         Some(ProxySight {
             token: proxy.token.clone(),
             pod: pod.name_any(),
+            uid: pod.uid().unwrap_or_default(),
             pod_stays: pod.metadata.deletion_timestamp.is_none(),
             answered: answered.contains(&proxy.admin_addr),
             polled: proxy.reachable,
             epoch: proxy.epoch,
-            node_lost: world.is_node_lost(pod),
+            node: world.node(pod),
         })
     };
     status.proxies.iter().filter_map(sight).collect()

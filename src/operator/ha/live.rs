@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 
 use super::act::{Actor, Failed, bounded};
+use super::nodes;
 use crate::client::{Answer, ServerProbe};
 use crate::model::{Group, GroupId, ServerUser, ServerUserKind};
 use crate::operator::labels::MANAGER;
 use crate::operator::topology::pod_ip;
 use crate::operator::validate::SERVER_PORT;
-use crate::plan::ha::leads;
+use crate::plan::ha::{NodeSight, leads};
 
 /// How long a primary may take to say that it leads.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -62,6 +63,16 @@ pub(super) async fn check_primary(actor: &Actor, record: &Group) -> Result<(), F
         Answer::Refused => Err(not_led("its primary is gone")),
         Answer::None(why) => Err(not_led(&why)),
     }
+}
+
+/// How the node of a pod is, as the API server has it now.
+pub(super) async fn node(actor: &Actor, pod: &Pod) -> Result<NodeSight, Failed> {
+    let Some(name) = nodes::name(pod) else {
+        return Ok(NodeSight::Well);
+    };
+    let api: Api<Node> = Api::all(actor.client.clone());
+    let node = bounded(format!("reading Node {name}"), api.get_opt(name)).await?;
+    Ok(nodes::sight(node.as_ref()))
 }
 
 /// A pod as the API server has it now.

@@ -10,6 +10,7 @@ mod marks;
 mod nodes;
 mod patrol;
 mod reports;
+mod volumes;
 mod world;
 
 pub(super) use act::DASHBOARD_TIMEOUT;

@@ -129,9 +129,12 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
         let settings = HaSettings::of(&cluster.spec.ha).unwrap_or_default();
         let patience = settings.probe_interval.clamp(LEAST_PATIENCE, MOST_PATIENCE);
         if eyes.as_ref().is_none_or(|(with, _)| *with != patience) {
-            eyes = Http::new(patience)
-                .ok()
-                .map(|http| (patience, Eyes::new(http, product.clone(), auth.clone())));
+            eyes = Http::new(patience).ok().map(|http| {
+                (
+                    patience,
+                    Eyes::new(http, product.clone(), auth.clone(), means.client.clone()),
+                )
+            });
         }
         if let Some((_, eyes)) = eyes.as_mut().filter(|_| !cluster.spec.paused) {
             let turn = if *means.leads.borrow() {

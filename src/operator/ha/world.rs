@@ -12,6 +12,7 @@ use super::nodes;
 use crate::api::CodisCluster;
 use crate::operator::labels::{Component, MANAGER};
 use crate::operator::rollout;
+use crate::plan::ha::NodeSight;
 
 /// What the API server told last, kept while it is away.
 #[derive(Clone)]
@@ -130,14 +131,15 @@ impl World {
             .is_some_and(|set| rollout::is_outdated(pod, &set))
     }
 
-    /// Whether the node of a pod is not ready, or gone.
-    pub(super) fn is_node_lost(&self, pod: &Pod) -> bool {
-        let Some(name) = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) else {
-            return false;
+    /// How the node of a pod is. While Kubernetes hears of no node at all, that says nothing of any.
+    pub(super) fn node(&self, pod: &Pod) -> NodeSight {
+        let Some(name) = nodes::name(pod) else {
+            return NodeSight::Well;
         };
-        self.nodes
-            .get(&ObjectRef::new(name))
-            .is_none_or(|node| !nodes::is_ready(&node))
+        match nodes::sight(self.nodes.get(&ObjectRef::new(name)).as_deref()) {
+            NodeSight::Lost if !self.nodes.state().iter().any(|node| nodes::is_ready(node)) => NodeSight::Well,
+            sight => sight,
+        }
     }
 }
 

@@ -1,22 +1,23 @@
 use super::history::History;
 use super::policy::{Mode, Policy};
 use super::sight::{Decision, Notice, NoticeReason, Round};
-use super::{group, leaving, pods, proxies, rolling};
+use super::{group, leaving, lost, pods, proxies, rolling};
 
 /// What is to be asked for after this round, which the history took in ([`History::note`]).
 pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
     let mut decision = Decision::default();
-    // Nobody could be asked, and what is known of the groups may be old.
-    if !round.dashboard {
-        return decision;
+    lost::stateless(round, policy, history, &mut decision);
+    // Without one nobody can be asked, and what is known of the groups may be old.
+    if round.dashboard {
+        for group in &round.groups {
+            group::decide(group, round, policy, history, &mut decision);
+            pods::decide(group, round, policy, history, &mut decision);
+            leaving::decide(group, round, policy, history, &mut decision);
+            lost::servers(group, round, policy, history, &mut decision);
+        }
+        proxies::decide(round, policy, history, &mut decision);
+        rolling::decide(round, policy, history, &mut decision);
     }
-    for group in &round.groups {
-        group::decide(group, round, policy, history, &mut decision);
-        pods::decide(group, round, policy, history, &mut decision);
-        leaving::decide(group, round, policy, history, &mut decision);
-    }
-    proxies::decide(round, policy, history, &mut decision);
-    rolling::decide(round, policy, history, &mut decision);
     if policy.mode == Mode::ReportOnly {
         let would = decision.orders.drain(..).map(|order| Notice {
             reason: NoticeReason::ReportOnly,

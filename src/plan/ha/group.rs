@@ -127,6 +127,13 @@ fn cooldown(policy: &Policy, history: &History, group: &GroupSight, now: Duratio
         .saturating_sub(now.saturating_sub(*last))
 }
 
+/// Whether nothing is asked for, or under way, in a group.
+pub(super) fn is_free(group: &GroupSight, round: &Round, history: &History, decision: &Decision) -> bool {
+    let id = group.record.id;
+    let asked = decision.orders.iter().any(|order| order.action.group() == Some(id));
+    !asked && group.record.promoting.state.is_nothing() && history.is_free(&Subject::Group(id), round.at)
+}
+
 /// Whether a server can be asked to lead at all.
 fn is_able(server: &ServerSight) -> bool {
     server.info().is_some_and(|info| !info.is_loading()) && server.pod != PodSight::Leaving
@@ -226,7 +233,7 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
     }
     let follows = |server: &&ServerSight| {
         let linked = server.info().is_some_and(|info| !info.is_primary() && info.is_linked());
-        let well = is_able(server) && !server.node_lost && !disk_fails(server);
+        let well = is_able(server) && !server.node.is_lost() && !disk_fails(server);
         linked && well && group.record.in_sync.contains(&server.server)
     };
     let mut replicas = group.servers.iter().skip(1).filter(follows);

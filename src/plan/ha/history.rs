@@ -23,6 +23,8 @@ pub enum Subject {
     Mark(GroupId, Mark),
     /// A replica's copy.
     Copy(HostPort),
+    /// A pod without data, by its UID.
+    Pod(String),
 }
 
 impl Subject {
@@ -32,7 +34,10 @@ impl Subject {
             Action::Promote { group, .. }
             | Action::HandOver { group, .. }
             | Action::ReplaceServer { group, .. }
-            | Action::RestartServer { group, .. } => Self::Group(*group),
+            | Action::RestartServer { group, .. }
+            | Action::ForceDeleteServer { group, .. }
+            | Action::GiveUpVolume { group, .. } => Self::Group(*group),
+            Action::ForceDeletePod { uid, .. } => Self::Pod(uid.clone()),
             Action::SetAside { server, .. } => Self::Copy(server.clone()),
             Action::DropProxy { token, .. } => Self::Proxy(token.clone()),
             Action::ClearMark { group, mark, .. } => Self::Mark(*group, *mark),
@@ -49,7 +54,9 @@ pub struct History {
     aside: BTreeMap<HostPort, String>,
     restarts: BTreeMap<HostPort, u32>,
     down: BTreeMap<GroupId, Duration>,
+    lost: BTreeMap<HostPort, Spell>,
     mute: BTreeMap<ProxyToken, Spell>,
+    unheard: BTreeMap<String, Spell>,
     failovers: BTreeMap<GroupId, Vec<Duration>>,
     failed: BTreeMap<Subject, Failed>,
     under_way: BTreeSet<Subject>,
@@ -75,6 +82,10 @@ impl History {
     pub fn note(&mut self, round: &Round) {
         let all = || round.groups.iter().flat_map(|group| &group.servers);
         lengthen(&mut self.silent, round.at, all().map(|s| (&s.server, is_silent(s))));
+        lengthen(&mut self.lost, round.at, all().map(|s| (&s.server, s.node.is_lost())));
+        let stateless = round.stateless.iter();
+        let unheard = stateless.map(|pod| (&pod.uid, pod.node.is_lost() && !pod.answered));
+        lengthen(&mut self.unheard, round.at, unheard);
         // Without a dashboard nobody gives roles, and what it last said of the proxies is old.
         let useless = |group: &GroupSight, server: &ServerSight| round.dashboard && is_useless(group, server);
         let servers = || {
@@ -186,6 +197,16 @@ impl History {
     /// Whether the dashboard was told that this replica, in this pod, is about to end.
     pub(super) fn is_aside(&self, server: &HostPort, uid: &str) -> bool {
         self.aside.get(server).is_some_and(|told| told == uid)
+    }
+
+    /// Since when a server's node is lost.
+    pub(super) fn lost(&self, server: &HostPort) -> Option<Spell> {
+        self.lost.get(server).copied()
+    }
+
+    /// Since when nobody hears of a pod without data, whose node is lost.
+    pub(super) fn unheard(&self, uid: &str) -> Option<Spell> {
+        self.unheard.get(uid).copied()
     }
 
     /// Since when nobody hears of a proxy.

@@ -9,6 +9,7 @@ mod decide;
 mod group;
 mod history;
 mod leaving;
+mod lost;
 mod pods;
 mod policy;
 mod primary;
@@ -21,9 +22,12 @@ pub use history::History;
 pub use policy::{Mode, Policy, Turn};
 pub use primary::leads;
 pub use sight::{
-    Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round, ServerSight,
+    Action, Decision, GroupSight, Mark, NodeSight, Notice, NoticeReason, Order, PodSight, Probe, ProxySight, Round,
+    ServerSight, StatelessPod,
 };
 
+#[cfg(test)]
+mod lost_tests;
 #[cfg(test)]
 mod rolling_tests;
 #[cfg(test)]

@@ -1,16 +1,14 @@
 //! Servers whose process runs and is of no use are started anew.
 
-use super::history::{History, Subject};
+use super::group;
+use super::history::History;
 use super::policy::{Policy, Turn};
 use super::primary::{self, Primary};
 use super::sight::{Action, Decision, GroupSight, Order, PodSight, Round};
 
 /// Has one server of a group started anew, while the rest of it is whole: it must not be the last copy of anything.
 pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
-    let id = group.record.id;
-    let busy = !group.record.promoting.state.is_nothing() || !history.is_free(&Subject::Group(id), round.at);
-    let asked = decision.orders.iter().any(|order| order.action.group() == Some(id));
-    if round.turn == Turn::Standby || busy || asked {
+    if round.turn == Turn::Standby || !group::is_free(group, round, history, decision) {
         return;
     }
     if primary::judge(group, history, policy.failure_threshold) != Primary::Leads {
@@ -24,7 +22,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
     if disturbed {
         return;
     }
-    for server in group.servers.iter().skip(1).filter(|server| !server.node_lost) {
+    for server in group.servers.iter().skip(1).filter(|server| !server.node.is_lost()) {
         let PodSight::Running(uid) = &server.pod else { continue };
         let Some(spell) = history.uselessness(&server.server) else {
             continue;
@@ -37,7 +35,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
         if after >= patience {
             decision.orders.push(Order {
                 action: Action::RestartServer {
-                    group: id,
+                    group: group.record.id,
                     server: server.server.clone(),
                     uid: uid.clone(),
                     epoch: group.epoch,

@@ -33,6 +33,8 @@ pub struct Policy {
     pub silence: Duration,
     /// How long a server's pod may be of no use before it is restarted.
     pub restart_after: Duration,
+    /// How long the node of a server may be lost before its pod is deleted although it may still run; `None`: for ever.
+    pub force_delete_after: Option<Duration>,
     /// How long the third failover of a group within [`Self::FLAPPING`] waits; each further one twice as long.
     pub cooldown: Duration,
 }
@@ -53,6 +55,7 @@ impl Default for Policy {
             failure_threshold: 3,
             silence: Duration::from_millis(1500),
             restart_after: Duration::from_secs(30),
+            force_delete_after: None,
             cooldown: Duration::from_secs(10),
         }
     }

@@ -79,7 +79,7 @@ fn witness(group: &GroupSight, sight: &ServerSight) -> Option<String> {
     if sight.polled == Some(false) {
         return Some("the dashboard can't reach it either".to_owned());
     }
-    if sight.node_lost {
+    if sight.node.is_lost() {
         return Some("its node is lost".to_owned());
     }
     (sight.proxies_without > 0 && sight.proxies_without * 2 > sight.proxies_asked).then(|| {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::group;
-use super::history::{History, Subject};
+use super::history::History;
 use super::policy::{Policy, Turn};
 use super::primary::{self, Primary};
 use super::sight::{Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Round, ServerSight};
@@ -34,7 +34,7 @@ pub(super) fn decide(round: &Round, policy: &Policy, history: &History, decision
     else {
         return;
     };
-    if !is_free(group, round, history, decision) || !leads(group, policy, history) {
+    if !group::is_free(group, round, history, decision) || !leads(group, policy, history) {
         return;
     }
     if let Some(server) = group.servers.iter().find(|server| !is_whole(group, server)) {
@@ -88,7 +88,7 @@ fn roll(group: &GroupSight, decision: &mut Decision) {
 
 /// A server that is outdated and does not work either is replaced at once: what was changed may be the remedy.
 fn replace_broken(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
-    if !is_free(group, round, history, decision) {
+    if !group::is_free(group, round, history, decision) {
         return;
     }
     // Another one on its way is the one disruption that a group may have.
@@ -164,12 +164,6 @@ fn tell_of_stop(
         reason: NoticeReason::RolloutStopped,
         message,
     });
-}
-
-fn is_free(group: &GroupSight, round: &Round, history: &History, decision: &Decision) -> bool {
-    let id = group.record.id;
-    let asked = decision.orders.iter().any(|order| order.action.group() == Some(id));
-    !asked && group.record.promoting.state.is_nothing() && history.is_free(&Subject::Group(id), round.at)
 }
 
 fn leads(group: &GroupSight, policy: &Policy, history: &History) -> bool {

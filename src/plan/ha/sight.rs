@@ -17,6 +17,27 @@ pub struct Round {
     pub groups: Vec<GroupSight>,
     /// The registered proxies.
     pub proxies: Vec<ProxySight>,
+    /// Pods without data that are no registered proxies.
+    pub stateless: Vec<StatelessPod>,
+}
+
+/// How a pod's node is, as Kubernetes tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum NodeSight {
+    /// It works, as far as that is known, or the pod has none yet.
+    #[default]
+    Well,
+    /// Nothing is heard of it: what ran there may still run.
+    Lost,
+    /// It was deleted, or a person declared it out of service: nothing runs there any more.
+    Gone,
+}
+
+impl NodeSight {
+    /// Whether nothing is heard of it.
+    pub fn is_lost(self) -> bool {
+        self != Self::Well
+    }
 }
 
 /// A group.
@@ -51,8 +72,10 @@ pub struct ServerSight {
     pub outdated: bool,
     /// What holds the pod up, as Kubernetes tells it; empty when nothing is told.
     pub trouble: String,
-    /// Whether its node is not ready, or gone.
-    pub node_lost: bool,
+    /// Its node.
+    pub node: NodeSight,
+    /// Whether its pod can start nowhere, because its volume is on a node that no longer exists.
+    pub volume_lost: bool,
     /// Whether the dashboard's last poll of it was answered; `None`: there was none.
     pub polled: Option<bool>,
     /// Proxies that answer and can't use it.
@@ -97,6 +120,8 @@ pub struct ProxySight {
     pub token: ProxyToken,
     /// Its pod's name.
     pub pod: String,
+    /// The UID of its pod.
+    pub uid: String,
     /// Whether that pod exists and is not about to end.
     pub pod_stays: bool,
     /// Whether its admin port answered the operator itself.
@@ -105,8 +130,21 @@ pub struct ProxySight {
     pub polled: bool,
     /// The epoch of its record, which a wish names.
     pub epoch: i64,
-    /// Whether its node is not ready, or gone.
-    pub node_lost: bool,
+    /// Its node.
+    pub node: NodeSight,
+}
+
+/// A pod that holds no data, and is no registered proxy's: a dashboard's, or a proxy's that is forgotten or not known yet.
+#[derive(Debug, Clone)]
+pub struct StatelessPod {
+    /// Its name.
+    pub pod: String,
+    /// Its UID.
+    pub uid: String,
+    /// Whether it answered the operator itself, if it was asked.
+    pub answered: bool,
+    /// Its node.
+    pub node: NodeSight,
 }
 
 /// Something to ask for. Everything may be asked for twice.
@@ -142,7 +180,38 @@ pub enum Action {
         token: ProxyToken,
         /// Its pod.
         pod: String,
+        /// The UID of its pod: another one of the name is not meant.
+        uid: String,
         /// The epoch of its record that this rests on.
+        epoch: i64,
+    },
+    /// Delete a pod without data, whose node is lost, without waiting for anybody there.
+    ForceDeletePod {
+        /// The pod.
+        pod: String,
+        /// Its UID: another pod of the name is not meant.
+        uid: String,
+    },
+    /// Delete a server's pod, whose node is lost, without waiting for anybody there.
+    ForceDeleteServer {
+        /// Its group.
+        group: GroupId,
+        /// The server.
+        server: HostPort,
+        /// The pod's UID: another pod of the name is not meant.
+        uid: String,
+        /// The epoch of the group's record that this rests on.
+        epoch: i64,
+    },
+    /// Delete the claim of a server whose volume is gone with its node, and its pod, so that it begins anew.
+    GiveUpVolume {
+        /// Its group.
+        group: GroupId,
+        /// The server.
+        server: HostPort,
+        /// The pod's UID: another pod of the name is not meant.
+        uid: String,
+        /// The epoch of the group's record that this rests on.
         epoch: i64,
     },
     /// Take a person's mark away that is done with.
@@ -235,6 +304,10 @@ pub enum NoticeReason {
     NoSuccessor,
     /// A server can't write to its volume.
     DiskFails,
+    /// A server's node is lost, and the server may still run there.
+    NodeLost,
+    /// A server's volume is on a node that no longer exists, and nobody else leads its group.
+    VolumeLost,
     /// An annotation can't be read.
     BadAnnotation,
     /// What was asked for was refused, or could not be done.
@@ -252,6 +325,8 @@ impl NoticeReason {
             Self::RolloutStopped => "RolloutStopped",
             Self::NoSuccessor => "NoSuccessor",
             Self::DiskFails => "DiskFails",
+            Self::NodeLost => "NodeLost",
+            Self::VolumeLost => "VolumeLost",
             Self::BadAnnotation => "BadAnnotation",
             Self::NotDone => "NotDone",
         }
@@ -284,8 +359,12 @@ impl Action {
             Self::Promote { group, .. }
             | Self::HandOver { group, .. }
             | Self::ReplaceServer { group, .. }
-            | Self::RestartServer { group, .. } => Some(*group),
-            Self::DropProxy { .. } | Self::ClearMark { .. } | Self::SetAside { .. } => None,
+            | Self::RestartServer { group, .. }
+            | Self::ForceDeleteServer { group, .. }
+            | Self::GiveUpVolume { group, .. } => Some(*group),
+            Self::DropProxy { .. } | Self::ClearMark { .. } | Self::SetAside { .. } | Self::ForceDeletePod { .. } => {
+                None
+            }
         }
     }
 }

@@ -46,7 +46,8 @@ pub(super) fn server(name: &str, probe: Probe) -> ServerSight {
         uid: Some(format!("uid-{name}")),
         outdated: false,
         trouble: String::new(),
-        node_lost: false,
+        node: NodeSight::Well,
+        volume_lost: false,
         polled: Some(true),
         proxies_without: 0,
         proxies_asked: 2,
@@ -93,6 +94,7 @@ pub(super) struct Film {
     history: History,
     now: Duration,
     pub(super) turn: Turn,
+    pub(super) stateless: Vec<StatelessPod>,
 }
 
 impl Film {
@@ -102,6 +104,7 @@ impl Film {
             history: History::default(),
             now: Duration::from_secs(100),
             turn: Turn::Leader,
+            stateless: Vec::new(),
         }
     }
 
@@ -113,6 +116,7 @@ impl Film {
             dashboard: true,
             groups: groups.to_vec(),
             proxies: proxies.to_vec(),
+            stateless: self.stateless.clone(),
         };
         self.history.note(&round);
         decide(&self.policy, &self.history, &round)
@@ -204,7 +208,7 @@ fn a_frozen_primary_is_replaced_after_some_silent_rounds_that_somebody_else_conf
     let witnesses: [fn(&mut GroupSight); 5] = [
         |group| group.servers[1] = unheard("b:1", 3),
         |group| group.servers[0].polled = Some(false),
-        |group| group.servers[0].node_lost = true,
+        |group| group.servers[0].node = NodeSight::Lost,
         |group| group.servers[0].proxies_without = 2,
         |group| {
             let down = "run_id:run-c:1\nrole:slave\nmaster_link_status:down\nmaster_replid:h\nslave_repl_offset:90\n";
@@ -437,7 +441,7 @@ fn a_primary_whose_pod_is_about_to_end_hands_over() {
         panic!("{decision:?}")
     };
     assert_eq!((from.as_str(), to.as_str()), ("a:1", "c:1"));
-    group.servers[2].node_lost = true;
+    group.servers[2].node = NodeSight::Lost;
     only_told(&Film::new().group(&group), NoticeReason::NoSuccessor);
 }
 
@@ -487,7 +491,7 @@ fn a_person_may_name_the_primary() {
 }
 
 /// Runs, and neither answers the operator nor the dashboard.
-fn hung(name: &str) -> ServerSight {
+pub(super) fn hung(name: &str) -> ServerSight {
     ServerSight {
         polled: Some(false),
         ..server(name, silent())
@@ -599,19 +603,20 @@ fn nobody_is_restarted_who_may_have_the_last_copy_or_copies_just_now() {
     );
 }
 
-fn mute_proxy() -> ProxySight {
+pub(super) fn mute_proxy() -> ProxySight {
     ProxySight {
         token: "t1".into(),
         pod: "shop-proxy-x".to_owned(),
+        uid: "uid-x".to_owned(),
         pod_stays: true,
         answered: false,
         polled: false,
         epoch: 3,
-        node_lost: false,
+        node: NodeSight::Well,
     }
 }
 
-fn sound_proxy() -> ProxySight {
+pub(super) fn sound_proxy() -> ProxySight {
     ProxySight {
         token: "t2".into(),
         pod: "shop-proxy-y".to_owned(),
