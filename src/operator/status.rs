@@ -248,6 +248,11 @@ fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts, 
         (false, true) => ("Waiting", waiting_text.clone()),
     };
     let progressing = !waiting.is_empty() || !topology.plan.steps.is_empty();
+    let progress = match (progressing, is_rolling(status)) {
+        (true, true) => "RollingOut",
+        (true, false) => "Working",
+        (false, _) => "Done",
+    };
     [
         Verdict {
             type_: ConditionType::Ready,
@@ -258,7 +263,7 @@ fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts, 
         Verdict {
             type_: ConditionType::Progressing,
             holds: progressing,
-            reason: if progressing { "Working" } else { "Done" },
+            reason: progress,
             message: if progressing {
                 waiting_text
             } else {
@@ -284,6 +289,11 @@ fn judge(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts, 
     ]
 }
 
+/// Whether servers are to be replaced because a person changed what they are made with.
+fn is_rolling(status: &CodisClusterStatus) -> bool {
+    status.servers.updated < status.servers.total && status.bootstrapped
+}
+
 fn waiting(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts) -> Vec<String> {
     let mut waiting = topology.plan.waiting.clone();
     if let (Err(cause), false) = (&topology.stats, status.bootstrapped) {
@@ -302,7 +312,7 @@ fn waiting(status: &CodisClusterStatus, topology: &Topology, rollouts: &Rollouts
             Step::ForgetProxy(pod, _) => format!("proxy {pod} can't be forgotten yet: {cause}"),
         }
     }));
-    if status.servers.updated < status.servers.total && status.bootstrapped {
+    if is_rolling(status) {
         waiting.push(format!(
             "{} of {} servers are made with what the spec says now; the others are replaced one after the other",
             status.servers.updated, status.servers.total

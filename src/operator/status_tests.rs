@@ -285,6 +285,34 @@ fn proxies_that_are_being_replaced_are_waited_for() {
 }
 
 #[test]
+fn servers_that_are_to_be_replaced_are_a_rollout_and_no_fault() {
+    let cluster = valid_shop();
+    let plan = Plan {
+        waiting: vec!["group 1: shop-g1-1 is being replaced".to_owned()],
+        ..Plan::default()
+    };
+    let topology = topology(Ok(all_well(&cluster)), plan);
+    let mut object = shop();
+    object.status = Some(CodisClusterStatus {
+        bootstrapped: true,
+        ..CodisClusterStatus::default()
+    });
+    let mut pods = pods(&cluster);
+    let outdated = pods.servers.get_mut("shop-g1-0").unwrap();
+    outdated.metadata.annotations = None;
+    let report = Report::default();
+    let status = of_cluster(&object, &cluster, &topology, rolled(2), &pods, &report, at(1));
+    assert_eq!(status.phase, Some(Phase::Progressing));
+    let progress = condition(&status, "Progressing");
+    assert_eq!(
+        (progress.status.as_str(), progress.reason.as_str()),
+        ("True", "RollingOut")
+    );
+    assert!(progress.message.contains("5 of 6 servers"), "{}", progress.message);
+    assert_eq!(condition(&status, "Degraded").status, "False");
+}
+
+#[test]
 fn the_default_coordinator_of_the_beginning_is_kept() {
     let cluster = valid_shop();
     let mut object = shop();

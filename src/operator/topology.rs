@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -97,6 +98,7 @@ pub(super) async fn drive(
         stats: &stats,
         bootstrapped: object.status.as_ref().is_some_and(|status| status.bootstrapped),
         running: running_servers(cluster, &pods),
+        renewed: renewed_servers(cluster, &pods, Timestamp::now()),
         proxies: pods.proxies.iter().map(proxy_pod).collect(),
     };
     let mut plan = plan_topology(&cluster.desired_topology(), &observed);
@@ -244,6 +246,23 @@ fn running_servers(cluster: &Cluster, pods: &Pods) -> BTreeSet<crate::model::Hos
         .collect()
 }
 
+/// Servers whose pod is about to end because somebody asked for it, or was made anew a moment ago, as in a rollout.
+fn renewed_servers(cluster: &Cluster, pods: &Pods, now: Timestamp) -> BTreeSet<crate::model::HostPort> {
+    let all = cluster.groups.iter().flat_map(|group| cluster.server_pods(*group));
+    let renewed = all.filter(|name| pods.servers.get(name).is_none_or(|pod| is_renewed(cluster, pod, now)));
+    renewed.filter_map(|name| cluster.server_addr(&name)).collect()
+}
+
+/// Whether a pod has still time to end, or to come up.
+fn is_renewed(cluster: &Cluster, pod: &Pod, now: Timestamp) -> bool {
+    let (ends, began) = (&pod.metadata.deletion_timestamp, &pod.metadata.creation_timestamp);
+    match (ends, began) {
+        (Some(by), _) => now <= by.0,
+        (None, Some(since)) => now.duration_since(since.0).unsigned_abs() < cluster.ha.policy.restart_after,
+        (None, None) => false,
+    }
+}
+
 /// Whether a pod's container runs and is not about to end.
 fn runs(pod: &Pod) -> bool {
     let statuses = pod
@@ -269,5 +288,40 @@ fn proxy_pod(pod: &Pod) -> ProxyPod {
         name: pod.name_any(),
         admin_addr: pod_ip(pod).map(|ip| SocketAddr::new(ip, PROXY_ADMIN_PORT).to_string()),
         running: runs(pod),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::build::fixtures::valid_shop;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+    #[test]
+    fn a_pod_is_renewed_while_it_has_time_to_end_or_to_come_up() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let pod = |created: i64, ends: Option<i64>| {
+            let mut pod = Pod::default();
+            pod.metadata.creation_timestamp = Some(Time(at(created)));
+            pod.metadata.deletion_timestamp = ends.map(|ends| Time(at(ends)));
+            pod
+        };
+        let cluster = valid_shop();
+        assert!(is_renewed(&cluster, &pod(100, None), at(129)) && !is_renewed(&cluster, &pod(100, None), at(130)));
+        // One that is overdue has nobody who ends it: its node is lost.
+        let leaving = pod(0, Some(1000));
+        assert!(is_renewed(&cluster, &leaving, at(1000)) && !is_renewed(&cluster, &leaving, at(1001)));
+        let all: Vec<_> = cluster
+            .groups
+            .iter()
+            .flat_map(|group| cluster.server_pods(*group))
+            .collect();
+        let mut pods = Pods::default();
+        pods.servers = all.iter().skip(1).map(|name| (name.clone(), pod(0, None))).collect();
+        let renewed = renewed_servers(&cluster, &pods, at(100));
+        assert_eq!(
+            renewed.into_iter().collect::<Vec<_>>(),
+            [cluster.server_addr(&all[0]).unwrap()]
+        );
     }
 }

@@ -36,6 +36,8 @@ pub struct Observed<'a> {
     pub bootstrapped: bool,
     /// Servers whose container runs.
     pub running: BTreeSet<HostPort>,
+    /// Servers whose pod is about to end because somebody asked for it, or was made anew a moment ago.
+    pub renewed: BTreeSet<HostPort>,
     /// Pods of proxies that exist.
     pub proxies: Vec<ProxyPod>,
 }
@@ -212,6 +214,10 @@ fn plan_known_server(group: &Group, index: usize, running: bool, observed: &Obse
             .push(format!("group {id}: {addr} is copying from its primary")),
         // Not polled yet, as after a change of the active dashboard.
         ServerState::Unknown if stats.is_none() => plan.waiting.push(format!("group {id}: {addr} was not polled yet")),
+        // Its group goes on without it meanwhile; one that leads would be missed.
+        ServerState::Unknown if was_admitted && index > 0 && observed.renewed.contains(addr) => {
+            plan.waiting.push(format!("group {id}: {addr} is being replaced"));
+        }
         ServerState::Unknown if was_admitted => plan.problems.push(Problem {
             reason: ProblemReason::ServerLost,
             message: format!("group {id}: {addr} can't be reached{}", why(stats)),

@@ -108,6 +108,7 @@ fn observe<'a>(desired: &Desired, stats: &'a Stats, bootstrapped: bool) -> Obser
         stats,
         bootstrapped,
         running,
+        renewed: BTreeSet::new(),
         proxies: Vec::new(),
     }
 }
@@ -321,6 +322,29 @@ fn a_server_that_a_new_dashboard_has_not_polled_yet_is_not_lost() {
     stats.group.stats.clear();
     let plan = plan_topology(&desired, &observe(&desired, &stats, true));
     assert_eq!((plan.steps.len(), plan.problems.len(), plan.waiting.len()), (0, 0, 2));
+}
+
+#[test]
+fn a_replica_that_is_being_replaced_is_waited_for_and_one_that_is_lost_is_a_problem() {
+    let desired = desired(1, 2);
+    let mut stats = brought_up(&desired);
+    let lose = |stats: &mut Stats, server: HostPort| {
+        let polled = stats.group.stats.get_mut(server.as_str()).unwrap();
+        polled.timeout = true;
+    };
+    lose(&mut stats, addr(1, 1));
+    let lost = plan_topology(&desired, &observe(&desired, &stats, true));
+    assert_eq!(lost.problems[0].reason, ProblemReason::ServerLost);
+    let mut observed = observe(&desired, &stats, true);
+    observed.renewed = [addr(1, 0), addr(1, 1)].into();
+    let replaced = plan_topology(&desired, &observed);
+    assert_eq!(replaced.problems, []);
+    assert!(replaced.waiting[0].contains("g1-1") && replaced.waiting[0].contains("is being replaced"));
+    // Nobody serves in place of a primary.
+    lose(&mut stats, addr(1, 0));
+    let mut observed = observe(&desired, &stats, true);
+    observed.renewed = [addr(1, 0), addr(1, 1)].into();
+    assert_eq!(plan_topology(&desired, &observed).problems.len(), 1);
 }
 
 #[test]
