@@ -119,6 +119,11 @@ impl Info {
         number("master_last_io_seconds_ago").max(number("master_link_down_since_seconds"))
     }
 
+    /// Seconds since the process began.
+    pub fn uptime(&self) -> i64 {
+        self.number("uptime_in_seconds")
+    }
+
     /// The replicas that a primary feeds, `ip:port`, and that it heard of within two seconds.
     pub fn fed(&self) -> impl Iterator<Item = String> + '_ {
         let slots = self.fields.iter().filter(|(name, _)| {

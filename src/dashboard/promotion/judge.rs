@@ -95,14 +95,15 @@ fn fail_over(group: &Group, index: usize, info: &Info, asked: &[Asked]) -> Resul
     let record = &group.servers[index];
     let name = &record.server;
     let refuse = |reason: String| Err(Refusal(format!("server-[{name}] can't be promoted: {reason}")));
-    if !group.in_sync.contains(name) && !is_ahead_of_one_in_sync(group, info, asked) {
+    let ahead = is_ahead_of_one_in_sync(group, info, asked);
+    if !ahead && !group.in_sync.contains(name) {
         return refuse(
             "it is not in sync with the primary, as far as is recorded; take one that is, or force it and lose what it lacks"
                 .to_owned(),
         );
     }
     let admitted = record.admitted_run_id.as_deref();
-    if admitted.is_some_and(|run_id| run_id != info.run_id()) {
+    if !ahead && admitted.is_some_and(|run_id| run_id != info.run_id()) {
         return refuse(
             "it was restarted since it was in sync, and may have an older copy; force it if it is the one to take"
                 .to_owned(),
@@ -132,7 +133,7 @@ fn fail_over(group: &Group, index: usize, info: &Info, asked: &[Asked]) -> Resul
 }
 
 /// Whether a copy got further, in the group's newest history, than a replica in sync that answers: then it holds all that
-/// has to be held, although that is not recorded yet.
+/// has to be held, although that is not recorded yet, or it was restarted since and read it from its volume.
 fn is_ahead_of_one_in_sync(group: &Group, info: &Info, asked: &[Asked]) -> bool {
     let mine = group.rank(info.history(), info.offset());
     let replicas = group.servers.iter().zip(asked).skip(1);
@@ -288,6 +289,28 @@ mod tests {
         let mut restarted = in_sync;
         restarted.servers[2].admitted_run_id = Some("before".to_owned());
         refused(&restarted, &asked(91, replica("c:1", "h", 90)), "not in sync");
+    }
+
+    /// It read its copy from its volume, and the primary ended before it got its role; nobody else would be promoted past it.
+    #[test]
+    fn a_restarted_replica_ahead_of_one_in_sync_is_promoted() {
+        for in_sync in [&["c:1"][..], &["b:1", "c:1"]] {
+            let mut group = group(in_sync);
+            group.servers[1].admitted_run_id = Some("before".to_owned());
+            let asked = |b: i64, c: Asked| {
+                let text = format!("run_id:now\nrole:slave\nmaster_replid:h\nslave_repl_offset:{b}\n");
+                [silent("a:1"), said("b:1", &text), c]
+            };
+            assert_eq!(judge(&group, 1, &asked(91, replica("c:1", "h", 90))), Ok(Way::FailOver));
+            assert!(judge(&group, 2, &asked(91, replica("c:1", "h", 90))).is_err());
+            let words = if in_sync.len() == 1 {
+                "not in sync"
+            } else {
+                "was restarted"
+            };
+            refused(&group, &asked(90, replica("c:1", "h", 90)), words);
+            refused(&group, &asked(91, silent("c:1")), words);
+        }
     }
 
     #[test]

@@ -243,9 +243,9 @@ pub(super) async fn wait_until_stopped(term: &Term, group: &Group, index: usize)
         let mut not_yet = None;
         for (place, other) in asked.iter().enumerate().skip(1) {
             match &other.answer {
-                Ok(info) if info.is_primary() || info.silence() >= STOPPED => {}
+                Ok(info) if info.is_primary() || quiet(info) >= STOPPED => {}
                 Ok(info) => {
-                    not_yet = Some(format!("{} heard of it {} s ago", other.server, info.silence()));
+                    not_yet = Some(format!("{} heard of it {} s ago", other.server, quiet(info)));
                 }
                 Err(reason) if place == index => return Err(unsure(reason.clone())),
                 Err(reason) => {
@@ -258,5 +258,31 @@ pub(super) async fn wait_until_stopped(term: &Term, group: &Group, index: usize)
             Some(reason) if began.elapsed() > STOP_PATIENCE => return Err(unsure(reason)),
             Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
+    }
+}
+
+/// Seconds since a replica may have heard of its primary for the last time. Of a process that never had one: since it began, for
+/// the one before it may have followed until then.
+fn quiet(info: &Info) -> i64 {
+    match info.silence() {
+        heard @ 0.. => heard,
+        _ => info.uptime(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_never_heard_of_a_primary_is_quiet_since_it_began() {
+        let quiet = |text: &str| quiet(&Info::parse(text));
+        let never = "master_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:-1\nuptime_in_seconds:7\n";
+        assert_eq!(quiet(never), 7);
+        assert_eq!(quiet("master_last_io_seconds_ago:2\nuptime_in_seconds:7\n"), 2);
+        assert_eq!(
+            quiet("master_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:3\nuptime_in_seconds:7\n"),
+            3
+        );
     }
 }

@@ -140,7 +140,7 @@ fn is_able(server: &ServerSight) -> bool {
 }
 
 /// The replica that got furthest, if one in sync answers; of several the first one in the record. One that is ahead of one in
-/// sync holds all that it has to hold, although that is not recorded yet.
+/// sync holds all that it has to hold, although that is not recorded yet, or it was restarted since and read it from its volume.
 fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
     let admitted = |server: &ServerSight| {
         let record = group
@@ -151,10 +151,11 @@ fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
         let run_id = record.and_then(|record| record.admitted_run_id.as_deref());
         run_id.is_none_or(|run_id| server.info().is_some_and(|info| info.run_id() == run_id))
     };
-    let eligible = || group.servers.iter().skip(1).filter(|s| is_able(s) && admitted(s));
-    let in_sync = best(group, eligible().filter(|s| group.record.in_sync.contains(&s.server)))?;
+    let able = || group.servers.iter().skip(1).filter(|s| is_able(s));
+    let in_sync = able().filter(|s| admitted(s) && group.record.in_sync.contains(&s.server));
+    let in_sync = best(group, in_sync)?;
     let known = rank(group, in_sync).is_some();
-    let ahead = eligible().filter(|s| known && rank(group, s) > rank(group, in_sync));
+    let ahead = able().filter(|s| known && rank(group, s) > rank(group, in_sync));
     best(group, ahead).or(Some(in_sync))
 }
 

@@ -277,6 +277,32 @@ fn a_replica_that_is_ahead_of_one_in_sync_leads() {
     only_told(&Film::new().group(&gone), NoticeReason::NoCopy);
 }
 
+/// It read its copy from its volume, and the primary ended before it could give it its role; the dashboard would refuse the
+/// other, for ever.
+#[test]
+fn a_restarted_replica_that_is_ahead_of_one_in_sync_leads() {
+    let mut gone = group();
+    gone.servers[0].probe = Probe::Refused;
+    let restarted = |history: &str, offset: i64| {
+        answer(&format!(
+            "run_id:another\nrole:slave\nmaster_link_status:down\nmaster_replid:{history}\nslave_repl_offset:{offset}\n"
+        ))
+    };
+    for in_sync in [vec![addr("b:1")], vec![addr("b:1"), addr("c:1")]] {
+        gone.record.in_sync = in_sync;
+        gone.servers[2].probe = restarted("h", 91);
+        assert_eq!(promoted(&Film::new().group(&gone)), ("a:1", "c:1", false));
+        gone.servers[2].probe = restarted("h", 90);
+        assert_eq!(promoted(&Film::new().group(&gone)).1, "b:1");
+        gone.servers[2].probe = restarted("nobody's", 99);
+        assert_eq!(promoted(&Film::new().group(&gone)).1, "b:1");
+    }
+    // Alone it may be older than what was acknowledged.
+    gone.servers[1].probe = silent();
+    gone.servers[2].probe = restarted("h", 91);
+    only_told(&Film::new().group(&gone), NoticeReason::NoCopy);
+}
+
 #[test]
 fn replica_that_is_not_in_sync_or_was_restarted_or_loads_is_not_promoted() {
     let mut gone = group();
