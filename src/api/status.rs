@@ -123,8 +123,15 @@ pub struct FailoverStatus {
     pub reason: String,
     /// Milliseconds from the first look that did not find the primary at work to the decision.
     pub detect_ms: i64,
-    /// Milliseconds from the decision until the proxies knew the new primary.
+    /// Milliseconds from the decision until the new primary led.
     pub promote_ms: i64,
+    /// Milliseconds from there until the proxies knew it, and clients could write again.
+    #[serde(default)]
+    pub write_ms: i64,
+    /// Bytes of the replication stream that the former primary was seen to have, and the new one had not: writes that are lost.
+    /// What came after it was last seen is not counted. Absent where it is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_bytes: Option<i64>,
 }
 
 /// A server.

@@ -13,6 +13,9 @@ pub struct Promotion {
     pub took_ms: f64,
     /// How long writes to the group waited, in milliseconds.
     pub locked_ms: f64,
+    /// How long it took, of that, from the record of the new primary until the proxies were told it, in milliseconds.
+    #[serde(default)]
+    pub unlock_ms: f64,
     /// Whether the former primary handed over, so that nothing was lost.
     pub handed_over: bool,
 }

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
 
 use crate::api::{CodisCluster, CodisClusterStatus, Phase};
+use crate::model::GroupId;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ClusterLabels {
@@ -23,8 +25,15 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct GroupLabels {
+    namespace: String,
+    name: String,
+    group: u32,
+}
+
 /// A part of a failover: `detect`, from the first look that did not find the primary at work to the decision; `promote`, from
-/// there until the proxies knew the new one.
+/// there until the new one led; `write`, from there until the proxies knew it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PhaseLabels {
     phase: &'static str,
@@ -44,6 +53,7 @@ pub(super) struct Metrics {
     slots_assigned: PerCluster,
     reconciled: Family<ClusterLabels, Counter<u64, AtomicU64>>,
     failover: Family<PhaseLabels, Histogram>,
+    at_risk: Family<GroupLabels, Gauge<i64>>,
 }
 
 impl Metrics {
@@ -71,8 +81,14 @@ impl Metrics {
             Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 2.0, 14)));
         registry.register(
             "failover_seconds",
-            "Time that failovers took, by phase: detect, promote",
+            "Time that failovers took, by phase: detect, promote, write",
             failover.clone(),
+        );
+        let at_risk = Family::default();
+        registry.register(
+            "acknowledged_bytes_at_risk",
+            "Bytes of the replication stream that a group's primary had at the last look, and no replica in sync",
+            at_risk.clone(),
         );
         let mut per_cluster = |name: &str, help: &str| {
             let family = PerCluster::default();
@@ -90,6 +106,7 @@ impl Metrics {
             slots_assigned: per_cluster("cluster_slots_assigned", "Slots that have a group, of 1024"),
             reconciled,
             failover,
+            at_risk,
             registry,
             seconds,
             failures,
@@ -105,11 +122,20 @@ impl Metrics {
     }
 
     /// A group's primary was replaced.
-    pub(super) fn failed_over(&self, detect: Duration, promote: Duration) {
-        for (phase, time) in [("detect", detect), ("promote", promote)] {
+    pub(super) fn failed_over(&self, detect: Duration, promote: Duration, write: Duration) {
+        for (phase, time) in [("detect", detect), ("promote", promote), ("write", write)] {
             self.failover
                 .get_or_create(&PhaseLabels { phase })
                 .observe(time.as_secs_f64());
+        }
+    }
+
+    /// What the sudden end of a primary would lose, for as long as that is told.
+    pub(super) fn risk_of(&self, cluster: &CodisCluster) -> Risk<'_> {
+        Risk {
+            metrics: self,
+            cluster: labels(cluster),
+            told: BTreeSet::new(),
         }
     }
 
@@ -166,6 +192,42 @@ fn labels(cluster: &CodisCluster) -> ClusterLabels {
     }
 }
 
+/// What a cluster's groups would lose. Whoever drops it stops telling.
+pub(super) struct Risk<'a> {
+    metrics: &'a Metrics,
+    cluster: ClusterLabels,
+    told: BTreeSet<GroupId>,
+}
+
+impl Risk<'_> {
+    /// Tells these groups' bytes, and of no other groups any more.
+    pub(super) fn tell(&mut self, bytes: impl Iterator<Item = (GroupId, u64)>) {
+        let before = std::mem::take(&mut self.told);
+        for (group, bytes) in bytes {
+            let gauge = self.metrics.at_risk.get_or_create(&self.labels(group)).clone();
+            gauge.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            self.told.insert(group);
+        }
+        for group in before.difference(&self.told) {
+            self.metrics.at_risk.remove(&self.labels(*group));
+        }
+    }
+
+    fn labels(&self, group: GroupId) -> GroupLabels {
+        GroupLabels {
+            namespace: self.cluster.namespace.clone(),
+            name: self.cluster.name.clone(),
+            group: group.get().into(),
+        }
+    }
+}
+
+impl Drop for Risk<'_> {
+    fn drop(&mut self) {
+        self.tell(std::iter::empty());
+    }
+}
+
 pub(super) struct Timer<'a> {
     metrics: &'a Metrics,
     began: Instant,
@@ -174,5 +236,34 @@ pub(super) struct Timer<'a> {
 impl Drop for Timer<'_> {
     fn drop(&mut self) {
         self.metrics.seconds.observe(self.began.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operator::build::fixtures::shop;
+
+    #[test]
+    fn what_a_group_would_lose_is_told_while_the_cluster_is_watched() {
+        let metrics = Metrics::new();
+        let lines = || {
+            let text = metrics.text();
+            let mut lines = text.lines().filter(|line| line.contains("acknowledged_bytes_at_risk{"));
+            (lines.next().map(str::to_owned), lines.count())
+        };
+        let group = |number| GroupId::new(number).unwrap();
+        let mut risk = metrics.risk_of(&shop());
+        risk.tell([(group(1), 5), (group(2), 7)].into_iter());
+        assert_eq!(lines().1, 1);
+        risk.tell([(group(2), 9)].into_iter());
+        let (line, others) = lines();
+        let line = line.unwrap();
+        assert!(
+            line.contains("group=\"2\"") && line.ends_with(" 9") && others == 0,
+            "{line}"
+        );
+        drop(risk);
+        assert_eq!(lines(), (None, 0));
     }
 }

@@ -121,7 +121,7 @@ fn tell_failovers(status: &mut CodisClusterStatus, previous: &CodisClusterStatus
         let newest = report.failovers.iter().find(|(id, _)| i32::from(id.get()) == group.id);
         if let Some((_, record)) = newest {
             let pod = |server: &HostPort| server.pod().unwrap_or(server.as_str()).to_owned();
-            let millis = |time: u64| i64::try_from(time).unwrap_or(i64::MAX);
+            let number = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
             // Kept in seconds, as the API server does: otherwise it would differ each time.
             let at = Timestamp::from_second(record.at.as_second()).unwrap_or(record.at);
             // Another instance may have done a later one.
@@ -133,8 +133,10 @@ fn tell_failovers(status: &mut CodisClusterStatus, previous: &CodisClusterStatus
                 from: pod(&record.from),
                 to: pod(&record.to),
                 reason: record.reason.clone(),
-                detect_ms: millis(record.detect_ms),
-                promote_ms: millis(record.promote_ms),
+                detect_ms: number(record.detect_ms),
+                promote_ms: number(record.promote_ms),
+                write_ms: number(record.write_ms),
+                lost_bytes: record.lost_bytes.map(number),
             });
         }
     }

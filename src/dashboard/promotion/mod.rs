@@ -53,6 +53,8 @@ pub(crate) struct Promoted {
     pub(crate) took: Duration,
     /// How long writes to the group waited.
     pub(crate) locked: Duration,
+    /// How long it took, of that, from the record of the new primary until the proxies were told it.
+    pub(crate) unlocking: Duration,
     /// Whether the former primary handed over.
     pub(crate) handed_over: bool,
 }
@@ -130,6 +132,7 @@ struct Times {
     /// How the primary is replaced, as far as that is known.
     way: Option<Way>,
     locked: Option<Instant>,
+    recorded: Option<Instant>,
     unlocked: Option<Instant>,
     handed_over: bool,
 }
@@ -140,6 +143,7 @@ impl Times {
             began,
             way: None,
             locked: None,
+            recorded: None,
             unlocked: None,
             handed_over: false,
         }
@@ -150,6 +154,7 @@ impl Times {
         let unlocked = self.unlocked.unwrap_or(now);
         Promoted {
             took: now.duration_since(self.began),
+            unlocking: unlocked.duration_since(self.recorded.unwrap_or(unlocked)),
             locked: unlocked.duration_since(self.locked.unwrap_or(unlocked)),
             handed_over: self.handed_over,
         }
@@ -311,6 +316,7 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
 
 /// Tells the proxies the new primary. Those that don't acknowledge are told again by their polls.
 async fn unlock(term: &Term, id: GroupId, times: &mut Times) -> Result<(), Error> {
+    times.recorded.get_or_insert_with(Instant::now);
     fault::point("promote.finished");
     let slots: Vec<SlotId> = all_rules::slots::of_group(&term.topology(), id);
     let told = proxies::tell_all(term, &slots, None).await;

@@ -113,7 +113,8 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
             to,
             epoch,
             force,
-        } => promote(&actor, order, (*group, from, to), *epoch, *force).await,
+            behind,
+        } => promote(&actor, order, (*group, from, to), *epoch, *force, *behind).await,
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
         Action::DropProxy { token, pod, uid, epoch } => drop_proxy(&actor, order, token, (pod, uid), *epoch).await,
         Action::SetAside { server, epoch, .. } => actor.dashboard.set_aside(server, *epoch).await.map_err(Failed::from),
@@ -168,6 +169,7 @@ async fn promote(
     (group, from, to): (GroupId, &HostPort, &HostPort),
     epoch: i64,
     force: bool,
+    behind: Option<u64>,
 ) -> Result<(), Failed> {
     let began = Instant::now();
     let options = PromotionOptions {
@@ -175,10 +177,17 @@ async fn promote(
         force,
         shut_off: true,
     };
-    let Promotion { handed_over, .. } = actor.dashboard.promote(group, to, &options).await?;
+    let Promotion {
+        handed_over, unlock_ms, ..
+    } = actor.dashboard.promote(group, to, &options).await?;
     let took = began.elapsed();
+    let write = Duration::try_from_secs_f64(unlock_ms / 1000.0)
+        .unwrap_or_default()
+        .min(took);
+    let promote = took - write;
+    let lost = if handed_over { Some(0) } else { behind };
     let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-    actor.metrics.failed_over(order.after, took);
+    actor.metrics.failed_over(order.after, promote, write);
     actor.reports.failed_over(
         &actor.cluster.uid().unwrap_or_default(),
         group,
@@ -188,13 +197,18 @@ async fn promote(
             to: to.clone(),
             reason: order.reason.clone(),
             detect_ms: millis(order.after),
-            promote_ms: millis(took),
+            promote_ms: millis(promote),
+            write_ms: millis(write),
+            lost_bytes: lost,
         },
     );
-    let kept = match (handed_over, force) {
-        (true, _) => "; it handed over",
-        (_, true) => "; what the new primary lacked is lost",
-        _ => "",
+    let kept = match (handed_over, force, lost) {
+        (true, ..) => "; it handed over".to_owned(),
+        (_, true, None) => "; what the new primary lacked is lost".to_owned(),
+        (_, _, Some(bytes)) if bytes > 0 => {
+            format!("; {bytes} bytes that the former primary was seen to have are lost")
+        }
+        _ => String::new(),
     };
     let note = format!(
         "group {group}: {to} leads instead of {from}: {} (found after {} ms, done in {} ms){kept}",

@@ -117,6 +117,7 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
     let auth = password(means, &first).await;
     let began = Instant::now();
     let mut history = History::default();
+    let mut risk = means.metrics.risk_of(&first);
     let mut operations = JoinSet::new();
     let mut eyes: Option<(Duration, Eyes)> = None;
     loop {
@@ -150,6 +151,8 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
                 }
             }
             history.note(&round);
+            let groups = round.groups.iter().map(|group| group.record.id);
+            risk.tell(groups.filter_map(|id| Some((id, history.at_risk(id)?))));
             let decision = decide(&settings.policy, &history, &round);
             for order in decision.orders {
                 tracing::warn!(cluster = %id(&cluster), action = ?order.action, reason = order.reason, ?turn, "acting");

@@ -19,8 +19,12 @@ pub(in crate::operator) struct FailoverRecord {
     pub(in crate::operator) reason: String,
     /// From the first round that did not find the primary at work to the order, in ms.
     pub(in crate::operator) detect_ms: u64,
-    /// From the order until the proxies were told, in ms.
+    /// From the order until the new primary led, in ms.
     pub(in crate::operator) promote_ms: u64,
+    /// From there until the proxies wrote to it, in ms.
+    pub(in crate::operator) write_ms: u64,
+    /// Bytes of the replication stream that the former primary was seen to have and the new one had not.
+    pub(in crate::operator) lost_bytes: Option<u64>,
 }
 
 /// What the loop has to tell of a cluster.

@@ -8,7 +8,7 @@ use super::primary::{self, Primary};
 use super::sight::{
     Action, Decision, GroupSight, Mark, Notice, NoticeReason, Order, PodSight, Probe, Round, ServerSight,
 };
-use crate::model::{HostPort, Info};
+use crate::model::Info;
 
 /// How long nobody may lead a group before that is told, whatever is waited for.
 const LONG: Duration = Duration::from_secs(10);
@@ -73,30 +73,29 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
         );
         return notice(decision, NoticeReason::Flapping, message);
     }
-    let promote = |to: &HostPort, force: bool, reason: String| Order {
+    let promote = |to: &ServerSight, force: bool, reason: String| Order {
         action: Action::Promote {
             group: id,
             from: from.clone(),
-            to: to.clone(),
+            to: to.server.clone(),
             epoch: group.epoch,
             force,
+            behind: to.info().and_then(|info| history.copies().behind(id, info)),
         },
         reason,
         after: down,
     };
     if let Some(next) = freshest_in_sync(group) {
-        decision.orders.push(promote(
-            &next.server,
-            false,
-            format!("{why}; {} holds its data", next.server),
-        ));
+        decision
+            .orders
+            .push(promote(next, false, format!("{why}; {} holds its data", next.server)));
         return;
     }
     // It may yet come back with its data, or be given its role again because nobody has more.
     let accepted = group.accepted_loss.as_ref().filter(|server| *server != from);
     if let Some(server) = accepted.and_then(|wanted| group.servers.iter().find(|s| s.server == *wanted && is_able(s))) {
         let reason = format!("{why}; a person accepted what {} may lack", server.server);
-        decision.orders.push(promote(&server.server, true, reason));
+        decision.orders.push(promote(server, true, reason));
     } else if policy.mode == Mode::Aggressive
         && down >= policy.restart_after
         && let Some(next) = freshest(group)
@@ -106,7 +105,7 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
             "{why}, and did not come back within {:?}; {} has the newest copy that can be had (ha.mode is Aggressive)",
             policy.restart_after, next.server
         );
-        decision.orders.push(promote(&next.server, true, reason));
+        decision.orders.push(promote(next, true, reason));
     } else if group.servers.len() > 1 {
         let message = format!(
             "group {id}: {why}, and no replica is known to hold all of its data: nobody is promoted; bring the primary back, or \

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::copies::Copies;
 use super::policy::Policy;
 use super::primary::{self, Primary};
 use super::rolling;
@@ -61,6 +62,7 @@ pub struct History {
     failed: BTreeMap<Subject, Failed>,
     under_way: BTreeSet<Subject>,
     ended: BTreeMap<Subject, Duration>,
+    copies: Copies,
 }
 
 /// Rounds in a row in which something held.
@@ -113,6 +115,7 @@ impl History {
             .iter()
             .map(|p| (&p.token, round.dashboard && !p.answered && !p.polled));
         lengthen(&mut self.mute, round.at, mute);
+        self.copies.note(round);
         let mut down = BTreeMap::new();
         for group in &round.groups {
             if !matches!(primary::judge(group, self, u32::MAX), Primary::Leads) {
@@ -151,6 +154,17 @@ impl History {
             Action::SetAside { server, uid, .. } => drop(self.aside.insert(server.clone(), uid.clone())),
             _ => {}
         }
+    }
+
+    /// Bytes of the replication stream that a group's primary was seen to have, and no replica in sync: what its sudden end would
+    /// lose. `None` while it never had a replica in sync.
+    pub fn at_risk(&self, group: GroupId) -> Option<u64> {
+        self.copies.at_risk(group)
+    }
+
+    /// What a group's primary was seen to have.
+    pub(super) fn copies(&self) -> &Copies {
+        &self.copies
     }
 
     /// Whether nothing is being done to it, and the last failure is long enough ago.

@@ -5,6 +5,7 @@
 //! one disruption per group at a time (8); everything may be asked for again (9). The dashboard judges each wish once more,
 //! by what the servers say at that moment.
 
+mod copies;
 mod decide;
 mod group;
 mod history;

@@ -162,6 +162,8 @@ pub enum Action {
         epoch: i64,
         /// Whatever it lacks.
         force: bool,
+        /// Bytes of the replication stream that `from` was seen to have and `to` has not, where that is known.
+        behind: Option<u64>,
     },
     /// Have `from` hand over to `to`.
     HandOver {

@@ -68,6 +68,7 @@ async fn run(call: Call, options: PromotionOptions, planned: bool) -> Result<Jso
     Ok(Json(Promotion {
         took_ms: millis(done.took),
         locked_ms: millis(done.locked),
+        unlock_ms: millis(done.unlocking),
         handed_over: done.handed_over,
     }))
 }
