@@ -77,6 +77,10 @@ async fn changed_servers_are_replaced_one_by_one_and_no_client_sees_an_error() {
     };
     let verdict = judge("two servers replaced twice", &log, since, promise);
     verdict.check().unwrap();
+    // What was planned is told as that. Each time that a cluster becomes degraded is an Event.
+    let events = ["get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
+    let told = codis.kubectl(&events).await.unwrap();
+    assert!(!told.contains("ServerLost"), "{told}");
 }
 
 #[tokio::test]
