@@ -316,8 +316,10 @@ mod tests {
             .iter()
             .flat_map(|group| cluster.server_pods(*group))
             .collect();
-        let mut pods = Pods::default();
-        pods.servers = all.iter().skip(1).map(|name| (name.clone(), pod(0, None))).collect();
+        let pods = Pods {
+            servers: all.iter().skip(1).map(|name| (name.clone(), pod(0, None))).collect(),
+            ..Pods::default()
+        };
         let renewed = renewed_servers(&cluster, &pods, at(100));
         assert_eq!(
             renewed.into_iter().collect::<Vec<_>>(),

@@ -208,8 +208,8 @@ impl World {
             return Ok(());
         }
         let spoilt = self.broken.live || self.broken.restart || self.broken.rolling;
-        if !spoilt {
-            self.check_led(number, server, epoch)?;
+        if !spoilt && !self.is_spare(number, server, epoch)? {
+            return Ok(());
         }
         self.check_deletion(server);
         let leaves = &mut self.servers[server].leaves;
@@ -217,24 +217,25 @@ impl World {
         Ok(())
     }
 
-    /// Whether the group is led just now, as an operator finds it that asks once more before it deletes a server's pod.
-    fn check_led(&mut self, number: usize, server: usize, epoch: i64) -> Result<(), String> {
+    /// Whether a server may end just now, as an operator finds it that asks once more before it deletes its pod: not when the
+    /// record is another one than was decided on.
+    fn is_spare(&mut self, number: usize, server: usize, epoch: i64) -> Result<bool, String> {
         let me = node(number);
         if !self.dashboard_works() || !self.reach(DASHBOARD, me) {
             return Err("no dashboard answers".to_owned());
         }
         let record = &self.dashboard.record;
         if epoch != self.dashboard.epoch || !record.promoting.state.is_nothing() {
-            return Err("the group was changed".to_owned());
+            return Ok(false);
         }
         let known = record.servers[0].clone();
         let primary = place(&known.server);
         let running = self.servers[server].process.is_some();
         if server == primary || !running {
-            return Ok(());
+            return Ok(true);
         }
         let led = self.hears(me, primary) && self.info(primary).is_some_and(|(info, _)| leads(&known, info));
-        led.then_some(()).ok_or_else(|| "the group is not led".to_owned())
+        led.then_some(true).ok_or_else(|| "the group is not led".to_owned())
     }
 
     /// A pod is gone, and another one takes its place.

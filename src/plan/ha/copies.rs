@@ -125,7 +125,7 @@ mod tests {
             None,
             "offsets of another history tell nothing"
         );
-        assert_eq!(copies.note(&Round::default()), ());
+        copies.note(&Round::default());
         assert_eq!(copies.at_risk(one()), None, "the group is gone");
     }
 

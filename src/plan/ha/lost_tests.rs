@@ -177,7 +177,8 @@ fn a_volume_is_not_given_up_while_no_other_server_leads() {
     let mut alone = without_volume();
     alone.servers.remove(0);
     alone.record.servers.remove(0);
-    (alone.servers.truncate(1), alone.record.servers.truncate(1));
+    alone.servers.truncate(1);
+    alone.record.servers.truncate(1);
     only_told(&Film::new().group_after(100, &alone), NoticeReason::VolumeLost);
     let mut unled = without_volume();
     unled.servers[0].probe = silent();
