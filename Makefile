@@ -4,7 +4,7 @@
 export KUBECONFIG ?=
 export IMAGE ?=
 
-.PHONY: demo demo-down test unit e2e bench fuzz faults simulate go-redis tools binaries images crds openapi manifests fmt
+.PHONY: demo demo-down test unit e2e bench fuzz faults simulate chaos go-redis tools binaries images crds openapi manifests fmt
 
 demo: ## Start a local Kubernetes with the operator in it, apply the quickstart cluster, use it
 	@e2e/demo
@@ -37,6 +37,9 @@ faults: ## Three minutes of all faults at once for the proxy (`make test` does t
 
 simulate: ## A million histories of lost processes, nodes and networks (`make test` plays a hundred thousand)
 	@CODIS_HISTORIES=1000000 cargo test --quiet --release --lib simulation::no_history
+
+chaos: ## Faults on a local Kubernetes under load, each 30 times (hours), or random ones for MINUTES=10; EACH, ONLY and SEED choose
+	@e2e/chaos
 
 go-redis: ## go-redis' own tests against the proxy: docs/go-redis.md
 	@e2e/tools install packages valkey

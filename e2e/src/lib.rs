@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod absent;
 mod cluster;
 mod codis;
 mod command;
@@ -18,6 +19,7 @@ mod process;
 mod wire;
 mod writer;
 
+pub use absent::Absent;
 pub use cluster::Cluster;
 pub use codis::{BRING_UP, Codis};
 pub use command::{Failed, run};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use e2e::{Cluster, Codis, eventually, operator};
+use e2e::{Absent, Cluster, Codis, eventually, operator};
 use kube::ResourceExt;
 
 const SMALL: &str = "{servers: {groups: 1, replicasPerGroup: 2}, proxies: {replicas: 1}}";
@@ -116,13 +116,7 @@ async fn deletion_does_not_hang_without_the_coordinator_and_is_finished_later() 
     operator::install(&cluster).await;
     let codis = Codis::ready(&cluster, "stranded", SMALL).await;
     let prefix = format!("/codis3/{}.stranded/", codis.namespace());
-    let etcd = [
-        "--namespace",
-        operator::NAMESPACE,
-        "scale",
-        "statefulset/codis-operator-etcd",
-    ];
-    cluster.kubectl(&[&etcd[..], &["--replicas=0"]].concat()).await;
+    let etcd = Absent::begin(&cluster, operator::NAMESPACE, "statefulset/codis-operator-etcd").await;
     let deleted = codis.kubectl(&["delete", "codis", "stranded", "--timeout=100s"]).await;
     let notes = cluster
         .try_kubectl(
@@ -138,19 +132,9 @@ async fn deletion_does_not_hang_without_the_coordinator_and_is_finished_later() 
             "",
         )
         .await;
-    cluster.kubectl(&[&etcd[..], &["--replicas=1"]].concat()).await;
+    etcd.end().await;
     deleted.unwrap();
     assert!(notes.unwrap().contains(".stranded"));
-    cluster
-        .kubectl(&[
-            "--namespace",
-            operator::NAMESPACE,
-            "rollout",
-            "status",
-            "statefulset/codis-operator-etcd",
-            "--timeout=120s",
-        ])
-        .await;
     eventually(Duration::from_secs(90), "the keys are swept", async || {
         let left = operator::coordinator_keys(&cluster, &prefix).await;
         if left.is_empty() {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::absent::Absent;
 use super::{Scene, servers, wait_for_writes};
 use crate::operator::NAMESPACE;
-use crate::{Server, Writer, now};
+use crate::{Absent, Server, Writer, now};
 
 pub(super) async fn member_of_etcd_is_killed(scene: &Scene, writer: &Writer) -> u64 {
     let since = now();

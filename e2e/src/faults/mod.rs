@@ -1,6 +1,5 @@
 //! Faults that are tried on a cluster under load, by end-to-end tests (`e2e/tests/e2e_faults.rs`) and by `make chaos`.
 
-mod absent;
 mod coordinator;
 mod dashboards;
 mod node;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use super::absent::Absent;
 use super::{Scene, wait_for_writes};
-use crate::{Server, Writer, eventually, now};
+use crate::{Absent, Server, Writer, eventually, now};
 
 pub(super) async fn names_can_not_be_resolved(scene: &Scene, writer: &Writer) -> u64 {
     let since = now();

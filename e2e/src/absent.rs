@@ -1,16 +1,16 @@
 use crate::Cluster;
 
 /// A workload that was scaled to nothing; it is scaled back when the value is dropped.
-pub(super) struct Absent {
-    cluster: &'static Cluster,
+pub struct Absent<'a> {
+    cluster: &'a Cluster,
     namespace: &'static str,
     workload: &'static str,
     replicas: String,
 }
 
-impl Absent {
+impl<'a> Absent<'a> {
     /// Takes all of its pods away.
-    pub(super) async fn begin(cluster: &'static Cluster, namespace: &'static str, workload: &'static str) -> Self {
+    pub async fn begin(cluster: &'a Cluster, namespace: &'static str, workload: &'static str) -> Self {
         let path = "jsonpath={.spec.replicas}";
         let replicas = cluster.kubectl(&["get", "-n", namespace, workload, "-o", path]).await;
         let absent = Self {
@@ -26,7 +26,7 @@ impl Absent {
     }
 
     /// Brings it back, and waits until it is.
-    pub(super) async fn end(self) {
+    pub async fn end(self) {
         let (cluster, namespace, workload) = (self.cluster, self.namespace, self.workload);
         drop(self);
         cluster
@@ -35,7 +35,7 @@ impl Absent {
     }
 }
 
-impl Drop for Absent {
+impl Drop for Absent<'_> {
     fn drop(&mut self) {
         let replicas = format!("--replicas={}", self.replicas);
         self.cluster
