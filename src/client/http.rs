@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::trust::Trust;
-use crate::model::{REMOTE_ERROR_STATUS, RemoteError};
+use crate::model::{CHANGED, REMOTE_ERROR_STATUS, RemoteError};
 
 /// How long a connection may take to come about.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -57,6 +57,11 @@ impl ClientError {
             Self::Refused { cause, .. } | Self::NotActive { cause, .. } => Some(cause),
             Self::Unreachable { .. } | Self::Setup(_) => None,
         }
+    }
+
+    /// Whether it was refused because what it names was changed since the caller saw it.
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Refused { cause, .. } if cause.contains(CHANGED))
     }
 
     /// Whether another instance, or the same one later, may answer differently with nothing changed.

@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::{ClientError, Http};
@@ -70,6 +72,11 @@ impl ProxyClient {
     pub async fn fill_slots_dropping(&self, slots: &[Slot], drop_after: Duration) -> Result<(), ClientError> {
         let millis = drop_after.as_millis().to_string();
         self.change("fillslots", &[("drop_after", &millis)], Some(slots)).await
+    }
+
+    /// Tells it where servers were found, by the hosts of their names. Codis' proxies don't know that call.
+    pub async fn set_addresses(&self, addresses: &BTreeMap<String, IpAddr>) -> Result<(), ClientError> {
+        self.change("addresses", &[], Some(addresses)).await
     }
 
     /// Begins to serve clients.

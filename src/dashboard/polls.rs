@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::hash::Hash;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -239,6 +240,7 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut failed_at: Option<Instant> = None;
+    let mut told = Told::default();
     loop {
         ticks.tick().await;
         let Some(record) = term.topology().proxy(&token).cloned() else {
@@ -253,6 +255,7 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
                 {
                     failed_at = bring_online(&term, &record, reason).await;
                 }
+                told.tell(&term, &model).await;
                 ProxyStatsEntry {
                     stats: Some(stats),
                     unixtime,
@@ -272,6 +275,32 @@ async fn poll_proxy(term: Arc<Term>, token: ProxyToken) {
         };
         term.means.metrics.proxy_polled(&entry);
         term.observations.note_proxy(&token, entry);
+    }
+}
+
+/// Which process of a proxy was told where which servers are. It needs that when it can't resolve their names.
+#[derive(Default)]
+struct Told(Option<(String, BTreeMap<String, IpAddr>)>);
+
+impl Told {
+    async fn tell(&mut self, term: &Term, proxy: &Proxy) {
+        // Codis' proxies have no incarnation, and no ear for this.
+        if proxy.incarnation.is_empty() {
+            return;
+        }
+        let topology = term.topology();
+        let servers = topology.servers().map(|(_, record)| &record.server);
+        let known = servers.filter(|server| server.host().parse::<IpAddr>().is_err());
+        let known = known.filter_map(|server| Some((server.host().to_owned(), term.means.servers.known(server)?.ip())));
+        let told = (proxy.incarnation.clone(), known.collect());
+        if self.0.as_ref() == Some(&told) {
+            return;
+        }
+        let client = proxies::client(term, &proxy.admin_addr, proxy);
+        match client.set_addresses(&told.1).await {
+            Ok(()) => self.0 = Some(told),
+            Err(error) => tracing::debug!(proxy = %proxy.token, %error, "the proxy was not told where servers are"),
+        }
     }
 }
 

@@ -114,7 +114,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
         Some(files) => Some(api::begin_tls(files)?),
         None => None,
     };
-    let store = store::open(&settings.coordinator, &settings.product).await?;
+    let store = store::open(&settings.coordinator, &settings.product, Arc::clone(&lookup)).await?;
     let listener = TcpListener::bind(settings.listen).await.map_err(listen)?;
     let addr = listener.local_addr().map_err(listen)?;
     let advertised = match host_admin {

@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 /// HTTP status of a call that was understood and refused, as Codis 3.2 answers it.
 pub const REMOTE_ERROR_STATUS: u16 = 800;
 
+/// What a refusal says of something that was changed since the caller saw it, our dashboards' `epoch`.
+pub const CHANGED: &str = "was changed: its epoch is";
+
 /// The body of a refused call: `{"Cause": text, "Stack": null}`. Codis fills `Stack`; we never do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RemoteError {

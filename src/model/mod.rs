@@ -17,7 +17,7 @@ mod users;
 mod v2;
 
 pub use addr::{AddrError, HostPort};
-pub use error::{REMOTE_ERROR_STATUS, RemoteError};
+pub use error::{CHANGED, REMOTE_ERROR_STATUS, RemoteError};
 pub use format::{ByteSize, FormatError, GoDuration};
 pub use group::{
     ActionState, Group, GroupId, GroupIdError, GroupServer, Leaving, Lineage, PromoteState, Promoting, ServerAction,

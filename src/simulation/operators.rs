@@ -9,8 +9,8 @@ use super::rules::node;
 use super::world::{World, place};
 use crate::model::ProxyToken;
 use crate::plan::ha::{
-    Action, GroupSight, History, NodeSight, PodSight, Policy, Probe, ProxySight, Round, ServerSight, Turn, decide,
-    leads,
+    Action, GroupSight, History, NodeSight, PodSight, Policy, Probe, ProxySight, Round, ServerSight, Turn, Undone,
+    decide, leads,
 };
 
 /// How often an operator looks.
@@ -159,7 +159,9 @@ impl World {
                 return true;
             };
             failovers += usize::from(result.is_ok() && matches!(asked.action, Action::Promote { .. }));
-            operator.history.ended(&asked.action, time(now), result);
+            operator
+                .history
+                .ended(&asked.action, time(now), result.map_err(Undone::Failed));
             false
         });
         (0..failovers).for_each(|_| self.failed_over(number));

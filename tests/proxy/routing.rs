@@ -55,6 +55,25 @@ async fn slots_without_a_server_get_a_clear_error() {
 }
 
 #[tokio::test]
+async fn server_whose_name_can_not_be_resolved_is_found_where_the_dashboard_said() {
+    let backend = Backend::start().await;
+    let named = format!("shop-g1-0.shop.invalid:{}", backend.addr().port());
+    let proxy = Proxy::serving(slots_over(&[named.parse().unwrap()], 1)).await;
+    for (body, cause) in [("[]", "JSON object"), (r#"{"h":"not an address"}"#, "IP address")] {
+        let (status, text) = proxy.put("/api/proxy/addresses/X", body).await;
+        assert!(status == 800 && text.contains(cause), "{body}: {text}");
+    }
+    let addresses = [("shop-g1-0.shop.invalid".to_owned(), [127, 0, 0, 1].into())];
+    proxy.api().await.set_addresses(&addresses.into()).await.unwrap();
+    let mut wire = proxy.wire().await;
+    eventually("the server is found", Duration::from_secs(10), async || {
+        (wire.call("SET a 1").await == "+OK").then_some(())
+    })
+    .await;
+    assert_eq!(backend.wire().await.call("GET a").await, "$1");
+}
+
+#[tokio::test]
 async fn stale_and_contradictory_pushes_are_refused() {
     let backends = Backend::several(2).await;
     let [one, two] = [backends[0].addr(), backends[1].addr()];

@@ -95,6 +95,7 @@ pub const FAULTS: &[Fault] = &[
     fault!(operators::leader_is_killed_while_it_fails_over, 5000, LastMoment, errors: true),
     fault!(operators::leader_wakes_after_a_minute_and_does_nothing_stale, 5000, LastMoment, errors: true),
     fault!(surroundings::names_can_not_be_resolved, 100, Nothing, errors: false),
+    fault!(surroundings::names_can_not_be_resolved_and_the_primary_is_killed, 4000, LastMoment, errors: true),
     fault!(surroundings::api_server_hangs_and_the_primary_is_killed, 5000, LastMoment, errors: true),
     fault!(node::node_of_the_primary_is_powered_off, 5000, LastMoment, errors: true),
     fault!(node::node_with_one_of_everything_is_powered_off, 8000, LastMoment, errors: true),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use self::judge::{Way, judge};
-use self::servers::examine;
+use self::servers::{Examined, examine};
 use super::error::Error;
 use super::rules::epochs::{Expected, Subject};
 use super::rules::promotion::{self as rules, Acknowledged, Wish};
@@ -77,8 +77,9 @@ pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<
         let mut group = all_rules::existing(&topology, wish.group)?.clone();
         (group.promoting.forced, group.promoting.planned) = (wish.forced, wish.planned);
         let index = group.servers.iter().position(|s| s.server == wish.server).unwrap_or(0);
-        let asked = examine(term, &group, ASK).await.asked();
-        times.way = Some(judge(&group, index, &asked)?);
+        let examined = examine(term, &group, ASK).await;
+        times.way = Some(judge(&group, index, &examined.asked())?);
+        times.examined = Some(examined);
     }
     term.change(|topology| rules::begin(topology, wish)).await?;
     advance(term, wish.group, manner, &mut times).await?;
@@ -131,6 +132,8 @@ struct Times {
     began: Instant,
     /// How the primary is replaced, as far as that is known.
     way: Option<Way>,
+    /// The servers as they were before clients had to wait.
+    examined: Option<Examined>,
     locked: Option<Instant>,
     recorded: Option<Instant>,
     unlocked: Option<Instant>,
@@ -142,6 +145,7 @@ impl Times {
         Self {
             began,
             way: None,
+            examined: None,
             locked: None,
             recorded: None,
             unlocked: None,
@@ -270,7 +274,10 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
     } else {
         ASK
     };
-    let mut examined = examine(term, group, patience).await;
+    let mut examined = match examined_before(times, group).await {
+        Some(examined) => examined,
+        None => examine(term, group, patience).await,
+    };
     let asked = examined.asked();
     let way = judge(group, index, &asked)?;
     times.handed_over = way == Way::HandOver;
@@ -306,12 +313,23 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
         Way::Recorded => examined.leader(term, index).await?,
     };
     fault::point("promote.commanded");
-    let recorded = term.change(|topology| rules::finished(topology, id, &leader)).await;
+    let recorded = term.change(|topology| rules::finished(topology, id, &leader));
+    let recorded = if way == Way::HandOver {
+        tokio::join!(recorded, examined.demote(term, index)).0
+    } else {
+        recorded.await
+    };
     match recorded {
         Ok(_) => Ok(()),
         Err(Error::Refused(Refusal(reason))) => Err(Error::TimedOut(reason)),
         Err(error) => Err(error),
     }
+}
+
+/// The servers over the connections from before the lock, which saves clients the time to make them anew; as they are now.
+async fn examined_before(times: &mut Times, group: &Group) -> Option<Examined> {
+    let examined = times.examined.take().filter(|examined| examined.are_those_of(group))?;
+    examined.again(ASK_AGAIN).await.ok()
 }
 
 /// Tells the proxies the new primary. Those that don't acknowledge are told again by their polls.

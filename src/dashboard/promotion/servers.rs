@@ -74,16 +74,45 @@ impl Examined {
         asked.collect()
     }
 
-    /// The candidate gets all that its primary has, then leads, and the former primary follows it.
+    /// Whether they are the servers of this group, in its order.
+    pub(super) fn are_those_of(&self, group: &Group) -> bool {
+        let names = self.servers.iter().map(|(name, _)| name);
+        names.eq(group.servers.iter().map(|record| &record.server))
+    }
+
+    /// Asks the same servers again, over the connections that there are.
+    ///
+    /// # Errors
+    /// When one does not answer in time, or did not before.
+    pub(super) async fn again(self, patience: Duration) -> Result<Self, String> {
+        let asked = self.servers.into_iter().map(|(name, answer)| async move {
+            let (mut server, _) = answer?;
+            let info = tokio::time::timeout(patience, server.info()).await;
+            let info = info
+                .map_err(|error| error.to_string())?
+                .map_err(|error| error.to_string())?;
+            Ok((name, Ok((server, info))))
+        });
+        let servers: Result<_, String> = join_all(asked).await.into_iter().collect();
+        Ok(Self { servers: servers? })
+    }
+
+    /// The candidate gets all that its primary has, then leads. The former primary is still to be told to follow it.
     pub(super) async fn hand_over(&mut self, term: &Term, index: usize, forced: bool) -> Result<Leader, Error> {
         let [former, candidate] = self.two(index)?;
-        users::let_in(term, former.0, former.1).await?;
-        // Proxies hold the writes back already; this stops everybody else. An old server does not know it.
-        match term.while_active(former.1.pause_writes(PAUSE)).await? {
-            Ok(()) | Err(ServerError::Refused { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let wanted = former.1.info().await?.offset();
+        // Clients wait meanwhile: both are told at the same time.
+        let paused = async {
+            users::let_in(term, former.0, former.1).await?;
+            // Proxies hold the writes back already; this stops everybody else. An old server does not know it.
+            match term.while_active(former.1.pause_writes(PAUSE)).await? {
+                Ok(()) | Err(ServerError::Refused { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok::<_, Error>(former.1.info().await?.offset())
+        };
+        let (wanted, prepared) = tokio::join!(paused, prepare_leader(term, candidate.0, candidate.1));
+        let wanted = wanted?;
+        prepared?;
         let began = Instant::now();
         loop {
             let have = candidate.1.info().await?.offset();
@@ -104,20 +133,26 @@ impl Examined {
             }
             tokio::time::sleep(LOOK).await;
         }
-        let leader = make_leader(term, candidate.0, candidate.1).await?;
-        let demoted = tokio::time::timeout(DEMOTE, demote(term, former.1, candidate.1)).await;
-        match demoted {
+        lead(term, candidate.1).await
+    }
+
+    /// The former primary follows the candidate, which leads already.
+    pub(super) async fn demote(&mut self, term: &Term, index: usize) {
+        let Ok([former, candidate]) = self.two(index) else {
+            return;
+        };
+        match tokio::time::timeout(DEMOTE, demote(term, former.1, candidate.1)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(server = %former.0, %error, "the former primary does not follow yet"),
             Err(_) => tracing::warn!(server = %former.0, "the former primary does not answer any more"),
         }
-        Ok(leader)
     }
 
     /// The candidate leads with what it has.
     pub(super) async fn fail_over(&mut self, term: &Term, index: usize) -> Result<Leader, Error> {
         let (name, server) = self.server(index)?;
-        make_leader(term, name, server).await
+        prepare_leader(term, name, server).await?;
+        lead(term, server).await
     }
 
     /// All others but the primary follow the candidate, who is about to lead.
@@ -175,14 +210,18 @@ impl Examined {
     }
 }
 
-async fn make_leader(term: &Term, name: &HostPort, server: &mut Server) -> Result<Leader, Error> {
+/// What a server has to know before it leads.
+async fn prepare_leader(term: &Term, name: &HostPort, server: &mut Server) -> Result<(), Error> {
     users::let_in(term, name, server).await?;
     // It may have been a primary before, and would refuse writes until it has a replica.
     let wanted = term.means.durability == Durability::Required;
     match term.while_active(server.set_fence(wanted)).await? {
-        Ok(()) | Err(ServerError::Refused { .. }) => {}
-        Err(error) => return Err(error.into()),
+        Ok(()) | Err(ServerError::Refused { .. }) => Ok(()),
+        Err(error) => Err(error.into()),
     }
+}
+
+async fn lead(term: &Term, server: &mut Server) -> Result<Leader, Error> {
     term.while_active(server.lead()).await??;
     if !server.is_prepared() {
         // As in Codis: clients that came to read have to notice.

@@ -2,7 +2,7 @@
 
 use super::{Refusal, refuse};
 use crate::dashboard::topology::Topology;
-use crate::model::{GroupId, HostPort, ProxyToken, SlotId};
+use crate::model::{CHANGED, GroupId, HostPort, ProxyToken, SlotId};
 
 /// What a change is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Expected {
         let Some(epoch) = self.epoch else { return Ok(()) };
         let same = |what: String, now: i64| match now == epoch {
             true => Ok(()),
-            false => refuse(format!("{what} was changed: its epoch is {now}, not {epoch}")),
+            false => refuse(format!("{what} {CHANGED} {now}, not {epoch}")),
         };
         let group = |id: GroupId| same(format!("group-[{id}]"), topology.group_epoch(id));
         match &self.subject {
@@ -51,9 +51,7 @@ impl Expected {
             Subject::Slots(slots) => match slots.iter().find(|id| topology.slot_epoch(**id) > epoch) {
                 Some(id) => {
                     let now = topology.slot_epoch(*id);
-                    refuse(format!(
-                        "slot-[{id}] was changed: its epoch is {now}, later than {epoch}"
-                    ))
+                    refuse(format!("slot-[{id}] {CHANGED} {now}, later than {epoch}"))
                 }
                 None => Ok(()),
             },

@@ -113,6 +113,19 @@ impl Resolver {
         Some(SocketAddr::new(ip, addr.port()))
     }
 
+    /// Asks for these anew where the last answer is getting old, and waits for nothing: should the name service die, there is one
+    /// that serves at once.
+    pub(crate) fn refresh<'a>(&self, addrs: impl IntoIterator<Item = &'a HostPort>) {
+        for addr in addrs.into_iter().filter(|addr| addr.host().parse::<IpAddr>().is_err()) {
+            let mut hosts = self.hosts();
+            let entry = hosts.entry(addr.host().to_owned()).or_default();
+            let is_new = entry.known.is_some_and(|(_, at)| at.elapsed() < STALE / 2);
+            if !is_new && entry.asking.is_none() {
+                entry.asking = Some(self.ask(addr.host(), None));
+            }
+        }
+    }
+
     /// The address may have changed: the next call asks again.
     pub(crate) fn forget(&self, addr: &HostPort) {
         if let Some(entry) = self.hosts().get_mut(addr.host()) {
@@ -176,16 +189,24 @@ impl Resolver {
             self.lookup.lookup(host.to_owned()),
         );
         let task = tokio::spawn(async move {
-            let answer = match lookup.await {
-                Ok(ips) => ips.first().copied().ok_or_else(|| "no such host".to_owned()),
+            let answer = lookup.await;
+            let mut hosts = hosts.lock().unwrap_or_else(PoisonError::into_inner);
+            let entry = hosts.get_mut(&host);
+            let deserted = entry
+                .as_ref()
+                .filter(|entry| entry.doubted)
+                .and_then(|entry| entry.known);
+            let answer = match answer {
+                Ok(ips) => best(&ips, deserted.map(|(ip, _)| ip)).ok_or_else(|| "no such host".to_owned()),
                 Err(error) => Err(error.to_string()),
             };
-            if let Some(entry) = hosts.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&host) {
+            if let Some(entry) = entry {
                 entry.asking = None;
                 if let Ok(ip) = &answer {
                     (entry.known, entry.doubted) = (Some((*ip, Instant::now())), false);
                 }
             }
+            drop(hosts);
             drop(place);
             answer
         });
@@ -197,6 +218,12 @@ impl Resolver {
     fn hosts(&self) -> MutexGuard<'_, HashMap<String, Entry>> {
         self.hosts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The first of a host's addresses, but not the one where nobody was found if there is another.
+fn best(ips: &[IpAddr], deserted: Option<IpAddr>) -> Option<IpAddr> {
+    let mut others = ips.iter().filter(|ip| Some(**ip) != deserted);
+    others.next().or(ips.first()).copied()
 }
 
 #[cfg(test)]
@@ -277,6 +304,30 @@ mod tests {
         assert!(answers.iter().all(Result::is_err) && began.elapsed() < PATIENCE * 2);
         assert!(resolver.resolve(&addr, Standing::Member).await.is_err());
         assert_eq!(calls.load(Ordering::SeqCst), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_kept_fresh_is_asked_for_once_and_serves_when_the_name_service_dies() {
+        let lookup = Counting::default();
+        let calls = Arc::clone(&lookup.calls);
+        let resolver = Resolver::new(Arc::new(lookup));
+        for _ in 0..3 {
+            resolver.refresh([&addr(), &"127.0.0.1:1".parse().unwrap()]);
+        }
+        while resolver.known(&addr()).is_none() {
+            tokio::task::yield_now().await;
+        }
+        resolver.refresh([&addr()]);
+        assert_eq!((calls.load(Ordering::SeqCst), resolver.hosts().len()), (1, 1));
+    }
+
+    #[test]
+    fn an_address_where_nobody_was_found_is_not_taken_again_if_there_is_another() {
+        let [one, two] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
+        assert_eq!(best(&[one, two], None), Some(one));
+        assert_eq!(best(&[one, two], Some(one)), Some(two));
+        assert_eq!(best(&[one], Some(one)), Some(one));
+        assert_eq!(best(&[], Some(one)), None);
     }
 
     #[tokio::test]

@@ -1,15 +1,20 @@
 //! What every store does, tried with a real etcd and with files.
 
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures::future::BoxFuture;
 use tempfile::TempDir;
 
 use self::support::etcd::Etcd;
 use self::support::eventually;
 use super::{Acquired, EtcdStore, FilesystemStore, Lock, Store, StoreError, Write};
 use crate::dashboard::coordinator::EtcdSettings;
+use crate::dashboard::server::{Lookup, SystemLookup};
 use crate::model::{ProductName, Topom, store_paths};
 
 #[path = "../../../tests/support"]
@@ -65,7 +70,7 @@ impl Ground {
                     auth: None,
                     tls: None,
                 };
-                Arc::new(EtcdStore::new(settings, product()))
+                Arc::new(EtcdStore::new(settings, product(), Arc::new(SystemLookup)))
             }
             Self::Files(folder) => Arc::new(FilesystemStore::new(folder.path().to_owned(), product())),
         }
@@ -394,3 +399,49 @@ for_each_store!(
     records_of_other_products_are_not_seen,
     many_records_are_read_and_written,
 );
+
+/// A name service that dies.
+#[derive(Default)]
+struct Mortal(AtomicBool);
+
+impl Lookup for Mortal {
+    fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
+        if self.0.load(Ordering::Relaxed) {
+            return Box::pin(std::future::pending());
+        }
+        Box::pin(async { Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)]) })
+    }
+}
+
+#[tokio::test]
+async fn etcd_is_found_again_while_no_name_can_be_resolved() {
+    let etcd = Etcd::start().await;
+    let port = etcd.endpoint().rsplit_once(':').unwrap().1.to_owned();
+    let settings = EtcdSettings {
+        // The first is one that nobody listens at, the others are the same under two names.
+        endpoints: ["gone.svc:1", &format!("one.svc:{port}"), &format!("two.svc:{port}")]
+            .map(|addr| addr.parse().unwrap())
+            .to_vec(),
+        auth: None,
+        tls: None,
+    };
+    let lookup = Arc::new(Mortal::default());
+    let store = EtcdStore::new(settings, product(), lookup.clone());
+    let lock = eventually("the lock is taken", Duration::from_secs(8), async || {
+        match store.acquire(&topom("one:1")).await {
+            Ok(Acquired::Ours(lock)) => Some(lock),
+            _ => None,
+        }
+    })
+    .await;
+    // All of its members' addresses are known from now on.
+    store.renew(lock).await.unwrap();
+    lookup.0.store(true, Ordering::Relaxed);
+    for _ in 0..3 {
+        store.lose_connection();
+        eventually("the lock is renewed", Duration::from_secs(3), async || {
+            store.renew(lock).await.ok()
+        })
+        .await;
+    }
+}

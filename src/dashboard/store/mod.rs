@@ -23,21 +23,26 @@ use self::etcd::EtcdStore;
 use self::filesystem::FilesystemStore;
 use super::config::ConfigError;
 use super::coordinator::Coordinator;
+use super::server::Lookup;
 use crate::model::{ProductName, Topom};
 
 pub(crate) use measured::MeasuredStore;
 
-/// The store that was configured. It connects when it is first used; only the files of TLS are read at once.
+/// The store that was configured. It connects when it is first used, where `lookup` says; only the files of TLS are read at once.
 ///
 /// # Errors
 /// [`ConfigError::Value`], for a file that can't be read or does not hold what it should.
-pub(crate) async fn open(coordinator: &Coordinator, product: &ProductName) -> Result<Arc<dyn Store>, ConfigError> {
+pub(crate) async fn open(
+    coordinator: &Coordinator,
+    product: &ProductName,
+    lookup: Arc<dyn Lookup>,
+) -> Result<Arc<dyn Store>, ConfigError> {
     Ok(match coordinator {
         Coordinator::Etcd(settings) => {
             if let Some(tls) = &settings.tls {
                 etcd::tls::options(tls).await?;
             }
-            Arc::new(EtcdStore::new(settings.clone(), product.clone()))
+            Arc::new(EtcdStore::new(settings.clone(), product.clone(), lookup))
         }
         Coordinator::Filesystem(root) => Arc::new(FilesystemStore::new(root.clone(), product.clone())),
     })

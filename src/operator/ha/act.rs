@@ -24,8 +24,7 @@ use crate::operator::events;
 use crate::operator::labels::MANAGER;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
-use crate::operator::validate::dashboard_addrs;
-use crate::plan::ha::{Action, Mark, Order};
+use crate::plan::ha::{Action, Mark, Order, Undone};
 
 /// How long a dashboard may take for an order. A promotion past a proxy that nobody reaches waits until its primary has
 /// stopped.
@@ -66,18 +65,25 @@ pub(super) enum Failed {
     Slow(String),
 }
 
+impl Failed {
+    /// Whether what was decided on had changed by then.
+    fn is_late(&self) -> bool {
+        match self {
+            Self::Changed(_) | Self::NodeBack(_) => true,
+            Self::Dashboard(error) => error.is_late(),
+            _ => false,
+        }
+    }
+}
+
 impl Actor {
-    /// Asks the dashboard at `active` first, where it answered last.
+    /// Asks the instances of the dashboard at these addresses, in this order.
     pub(super) fn new(
         means: &Means,
         cluster: CodisCluster,
         (product, product_auth): (ProductName, String),
-        active: Option<&str>,
+        dashboards: Vec<String>,
     ) -> Self {
-        let name = cluster.name_any();
-        let namespace = cluster.namespace().unwrap_or_default();
-        let instances = dashboard_addrs(&namespace, &name, cluster.spec.dashboard.replicas);
-        let dashboards = active.map(str::to_owned).into_iter().chain(instances).collect();
         Self {
             client: means.client.clone(),
             recorder: means.recorder.clone(),
@@ -105,7 +111,7 @@ impl Actor {
 }
 
 /// Carries out an order; says why not, if it was not done.
-pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String> {
+pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), Undone> {
     let result = match &order.action {
         Action::Promote {
             group,
@@ -151,14 +157,13 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), String>
             tracing::info!(%cluster, action = ?order.action, "done");
             Ok(())
         }
-        // It came late: what is to be done now, the next round tells.
-        Err(error @ (Failed::Changed(_) | Failed::NodeBack(_))) => {
-            tracing::info!(%cluster, action = ?order.action, %error, "there is nothing to do any more");
-            Ok(())
+        Err(error) if error.is_late() => {
+            tracing::info!(%cluster, action = ?order.action, %error, "not done: it came too late");
+            Err(Undone::Late(error.to_string()))
         }
         Err(error) => {
             tracing::warn!(%cluster, action = ?order.action, %error, "not done");
-            Err(error.to_string())
+            Err(Undone::Failed(error.to_string()))
         }
     }
 }
@@ -248,10 +253,11 @@ async fn drop_proxy(
     epoch: i64,
 ) -> Result<(), Failed> {
     check_lead(actor).await?;
-    // First the servers keep it out: it may wake up and go on with an old map. Its record goes last: while it is there, what
-    // failed is tried again.
-    actor.dashboard.shut_off_proxy(token, epoch).await?;
-    end_pod(actor, pod, uid).await?;
+    // It leaves the Service with its pod, whatever the dashboard waits for. The servers keep it out: it may wake up and go on
+    // with an old map. Its record goes last: while it is there, what failed is tried again.
+    let shut_off = async { Ok(actor.dashboard.shut_off_proxy(token, epoch).await?) };
+    let (ended, shut_off) = tokio::join!(end_pod(actor, pod, uid), shut_off);
+    shut_off.and(ended)?;
     actor.dashboard.remove_proxy(token, true).await?;
     actor.tell(events::warning(
         "ProxyDropped",

@@ -34,7 +34,7 @@ pub(super) struct Eyes {
     volumes: Volumes,
     probes: HashMap<String, ServerProbe>,
     last: Option<Status>,
-    active: Option<String>,
+    dashboards: Vec<String>,
 }
 
 impl Eyes {
@@ -47,13 +47,14 @@ impl Eyes {
             volumes: Volumes::new(client),
             probes: HashMap::new(),
             last: None,
-            active: None,
+            dashboards: Vec::new(),
         }
     }
 
-    /// Where the dashboard's API answered last, if it did.
-    pub(super) fn active(&self) -> Option<&str> {
-        self.active.as_deref()
+    /// Where the instances of the dashboard are, the active one first. These are the addresses of their pods: names take a way
+    /// that may be down.
+    pub(super) fn dashboards(&self) -> &[String] {
+        &self.dashboards
     }
 
     /// Looks once. Servers may take `patience` to answer.
@@ -83,8 +84,12 @@ impl Eyes {
             ask_proxies(&self.http, &known_proxies),
         );
         let dashboard = asked.active.is_some();
-        if let Some((addr, status)) = asked.active {
-            (self.active, self.last) = (Some(addr), Some(status));
+        let active = asked.active.as_ref().map(|(addr, _)| addr.clone());
+        let others = dashboard_ips(&pods).map(|(_, addr)| addr);
+        let others = others.filter(|addr| active.as_ref() != Some(addr));
+        self.dashboards = active.iter().cloned().chain(others).collect();
+        if let Some((_, status)) = asked.active {
+            self.last = Some(status);
         }
         let mut stateless = stateless(&pods.dashboards, &asked.heard, world);
         let Some(status) = &self.last else {
@@ -141,11 +146,15 @@ struct Dashboards {
     heard: Vec<IpAddr>,
 }
 
+/// The addresses of the dashboard's pods, and of its API in each.
+fn dashboard_ips(pods: &Pods) -> impl Iterator<Item = (IpAddr, String)> {
+    let ips = pods.dashboards.iter().filter_map(|pod| pod_ip(pod));
+    ips.map(|ip| (ip, SocketAddr::new(ip, DASHBOARD_PORT).to_string()))
+}
+
 /// Asks all instances; the one that holds the newest lock counts.
 async fn ask_dashboards(http: &Http, product: &ProductName, pods: &Pods) -> Dashboards {
-    let ips = pods.dashboards.iter().filter_map(|pod| pod_ip(pod));
-    let asked = ips.map(async |ip| {
-        let addr = SocketAddr::new(ip, DASHBOARD_PORT).to_string();
+    let asked = dashboard_ips(pods).map(async |(ip, addr)| {
         let client = DashboardClient::new(http.clone(), vec![addr.clone()], product.clone());
         (ip, addr, client.status().await)
     });

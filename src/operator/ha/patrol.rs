@@ -23,7 +23,7 @@ use crate::operator::error::Error;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
 use crate::operator::validate::{self, HaSettings};
-use crate::plan::ha::{History, Mark, Notice, NoticeReason, Turn, decide};
+use crate::plan::ha::{History, Mark, Notice, NoticeReason, Turn, Undone, decide};
 
 /// How often the list of clusters is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -157,12 +157,16 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
             for order in decision.orders {
                 tracing::warn!(cluster = %id(&cluster), action = ?order.action, reason = order.reason, ?turn, "acting");
                 history.begun(&order.action);
-                let actor = Actor::new(means, cluster.clone(), (product.clone(), auth.clone()), eyes.active());
+                let dashboards = eyes.dashboards().to_vec();
+                let actor = Actor::new(means, cluster.clone(), (product.clone(), auth.clone()), dashboards);
                 operations.spawn(async move {
                     let action = order.action.clone();
                     // In a task of its own: whatever becomes of it, the group is free again.
                     let done = tokio::spawn(async move { act::carry_out(actor, &order).await }).await;
-                    (action, done.unwrap_or_else(|error| Err(error.to_string())))
+                    (
+                        action,
+                        done.unwrap_or_else(|error| Err(Undone::Failed(error.to_string()))),
+                    )
                 });
             }
             report(means, &cluster, decision.notices);

@@ -28,6 +28,17 @@ pub enum Subject {
     Pod(String),
 }
 
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Undone {
+    /// What it rested on had changed by then: what is to be done now, the next round tells.
+    #[error("it came too late: {0}")]
+    Late(String),
+    /// It is tried again, after a while that grows.
+    #[error("{0}")]
+    Failed(String),
+}
+
 impl Subject {
     /// What this is done to.
     pub fn of(action: &Action) -> Self {
@@ -138,16 +149,19 @@ impl History {
     }
 
     /// Something ended, well or not; then why.
-    pub fn ended(&mut self, action: &Action, at: Duration, result: Result<(), String>) {
+    pub fn ended(&mut self, action: &Action, at: Duration, result: Result<(), Undone>) {
         let subject = Subject::of(action);
         self.under_way.remove(&subject);
         self.ended.insert(subject.clone(), at);
-        if let Err(why) = result {
-            let times = self.failed.get(&subject).map_or(1, |failed| failed.times + 1);
-            self.failed.insert(subject, Failed { times, at, why });
-            return;
+        match result {
+            Ok(()) => drop(self.failed.remove(&subject)),
+            Err(Undone::Late(_)) => return,
+            Err(Undone::Failed(why)) => {
+                let times = self.failed.get(&subject).map_or(1, |failed| failed.times + 1);
+                self.failed.insert(subject, Failed { times, at, why });
+                return;
+            }
         }
-        self.failed.remove(&subject);
         match action {
             Action::Promote { group, .. } => self.failovers.entry(*group).or_default().push(at),
             Action::RestartServer { server, .. } => *self.restarts.entry(server.clone()).or_default() += 1,

@@ -19,7 +19,7 @@ mod rolling;
 mod sight;
 
 pub use decide::decide;
-pub use history::History;
+pub use history::{History, Undone};
 pub use policy::{Mode, Policy, Turn};
 pub use primary::leads;
 pub use sight::{

@@ -80,8 +80,9 @@ fn unheard(name: &str, seconds: i64) -> ServerSight {
     server(name, answer(&text))
 }
 
-fn result(done: bool) -> Result<(), String> {
-    done.then_some(()).ok_or_else(|| "it was refused".to_owned())
+fn result(done: bool) -> Result<(), Undone> {
+    done.then_some(())
+        .ok_or_else(|| Undone::Failed("it was refused".to_owned()))
 }
 
 pub(super) fn silent() -> Probe {
@@ -367,6 +368,23 @@ fn nothing_is_asked_for_twice_at_a_time_and_failures_are_not_repeated_without_pa
     }
     let pauses: Vec<u64> = tries.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
     assert!(pauses.is_sorted() && pauses.last() == Some(&10), "{pauses:?}");
+}
+
+#[test]
+fn what_came_too_late_is_decided_anew_at_once() {
+    let mut group = group();
+    group.servers[0].probe = Probe::Refused;
+    let mut film = Film::new();
+    let order = film.group(&group).orders.remove(0);
+    film.history.begun(&order.action);
+    let late = Undone::Late("the group was changed".to_owned());
+    film.history.ended(&order.action, film.now, Err(late));
+    group.epoch += 1;
+    let again = film.group(&group).orders.remove(0);
+    assert!(
+        matches!(again.action, Action::Promote { epoch, .. } if epoch == group.epoch),
+        "{again:?}"
+    );
 }
 
 #[test]

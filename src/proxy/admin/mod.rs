@@ -3,6 +3,8 @@
 mod answer;
 mod observe;
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::Router;
@@ -46,6 +48,7 @@ pub(super) fn router(proxy: Arc<Proxy>) -> Router {
         .route("/api/proxy/loglevel/{xauth}/{value}", put(log_level))
         .route("/api/proxy/shutdown/{xauth}", put(shutdown))
         .route("/api/proxy/fillslots/{xauth}", put(fill_slots))
+        .route("/api/proxy/addresses/{xauth}", put(addresses))
         .route("/api/proxy/sentinels/{xauth}", put(sentinels))
         .route("/api/proxy/sentinels/{xauth}/rewatch", put(rewatch))
         .route_layer(from_fn_with_state(proxy.clone(), guard));
@@ -204,6 +207,14 @@ async fn fill_slots(State(proxy): Shared, Query(query): Query<Fill>, body: Resul
     let slots = read_push(&body.map_err(|error| error.to_string())?)?;
     let drop_after = query.drop_after.map(std::time::Duration::from_millis);
     proxy.fill(slots, drop_after).await.map_err(|error| error.to_string())?;
+    Ok(ok())
+}
+
+async fn addresses(State(proxy): Shared, body: Result<Bytes, BytesRejection>) -> Answer {
+    let body = body.map_err(|error| error.to_string())?;
+    let told: HashMap<String, IpAddr> = serde_json::from_slice(&body)
+        .map_err(|error| format!("the body is not a JSON object from hosts to IP addresses: {error}"))?;
+    proxy.settings().addresses.tell(told);
     Ok(ok())
 }
 

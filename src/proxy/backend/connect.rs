@@ -8,7 +8,6 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::login::{LoginError, log_in, select_database};
-use crate::client::lookup;
 use crate::model::HostPort;
 use crate::proxy::resp::Protocol;
 use crate::proxy::tls::{ServerTls, explain};
@@ -16,7 +15,7 @@ use crate::proxy::transport::Transport;
 use crate::proxy::worker::Settings;
 
 /// Most that each of looking up, connecting and logging in may take.
-const STEP_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How many of a name's addresses are tried.
 const MAX_ADDRESSES: usize = 4;
 
@@ -49,10 +48,8 @@ pub(in crate::proxy) async fn connect(
     let no_lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
     let tls = settings.tls.servers.as_deref();
     let port = tls.map_or_else(|| addr.port(), |tls| tls.port(addr));
-    let found = timeout(STEP_TIMEOUT, lookup(addr.host())).await;
+    let found = settings.addresses.of(addr.host()).await?;
     let addresses = found
-        .map_err(|_| ConnectError::Slow("the lookup of its name"))?
-        .map_err(no_lookup)?
         .into_iter()
         .take(MAX_ADDRESSES)
         .map(|ip| SocketAddr::new(ip, port));

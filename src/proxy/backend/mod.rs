@@ -1,5 +1,6 @@
 //! A server's shared connection: the requests of all clients of one worker in one pipeline.
 
+mod addresses;
 mod connect;
 mod figures;
 mod login;
@@ -20,6 +21,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
+pub(super) use self::addresses::Addresses;
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
 pub(super) use self::figures::BackendFigures;
 use self::figures::{Counts, add};

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use super::guesses::Guesses;
 use super::peers::Peers;
 use crate::model::ServerUserKind;
-use crate::proxy::backend::{Login, PreparedServers};
+use crate::proxy::backend::{Addresses, Login, PreparedServers};
 use crate::proxy::command::Optional;
 use crate::proxy::config::Config;
 use crate::proxy::scripts::Scripts;
@@ -68,6 +68,7 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) workers: usize,
     pub(in crate::proxy) sessions: SessionCount,
     pub(in crate::proxy) prepared_servers: PreparedServers,
+    pub(in crate::proxy) addresses: Addresses,
     pub(in crate::proxy) optional: Optional,
     pub(in crate::proxy) scripts: Scripts,
     pub(in crate::proxy) tls: Tls,
@@ -163,6 +164,7 @@ impl Settings {
             workers,
             sessions: SessionCount::default(),
             prepared_servers: PreparedServers::default(),
+            addresses: Addresses::default(),
             optional: Optional {
                 keys: config.session_allow_keys,
                 flush: config.session_allow_flush,

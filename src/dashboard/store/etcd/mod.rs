@@ -2,7 +2,7 @@ pub(super) mod tls;
 mod words;
 
 use std::future::Future;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use etcd_client::{
@@ -12,6 +12,7 @@ use etcd_client::{
 use self::words::{is_lease_gone, is_refusal, words};
 use super::{Acquired, Later, Lock, Record, Snapshot, Store, StoreError, Write};
 use crate::dashboard::coordinator::EtcdSettings;
+use crate::dashboard::server::{Lookup, Resolver, Standing};
 use crate::model::{ProductName, Topom, store_paths};
 
 /// How long the lock outlives a holder that vanished.
@@ -33,6 +34,8 @@ const PAGE: i64 = 500;
 pub(crate) struct EtcdStore {
     settings: EtcdSettings,
     product: ProductName,
+    /// The library's own way to addresses waits seconds for a name server that is lost, and remembers none.
+    resolver: Resolver,
     connection: Mutex<Connection>,
 }
 
@@ -45,17 +48,25 @@ struct Connection {
 }
 
 impl EtcdStore {
-    /// A store for this product. Connects when it is first used.
-    pub(crate) fn new(settings: EtcdSettings, product: ProductName) -> Self {
+    /// A store for this product. Connects when it is first used, to the addresses that this tells.
+    pub(crate) fn new(settings: EtcdSettings, product: ProductName, lookup: Arc<dyn Lookup>) -> Self {
         Self {
             settings,
             product,
+            resolver: Resolver::new(lookup),
             connection: Mutex::default(),
         }
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As if the member that is talked to had just vanished.
+    #[cfg(test)]
+    pub(super) fn lose_connection(&self) {
+        let generation = self.connection().generation;
+        self.give_up(generation);
     }
 
     fn current(&self) -> (usize, u64, Option<Client>) {
@@ -71,6 +82,8 @@ impl EtcdStore {
     fn give_up(&self, generation: u64) {
         let mut connection = self.connection();
         if connection.generation == generation {
+            self.resolver
+                .forget(&self.settings.endpoints[connection.endpoint % self.settings.endpoints.len()]);
             *connection = Connection {
                 endpoint: connection.endpoint.wrapping_add(1),
                 client: None,
@@ -83,6 +96,9 @@ impl EtcdStore {
         if let Some(client) = known {
             return Ok(client);
         }
+        let endpoint = &self.settings.endpoints[endpoint];
+        let found = self.resolver.resolve(endpoint, Standing::Member).await;
+        let addr = found.map_err(|error| Error::IoError(std::io::Error::other(error)))?;
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CALL_TIMEOUT)
             .with_keep_alive(Duration::from_secs(2), CALL_TIMEOUT)
@@ -97,13 +113,13 @@ impl EtcdStore {
             // client makes anew by itself shows the old certificate; once that is refused, the call fails and ends here.
             Some(tls) => {
                 let files = tls::options(tls).await;
-                options = options.with_tls(files.map_err(|error| Error::InvalidArgs(error.to_string()))?);
+                let tls = files.map_err(|error| Error::InvalidArgs(error.to_string()))?;
+                options = options.with_tls(tls.domain_name(endpoint.host()));
                 "https"
             }
             None => "http",
         };
-        let url = format!("{scheme}://{}", self.settings.endpoints[endpoint]);
-        let client = Client::connect([url], Some(options)).await?;
+        let client = Client::connect([format!("{scheme}://{addr}")], Some(options)).await?;
         let mut connection = self.connection();
         if connection.generation == generation {
             connection.client = Some(client.clone());
@@ -234,6 +250,7 @@ impl EtcdStore {
     }
 
     async fn renew_lock(&self, lock: Lock) -> Result<Instant, StoreError> {
+        self.resolver.refresh(&self.settings.endpoints);
         let key = store_paths::lock(&self.product);
         let doing = format!("keeping the lock {key}");
         let asked_at = Instant::now();
@@ -282,6 +299,7 @@ impl EtcdStore {
     }
 
     async fn watch_lock(&self, since: Option<i64>) -> Result<(), StoreError> {
+        self.resolver.refresh(&self.settings.endpoints);
         let key = store_paths::lock(&self.product);
         let doing = format!("watching the lock {key}");
         // A stream that says nothing is no failure: it ends quietly, and whoever waits looks at the key again.
