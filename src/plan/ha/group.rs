@@ -19,7 +19,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
     if let Some(why) = history.failure(&Subject::Group(id)) {
         notice(decision, NoticeReason::NotDone, format!("group {id}: {why}"));
     }
-    tell_of_disks(group, decision);
+    tell_of_disks(group, history, decision);
     if group.servers.is_empty() || !history.is_free(&Subject::Group(id), round.at) {
         return;
     }
@@ -205,8 +205,8 @@ fn clear_marks(group: &GroupSight, round: &Round, history: &History, decision: &
 }
 
 /// Who can't write to its volume.
-fn tell_of_disks(group: &GroupSight, decision: &mut Decision) {
-    for server in group.servers.iter().filter(|server| disk_fails(server)) {
+fn tell_of_disks(group: &GroupSight, history: &History, decision: &mut Decision) {
+    for server in group.servers.iter().filter(|server| history.disk_fails(&server.server)) {
         let message = format!(
             "{} can't write to its volume, which may be full: a primary refuses writes then; free some of it, or give it a larger one",
             server.server

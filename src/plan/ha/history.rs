@@ -6,7 +6,7 @@ use super::policy::Policy;
 use super::primary::{self, Primary};
 use super::rolling;
 use super::sight::{Action, GroupSight, Mark, PodSight, Probe, Round, ServerSight};
-use crate::model::{GroupId, HostPort, ProxyToken};
+use crate::model::{GroupId, HostPort, Info, ProxyToken};
 
 /// How soon something that failed is asked for again; each further time twice as late.
 const RETRY: Duration = Duration::from_millis(500);
@@ -63,6 +63,7 @@ pub struct History {
     silent: BTreeMap<HostPort, Spell>,
     useless: BTreeMap<HostPort, Spell>,
     unsound: BTreeMap<HostPort, Spell>,
+    disks: BTreeSet<HostPort>,
     aside: BTreeMap<HostPort, String>,
     restarts: BTreeMap<HostPort, u32>,
     down: BTreeMap<GroupId, Duration>,
@@ -118,6 +119,13 @@ impl History {
             round.at,
             servers().map(|(group, server)| (&server.server, !rolling::is_whole(group, server))),
         );
+        for (group, server) in servers() {
+            if server.info().is_some_and(Info::disk_fails) {
+                self.disks.insert(server.server.clone());
+            } else if rolling::is_whole(group, server) {
+                self.disks.remove(&server.server);
+            }
+        }
         // Who got well begins anew.
         let unsound = &self.unsound;
         self.restarts.retain(|server, _| unsound.contains_key(server));
@@ -195,6 +203,11 @@ impl History {
     /// Why what was asked for last, of late, was not done.
     pub(super) fn failure(&self, subject: &Subject) -> Option<&str> {
         self.failed.get(subject).map(|failed| failed.why.as_str())
+    }
+
+    /// Whether a server could not write to its disk, and has not been whole since. One that copies does not say so any more.
+    pub(super) fn disk_fails(&self, server: &HostPort) -> bool {
+        self.disks.contains(server)
     }
 
     /// Since when a group's primary does not lead.

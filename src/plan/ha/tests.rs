@@ -519,8 +519,15 @@ fn a_primary_that_can_not_write_to_its_disk_hands_over_to_one_that_can() {
     );
     // Where no other can, there is nothing to be won.
     group.servers.truncate(2);
-    let decision = Film::new().group(&group);
+    let mut film = Film::new();
+    let decision = film.group(&group);
     assert_eq!((decision.orders.len(), decision.notices.len()), (0, 2));
+    // While it copies it does not say it any more, and can't be whole before there is room.
+    group.servers[1] = replica("b:1", 95);
+    group.record.in_sync.clear();
+    assert_eq!(film.group(&group).notices.len(), 2);
+    group.record.in_sync.push(addr("b:1"));
+    assert_eq!(film.group(&group).notices.len(), 1);
 }
 
 #[test]
