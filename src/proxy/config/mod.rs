@@ -191,7 +191,7 @@ impl Default for Config {
             proxy_max_offheap_size: ByteSize(1 << 30),
             proxy_heap_placeholder: ByteSize(256 << 20),
             proxy_max_memory: ByteSize(0),
-            proxy_nap: GoDuration(Duration::from_micros(50)),
+            proxy_nap: GoDuration(Duration::from_micros(100)),
             backend_tls: false,
             backend_tls_port: 0,
             backend_tls_ca: String::new(),
