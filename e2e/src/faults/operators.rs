@@ -64,5 +64,5 @@ pub(super) async fn leader_wakes_after_a_minute_and_does_nothing_stale(scene: &S
 
 async fn last_failover(scene: &Scene) -> String {
     let object = scene.codis().object().await.unwrap();
-    object["status"]["groups"][0]["lastFailover"]["time"].to_string()
+    object["status"]["groups"][0]["lastFailover"]["at"].to_string()
 }
