@@ -5,6 +5,9 @@ use std::time::Duration;
 use crate::Log;
 use crate::faults::{Loss, Promise};
 
+/// What a verdict says of writes that are gone.
+pub const LOST: &str = "writes lost that were acknowledged";
+
 /// How much longer than the goal something may take in a test: the machine is shared.
 const GENEROUS: u32 = 3;
 /// What is held up for less than this on a busy machine says nothing.
@@ -44,11 +47,7 @@ pub fn judge(what: &str, log: &Log, since: u64, promise: Promise) -> Verdict {
     let lost = log.acknowledged.iter();
     let lost: Vec<_> = lost.filter(|(at, key)| all.contains(key) && !spared(*at)).collect();
     if !lost.is_empty() {
-        broken.push(format!(
-            "{} writes lost that were acknowledged: {:?}",
-            lost.len(),
-            &lost[..lost.len().min(5)]
-        ));
+        broken.push(format!("{} {LOST}: {:?}", lost.len(), &lost[..lost.len().min(5)]));
     }
     if !log.wrong.is_empty() {
         broken.push(format!("read what nobody wrote: {:?}", log.wrong));
