@@ -189,6 +189,25 @@ fn a_server_that_was_told_of_an_earlier_shut_off_only_is_noticed() {
     noticed_in(broken, FORMER, &[&let_in_again[..], &shut_off_anew, &promoted].concat());
 }
 
+/// A proxy is shut off, and before any server hears of it the slot map is replaced: nobody knows any more which processes the
+/// servers are, and the one that leads may let the proxy in.
+#[test]
+fn a_primary_that_was_imported_is_not_taken_for_one_that_was_started_anew() {
+    let _inside = runtime().enter();
+    let imported = [Step::ShutOff(0), Step::Export, Step::Import];
+    let promote = Step::Promote {
+        group: 2,
+        place: 1,
+        forced: false,
+        shut_off: false,
+    };
+    let promoted = vec![work(0); 5];
+    assert_eq!(
+        play(Broken::default(), &[&imported[..], &[promote], &promoted].concat()),
+        Ok(())
+    );
+}
+
 /// A proxy that was restarted is told all slots, and before it is let in the group has another primary.
 #[test]
 fn a_proxy_that_is_let_in_with_an_old_map_is_noticed() {

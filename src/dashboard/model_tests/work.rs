@@ -335,7 +335,8 @@ impl World {
         if self.server(d, candidate).is_none() {
             return Ok(None);
         }
-        match self.server(d, &former.server).map(|server| server.run_id()) {
+        let run_id = self.server(d, &former.server).map(|server| server.run_id());
+        match run_id.filter(|_| former.admitted_run_id.is_some()) {
             Some(run_id) if former.admitted_run_id.as_ref() == Some(&run_id) => {
                 let history = format!("h-{run_id}");
                 self.change(d, |topology| promotion::going_on_from(topology, group.id, &history, 1))?;

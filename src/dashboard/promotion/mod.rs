@@ -297,13 +297,13 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
             handed?
         }
         Way::FailOver => {
-            // A process that was started anew lets nobody in.
+            // A process that was started anew lets nobody in. After an import nobody knows whether it was.
             let record = &group.servers[0];
-            let same = match asked.first().map(|asked| &asked.answer) {
-                Some(Ok(info)) => record.admitted_run_id.as_deref() == Some(info.run_id()),
-                _ => true,
+            let started_anew = match (asked.first().map(|asked| &asked.answer), &record.admitted_run_id) {
+                (Some(Ok(info)), Some(admitted)) => admitted != info.run_id(),
+                _ => false,
             };
-            if record.leaky && same && !forced {
+            if record.leaky && !started_anew && !forced {
                 servers::wait_until_stopped(term, group, index).await?;
                 // Should it wake, its fence must not find a replica that still follows it.
                 examined.repoint_others(term, index).await?;
