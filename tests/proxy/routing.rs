@@ -1,8 +1,10 @@
 //! Pushes of the slot map, and the rest of the admin API.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use codis_operator::model::{Slot, SlotId};
+use socket2::{Domain, Socket, Type};
 
 use crate::support::backend::Backend;
 use crate::support::proxy::{Proxy, Setup, slot, slot_of, slots_over};
@@ -70,6 +72,41 @@ async fn server_whose_name_can_not_be_resolved_is_found_where_the_dashboard_said
         (wire.call("SET a 1").await == "+OK").then_some(())
     })
     .await;
+    assert_eq!(backend.wire().await.call("GET a").await, "$1");
+}
+
+/// Takes no further connection, and refuses none, as long as these sockets live.
+fn silent_at(addr: SocketAddr) -> Vec<Socket> {
+    let socket = || Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let listener = socket();
+    listener.bind(&addr.into()).unwrap();
+    listener.listen(0).unwrap();
+    let waiting = (0..4).map(|_| {
+        let waiting = socket();
+        waiting.set_nonblocking(true).unwrap();
+        let _ = waiting.connect(&addr.into());
+        waiting
+    });
+    std::iter::once(listener).chain(waiting.collect::<Vec<_>>()).collect()
+}
+
+/// As after a pod was made anew: for some seconds its name still leads to where nobody is any more.
+#[tokio::test]
+async fn server_whose_name_leads_to_where_nobody_answers_is_found_where_the_dashboard_said() {
+    let backend = Backend::start().await;
+    let port = backend.addr().port();
+    let _silent = silent_at(SocketAddr::from(([127, 0, 0, 2], port)));
+    let proxy = Proxy::launch(Setup::default()).await;
+    let api = proxy.api().await;
+    // The system's resolver takes this name for 127.0.0.2.
+    let addresses = [("127.2".to_owned(), [127, 0, 0, 1].into())];
+    api.set_addresses(&addresses.into()).await.unwrap();
+    let named = format!("127.2:{port}").parse().unwrap();
+    let began = Instant::now();
+    api.fill_slots(&slots_over(&[named], 1)).await.unwrap();
+    api.start().await.unwrap();
+    assert_eq!(proxy.wire().await.call("SET a 1").await, "+OK");
+    assert!(began.elapsed() < Duration::from_millis(700), "{:?}", began.elapsed());
     assert_eq!(backend.wire().await.call("GET a").await, "$1");
 }
 

@@ -2,10 +2,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures::StreamExt;
+use futures::stream::FuturesUnordered;
 use rand::RngExt;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::login::{LoginError, log_in, select_database};
 use crate::model::HostPort;
@@ -16,8 +18,8 @@ use crate::proxy::worker::Settings;
 
 /// Most that each of looking up, connecting and logging in may take.
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(1);
-/// How many of a name's addresses are tried.
-const MAX_ADDRESSES: usize = 4;
+/// How long an address is tried alone before the next one is tried as well.
+const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Why a server can't be used now. Each is worth another try.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +30,9 @@ pub(in crate::proxy) enum ConnectError {
     /// It took too long.
     #[error("no answer within {STEP_TIMEOUT:?} to {0}")]
     Slow(&'static str),
+    /// Nobody is at its address.
+    #[error("nobody answers at {0} within {STEP_TIMEOUT:?}")]
+    Silent(SocketAddr),
     /// The network.
     #[error("{0}")]
     Io(#[from] io::Error),
@@ -39,54 +44,73 @@ pub(in crate::proxy) enum ConnectError {
     Login(#[from] LoginError),
 }
 
-/// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses.
+/// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses; and where name
+/// servers still tell a former one, the address that the dashboard told is tried soon after.
 pub(in crate::proxy) async fn connect(
     addr: &HostPort,
     protocol: Protocol,
     settings: &Settings,
 ) -> Result<Transport, ConnectError> {
-    let no_lookup = |error| ConnectError::Lookup(addr.host().to_owned(), error);
     let tls = settings.tls.servers.as_deref();
     let port = tls.map_or_else(|| addr.port(), |tls| tls.port(addr));
     let found = settings.addresses.of(addr.host()).await?;
-    let addresses = found
+    let attempts = found
         .into_iter()
-        .take(MAX_ADDRESSES)
-        .map(|ip| SocketAddr::new(ip, port));
-    let mut last = no_lookup(io::Error::new(io::ErrorKind::NotFound, "it has no address"));
-    for address in addresses {
-        let socket = match timeout(STEP_TIMEOUT, TcpStream::connect(address)).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => {
-                last = error.into();
-                continue;
-            }
-            Err(_) => {
-                last = ConnectError::Slow("connecting");
-                continue;
-            }
-        };
-        socket.set_nodelay(true)?;
-        if let Some(period) = settings.backend_keepalive {
-            SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
+        .map(|ip| connect_to(addr, SocketAddr::new(ip, port), protocol, settings));
+    let none = ConnectError::Lookup(
+        addr.host().to_owned(),
+        io::Error::new(io::ErrorKind::NotFound, "it has no address"),
+    );
+    staggered(attempts).await.unwrap_or(Err(none))
+}
+
+/// One attempt after the other: the next begins when the one before failed, or took long. The first success, or the last
+/// failure.
+async fn staggered<T, E, F: Future<Output = Result<T, E>>>(
+    attempts: impl ExactSizeIterator<Item = F>,
+) -> Option<Result<T, E>> {
+    let mut attempts = attempts;
+    let mut under_way = FuturesUnordered::new();
+    let mut failure = None;
+    loop {
+        under_way.extend(attempts.next());
+        tokio::select! {
+            ended = under_way.next() => match ended {
+                Some(Ok(done)) => return Some(Ok(done)),
+                Some(Err(error)) => failure = Some(Err(error)),
+                None => return failure,
+            },
+            () = sleep(HEAD_START), if attempts.len() > 0 => {}
         }
-        let mut transport = secure(socket, addr, tls).await?;
-        timeout(
-            STEP_TIMEOUT,
-            log_in(
-                &mut transport,
-                addr,
-                protocol,
-                &settings.login,
-                &settings.prepared_servers,
-            ),
-        )
+    }
+}
+
+async fn connect_to(
+    addr: &HostPort,
+    at: SocketAddr,
+    protocol: Protocol,
+    settings: &Settings,
+) -> Result<Transport, ConnectError> {
+    let socket = timeout(STEP_TIMEOUT, TcpStream::connect(at))
+        .await
+        .map_err(|_| ConnectError::Silent(at))??;
+    socket.set_nodelay(true)?;
+    if let Some(period) = settings.backend_keepalive {
+        SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
+    }
+    let mut transport = secure(socket, addr, settings.tls.servers.as_deref()).await?;
+    let login = log_in(
+        &mut transport,
+        addr,
+        protocol,
+        &settings.login,
+        &settings.prepared_servers,
+    );
+    timeout(STEP_TIMEOUT, login)
         .await
         .map_err(|_| ConnectError::Slow("the login"))?
         .map_err(refused)?;
-        return Ok(transport);
-    }
-    Err(last)
+    Ok(transport)
 }
 
 async fn secure(socket: TcpStream, addr: &HostPort, tls: Option<&ServerTls>) -> Result<Transport, ConnectError> {
@@ -140,7 +164,46 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt;
+    use futures::future::{BoxFuture, pending, ready};
+
     use super::*;
+
+    type Attempt = BoxFuture<'static, Result<u8, u8>>;
+
+    async fn first_of(attempts: Vec<Attempt>) -> Option<Result<u8, u8>> {
+        timeout(HEAD_START * 20, staggered(attempts.into_iter())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn next_address_is_tried_when_the_one_before_is_silent_or_failed() {
+        assert_eq!(
+            first_of(vec![pending().boxed(), ready(Ok(2)).boxed()]).await,
+            Some(Ok(2))
+        );
+        let failed = || ready(Err(1)).boxed();
+        assert_eq!(first_of(vec![failed(), ready(Ok(2)).boxed()]).await, Some(Ok(2)));
+        assert_eq!(first_of(vec![failed(), ready(Err(2)).boxed()]).await, Some(Err(2)));
+        assert_eq!(first_of(Vec::new()).await, None);
+    }
+
+    #[tokio::test]
+    async fn address_that_is_slow_is_not_given_up_for_one_that_fails() {
+        let slow = async {
+            sleep(HEAD_START * 2).await;
+            Ok(1)
+        };
+        assert_eq!(first_of(vec![slow.boxed(), ready(Err(2)).boxed()]).await, Some(Ok(1)));
+    }
+
+    #[tokio::test]
+    async fn address_that_answers_at_once_is_the_only_one_that_is_tried() {
+        let not_tried = async { unreachable!("the first one is good") };
+        assert_eq!(
+            first_of(vec![ready(Ok(1)).boxed(), not_tried.boxed()]).await,
+            Some(Ok(1))
+        );
+    }
 
     #[test]
     fn pauses_grow_to_a_second() {
