@@ -2,7 +2,7 @@
 //!
 //! One library behind three thin binaries. Dependencies point one way only: [`model`] knows nobody; [`client`] and
 //! [`plan`] know [`model`]; [`operator`] knows [`api`], [`model`], [`plan`] and [`client`]; [`dashboard`] and [`proxy`] know
-//! [`model`], [`plan`], [`client`], [`log_file`] and [`tls`], and never [`api`].
+//! [`model`], [`plan`], [`client`], [`log_file`], [`tls`] and `serving`, and never [`api`].
 
 pub mod api;
 pub mod client;
@@ -12,6 +12,7 @@ pub mod model;
 pub mod operator;
 pub mod plan;
 pub mod proxy;
+mod serving;
 #[cfg(test)]
 mod simulation;
 pub mod tls;

@@ -200,7 +200,7 @@ async fn a_proxy_believes_the_authority_that_is_written_into_its_file_later() {
             &format!("--dashboard=https://{}", dashboard.api.addr()),
             &format!("--dashboard-ca={}", ca.display()),
         ],
-        slots: None,
+        ..Setup::default()
     })
     .await;
     assert!(client.stats().await.unwrap().proxy.models.is_empty());
@@ -220,7 +220,7 @@ async fn a_proxy_registers_itself_and_leaves_over_tls_with_the_token() {
     let proxy = Proxy::launch(Setup {
         toml: "dashboard_token = \"open-sesame\"",
         flags: &[&addr, &ca],
-        slots: None,
+        ..Setup::default()
     })
     .await;
     proxy.wait_ready().await;
@@ -235,7 +235,7 @@ async fn a_proxy_registers_itself_and_leaves_over_tls_with_the_token() {
     let _stranger = Proxy::launch(Setup {
         toml: "",
         flags: &[&addr, &ca],
-        slots: None,
+        ..Setup::default()
     })
     .await;
     let refused = "http_requests_total{method=\"PUT\",route=\"/api/topom/proxy/online/{xauth}/{addr}\",status=\"401\"}";
@@ -275,7 +275,7 @@ async fn figures_tell_what_is_and_forget_who_is_gone() {
     let proxy = Proxy::launch(Setup {
         toml: "",
         flags: &[&addr],
-        slots: None,
+        ..Setup::default()
     })
     .await;
     proxy.wait_ready().await;

@@ -4,6 +4,7 @@ use reqwest::{Method, header};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::lookup::OurLookup;
 use super::trust::Trust;
 use crate::model::{CHANGED, REMOTE_ERROR_STATUS, RemoteError};
 
@@ -99,6 +100,7 @@ impl Http {
             // Less than servers keep an idle connection, so that a call does not meet one that is just being closed.
             .pool_idle_timeout(Duration::from_secs(5))
             .no_proxy()
+            .dns_resolver(OurLookup)
             .tls_backend_preconfigured(tls)
             .redirect(reqwest::redirect::Policy::none())
             .user_agent(concat!("codis-operator/", env!("CARGO_PKG_VERSION")))
@@ -156,7 +158,8 @@ impl Http {
             Some(_) => format!("{}{path}", addr.trim_end_matches('/')),
             None => format!("http://{addr}{path}"),
         };
-        let shown = without_xauth(&url);
+        // What stands behind the path is the caller's own, and may be long.
+        let shown = without_xauth(url.split('?').next().unwrap_or(&url));
         let unreachable = |reason: String| ClientError::Unreachable {
             method: method.clone(),
             url: shown.clone(),

@@ -1,57 +1,59 @@
-//! Looks names up so that one lost name server does not decide.
+//! Looks names up so that one lost name server does not decide, and a silent one is not asked without end.
 
 use std::io;
-use std::net::IpAddr;
-use std::sync::OnceLock;
-use std::time::Duration;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::{LazyLock, OnceLock};
 
-use futures::StreamExt;
-use futures::stream::FuturesUnordered;
+use reqwest::dns;
 
-/// How long a question goes without an answer before it is asked once more, in a way that may lead to another name server.
-const AGAIN: Duration = Duration::from_millis(150);
-/// How often at most. The system's resolver waits 5 seconds for a name server that is lost.
-const TIMES: usize = 5;
+use super::names::{Ask, Call, Names};
+
+/// All questions of this process.
+static NAMES: LazyLock<Names> = LazyLock::new(|| Names::new(ask_system as Ask));
 
 /// The addresses of a host, the preferred one first. May take as long as the system's resolver takes: the caller bounds it.
+/// However many ask, and give up, few calls are under way.
 ///
 /// # Errors
 /// What the system's resolver says when nobody knows the name, or nobody answered.
 pub async fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
+    if let Ok(ip) = host.parse() {
+        return Ok(vec![ip]);
+    }
     static DOMAIN: OnceLock<Option<String>> = OnceLock::new();
     let domain =
         DOMAIN.get_or_init(|| cluster_domain(&std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default()));
     if let Some(whole) = domain.as_deref().and_then(|domain| absolute(host, domain))
-        && let Ok(ips) = hedged(|| ask(whole.clone())).await
+        && let Ok(ips) = NAMES.find(&whole).await
     {
         return Ok(ips);
     }
-    hedged(|| ask(host.to_owned())).await
+    NAMES.find(host).await
 }
 
-async fn ask(host: String) -> io::Result<Vec<IpAddr>> {
-    let found = tokio::net::lookup_host((host, 0)).await?;
-    Ok(found.map(|addr| addr.ip()).collect())
+/// In a thread of its own: the system's resolver can't be interrupted, and nothing else is to wait behind it.
+fn ask_system(host: String, call: Call) {
+    let ask = move || {
+        let found = (host.as_str(), 0).to_socket_addrs();
+        call.answer(found.map(|addrs| addrs.map(|addr| addr.ip()).collect()));
+    };
+    if let Err(error) = std::thread::Builder::new().name("lookup".to_owned()).spawn(ask) {
+        tracing::warn!(%error, "no thread for a lookup");
+    }
 }
 
-/// The first good answer of questions that are asked one after the other while there is none; the first bad one when all
-/// that were asked have one.
-async fn hedged<T, F: Future<Output = io::Result<T>>>(ask: impl Fn() -> F) -> io::Result<T> {
-    let mut asked = FuturesUnordered::from_iter([ask()]);
-    let mut times = 1;
-    loop {
-        tokio::select! {
-            answer = asked.next() => match answer {
-                Some(Ok(found)) => return Ok(found),
-                Some(Err(error)) if asked.is_empty() => return Err(error),
-                Some(Err(_)) => {}
-                None => return Err(io::Error::other("nobody was asked")),
-            },
-            () = tokio::time::sleep(AGAIN), if times < TIMES => {
-                asked.push(ask());
-                times += 1;
+/// [`lookup`] for HTTP clients.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OurLookup;
+
+impl dns::Resolve for OurLookup {
+    fn resolve(&self, name: dns::Name) -> dns::Resolving {
+        Box::pin(async move {
+            match lookup(name.as_str()).await {
+                Ok(found) => Ok(Box::new(found.into_iter().map(|ip| SocketAddr::new(ip, 0))) as dns::Addrs),
+                Err(error) => Err(Box::new(error) as Box<dyn std::error::Error + Send + Sync>),
             }
-        }
+        })
     }
 }
 
@@ -71,8 +73,6 @@ fn absolute(host: &str, domain: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
-
     use super::*;
 
     #[test]
@@ -87,31 +87,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_question_that_is_lost_is_asked_again() {
-        let asked = AtomicUsize::new(0);
-        let answer = hedged(|| {
-            let n = asked.fetch_add(1, Ordering::Relaxed);
-            async move {
-                match n {
-                    0 | 1 => std::future::pending().await,
-                    n => Ok(n),
-                }
-            }
-        });
-        assert_eq!(answer.await.unwrap(), 2);
-    }
-
-    #[tokio::test]
-    async fn a_name_that_nobody_knows_is_not_asked_for_again() {
-        let asked = AtomicUsize::new(0);
-        let answer: io::Result<()> = hedged(|| {
-            asked.fetch_add(1, Ordering::Relaxed);
-            async { Err(io::Error::other("no such host")) }
-        })
-        .await;
-        assert_eq!(
-            (answer.unwrap_err().to_string().as_str(), asked.load(Ordering::Relaxed)),
-            ("no such host", 1)
-        );
+    async fn system_is_asked_for_names_and_not_for_addresses() {
+        assert!(lookup("localhost").await.unwrap().iter().all(IpAddr::is_loopback));
+        assert_eq!(lookup("::1").await.unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
     }
 }

@@ -5,6 +5,7 @@ mod dashboard;
 mod http;
 mod link;
 mod lookup;
+mod names;
 mod probe;
 mod proxy;
 mod trust;

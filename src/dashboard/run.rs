@@ -17,6 +17,7 @@ use super::store::{self, MeasuredStore};
 use super::term::Means;
 use crate::client::Http;
 use crate::model::{AddrError, HostPort};
+use crate::serving;
 use crate::tls::TlsError;
 
 /// The longest call to a proxy.
@@ -146,7 +147,7 @@ pub async fn start(options: Options) -> Result<Running, StartError> {
     let api = api::Api::new(Arc::clone(&candidate), settings.shown, logging, Arc::clone(&stop));
     let stopped = stop.subscribe();
     let task = tokio::spawn(async move {
-        let serving = tokio::spawn(api::serve(listener, tls, api::router(api)));
+        let serving = tokio::spawn(serving::serve(listener, tls.map(api::acceptor), api::router(api)));
         candidate.run(stopped).await;
         tokio::time::sleep(FAREWELL).await;
         serving.abort();

@@ -43,7 +43,6 @@ struct SlotRoute {
     server: Option<Rc<Server>>,
     /// Those that may be read from, the nearest first.
     replicas: Vec<Rc<Server>>,
-    locked: bool,
     group: i64,
     /// Where what is under way may have been sent by former routings.
     former: Vec<HostPort>,
@@ -61,6 +60,41 @@ impl SlotRoute {
     }
 }
 
+/// What every request asks of its slot. Eight bytes, so that those of all slots stay in the first-level cache.
+#[derive(Debug)]
+struct SlotState {
+    /// Requests that its servers did not answer yet.
+    under_way: Cell<u32>,
+    /// Which of [`Router::serving`] it is routed to, or [`NOWHERE`].
+    place: Cell<u16>,
+    locked: Cell<bool>,
+    former: Cell<Former>,
+}
+
+/// What is known of a slot's former routings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Former {
+    /// Nothing is under way by them.
+    Over,
+    /// [`SlotRoute::former`] tells where something may be.
+    Noted,
+    /// Besides, a change of the map waits for that.
+    Awaited,
+}
+
+const NOWHERE: u16 = u16::MAX;
+
+impl Default for SlotState {
+    fn default() -> Self {
+        Self {
+            under_way: Cell::new(0),
+            place: Cell::new(NOWHERE),
+            locked: Cell::new(false),
+            former: Cell::new(Former::Over),
+        }
+    }
+}
+
 /// A server that slots are routed to, whether they are locked or not.
 #[derive(Debug)]
 pub(super) struct Primary {
@@ -74,10 +108,10 @@ pub(super) struct Primary {
 /// The routes of all slots.
 #[derive(Debug)]
 pub(super) struct Router {
+    states: Vec<SlotState>,
+    /// The servers that slots are routed to now.
+    serving: RefCell<Vec<Rc<Server>>>,
     routes: RefCell<Vec<SlotRoute>>,
-    under_way: Vec<Cell<u32>>,
-    /// Slots whose former routing still has something under way.
-    emptying: Vec<Cell<bool>>,
     servers: RefCell<HashMap<HostPort, Rc<Server>>>,
     /// All connections to servers, those included that end when what is under way was answered.
     backends: RefCell<Vec<Rc<Backend>>>,
@@ -102,9 +136,9 @@ struct Fill {
 impl Default for Router {
     fn default() -> Self {
         Self {
+            states: (0..SLOT_COUNT).map(|_| SlotState::default()).collect(),
+            serving: RefCell::default(),
             routes: RefCell::new((0..SLOT_COUNT).map(|_| SlotRoute::default()).collect()),
-            under_way: vec![Cell::new(0); SLOT_COUNT],
-            emptying: vec![Cell::new(false); SLOT_COUNT],
             servers: RefCell::default(),
             backends: RefCell::default(),
             moves: vec![Cell::new(0); SLOT_COUNT],
@@ -168,12 +202,13 @@ fn replicas(slot: &Slot) -> impl Iterator<Item = &HostPort> {
 impl Router {
     /// Where a request for `slot` goes.
     pub(super) fn route(&self, slot: SlotId) -> Route {
-        let routes = self.routes.borrow();
-        let route = &routes[slot.index()];
-        if route.locked || self.emptying[slot.index()].get() {
+        let state = &self.states[slot.index()];
+        if state.locked.get() || state.former.get() == Former::Awaited {
             return Route::Held;
         }
-        route.server.clone().map_or(Route::Offline, Route::Open)
+        let serving = self.serving.borrow();
+        let server = serving.get(usize::from(state.place.get()));
+        server.cloned().map_or(Route::Offline, Route::Open)
     }
 
     /// The server that `slot` is routed to, whether it is locked or not.
@@ -224,24 +259,27 @@ impl Router {
 
     /// A request for `slot` was given to its server's connection.
     pub(super) fn begun(&self, slot: SlotId) {
-        let under_way = &self.under_way[slot.index()];
+        let under_way = &self.states[slot.index()].under_way;
         under_way.set(under_way.get() + 1);
     }
 
     /// A request for `slot` was answered.
     pub(super) fn ended(&self, slot: SlotId) {
-        let under_way = &self.under_way[slot.index()];
+        let SlotState { under_way, former, .. } = &self.states[slot.index()];
         debug_assert!(under_way.get() > 0, "{slot}: more requests ended than began");
         under_way.set(under_way.get().saturating_sub(1));
-        if under_way.get() == 0 && self.emptying[slot.index()].replace(false) {
+        if under_way.get() == 0 && former.get() != Former::Over {
+            let was = former.replace(Former::Over);
             self.routes.borrow_mut()[slot.index()].former = Vec::new();
-            self.emptied();
+            if was == Former::Awaited {
+                self.emptied();
+            }
         }
     }
 
     /// Whether a change of the map waits for what is under way to `slot`.
     pub(super) fn is_emptying(&self, slot: SlotId) -> bool {
-        self.emptying[slot.index()].get()
+        self.states[slot.index()].former.get() == Former::Awaited
     }
 
     /// Has the client go on when any slot's routing changes.
@@ -262,12 +300,11 @@ impl Router {
             let mut servers = self.servers.borrow_mut();
             for slot in slots {
                 let route = &mut routes[slot.id.index()];
-                let under_way = self.under_way[slot.id.index()].get() > 0;
-                let emptying = &self.emptying[slot.id.index()];
-                if !under_way {
-                    route.former = Vec::new();
-                } else if !emptying.get() {
+                let state = &self.states[slot.id.index()];
+                let under_way = state.under_way.get() > 0;
+                if under_way && state.former.get() != Former::Awaited {
                     route.remember();
+                    state.former.set(Former::Noted);
                 }
                 let mut server_at = |addr: &HostPort| {
                     let server = servers.entry(addr.clone());
@@ -283,15 +320,16 @@ impl Router {
                     route.replicas = replicas(slot).map(server_at).collect();
                     route.replicas.iter().for_each(|server| server.replication.watch());
                 }
-                route.locked = slot.locked;
+                state.locked.set(slot.locked);
                 route.group = slot.backend_addr_group_id;
                 if moved || slot.locked {
                     self.waiting.want_back(worker, slot.id);
                 }
                 if (moved || slot.locked) && under_way {
-                    emptying.set(true);
+                    state.former.set(Former::Awaited);
                 }
             }
+            self.number_serving(&routes);
             servers.retain(|_, server| {
                 let routed = Rc::strong_count(server) > 1;
                 if !routed {
@@ -308,6 +346,23 @@ impl Router {
             done,
         });
         self.emptied();
+    }
+
+    /// Has each slot's state say where it is routed to.
+    fn number_serving(&self, routes: &[SlotRoute]) {
+        let mut serving = self.serving.borrow_mut();
+        serving.clear();
+        let mut places = HashMap::new();
+        for (route, state) in routes.iter().zip(&self.states) {
+            let place = route.server.as_ref().map_or(NOWHERE, |server| {
+                *places.entry(Rc::as_ptr(server)).or_insert_with(|| {
+                    serving.push(server.clone());
+                    // There are no more servers than slots.
+                    (serving.len() - 1) as u16
+                })
+            });
+            state.place.set(place);
+        }
     }
 
     /// Fails what pushes waited for long enough: a server that does not answer holds up no change of the map.
@@ -333,7 +388,7 @@ impl Router {
     fn emptied(&self) {
         let mut fills = self.fills.borrow_mut();
         for fill in fills.iter_mut() {
-            fill.waits_for.retain(|slot| self.emptying[slot.index()].get());
+            fill.waits_for.retain(|slot| self.is_emptying(*slot));
         }
         for fill in fills.extract_if(.., |fill| fill.waits_for.is_empty()) {
             let _ = fill.done.send(());
@@ -362,8 +417,8 @@ impl Router {
 
     /// How many slots are how.
     pub(super) fn slot_counts(&self) -> SlotCounts {
-        let routes = self.routes.borrow();
-        SlotCounts::of(routes.iter().map(|route| (route.server.is_some(), route.locked)))
+        let states = self.states.iter();
+        SlotCounts::of(states.map(|state| (state.place.get() != NOWHERE, state.locked.get())))
     }
 
     /// Shows all connections to servers.
@@ -382,5 +437,58 @@ impl Router {
         self.parked.borrow_mut().retain(|client| !client.is_gone());
         // Whoever asked for the push gave up long ago.
         self.fills.borrow_mut().retain(|fill| !fill.done.is_closed());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::model::ServerUserKind;
+    use crate::proxy::config::Config;
+    use crate::proxy::tls::Tls;
+    use crate::proxy::worker::Settings;
+
+    fn slot_at(server: &str, epoch: i64) -> Slot {
+        Slot {
+            backend_addr: Some(server.parse().unwrap()),
+            epoch,
+            ..Slot::offline(SlotId::of_key(b"a"))
+        }
+    }
+
+    fn fill(worker: &Rc<Worker>, slot: Slot) -> oneshot::Receiver<()> {
+        let (done, is_done) = oneshot::channel();
+        worker.router.fill(worker, &[slot], None, done);
+        is_done
+    }
+
+    #[tokio::test]
+    async fn former_servers_of_a_slot_are_forgotten_once_nothing_is_under_way() {
+        let settings = Settings::new(&Config::default(), 1, ServerUserKind::Probe, Tls::default());
+        let in_one_thread = async {
+            let worker = Rc::new(Worker::new(Arc::new(settings)));
+            let (router, slot) = (&worker.router, SlotId::of_key(b"a"));
+            let former = || router.routes.borrow()[slot.index()].former.len();
+            assert!(fill(&worker, slot_at("127.0.0.1:1", 1)).try_recv().is_ok());
+            router.begun(slot);
+            router.begun(slot);
+            // It changes nothing of where the slot is, so that nothing waits for it.
+            assert!(fill(&worker, slot_at("127.0.0.1:1", 2)).try_recv().is_ok());
+            router.ended(slot);
+            assert_eq!(former(), 1);
+            router.ended(slot);
+            assert_eq!(former(), 0);
+            router.begun(slot);
+            let mut moved = fill(&worker, slot_at("127.0.0.1:2", 3));
+            assert!(moved.try_recv().is_err() && router.is_emptying(slot));
+            router.ended(slot);
+            assert!(moved.try_recv().is_ok() && !router.is_emptying(slot));
+            assert_eq!((former(), size_of::<SlotState>()), (0, 8));
+        };
+        LocalSet::new().run_until(in_one_thread).await;
     }
 }

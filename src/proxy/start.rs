@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use super::config::{Config, ConfigError, JodisSettings};
 use super::jodis::{self, Jodis};
@@ -22,6 +22,7 @@ use super::worker::{self, Settings};
 use super::{admin, cgroup, host};
 use crate::client::ClientError;
 use crate::model::{ByteSize, Proxy as Record, ProxyToken};
+use crate::serving;
 use crate::tls::TlsError;
 
 /// What the command line says beyond the settings.
@@ -223,12 +224,7 @@ async fn live(
         tokio::spawn(listen::accept(proxy.clone(), clients, Door::Plain));
     }
     tokio::spawn(proxy.clone().sample());
-    let api = admin::router(proxy.clone());
-    tokio::spawn(async move {
-        if let Err(error) = axum::serve(admins, api).await {
-            error!(%error, "the admin API ended");
-        }
-    });
+    tokio::spawn(serving::serve(admins, None, admin::router(proxy.clone())));
     let dashboard = match &source {
         Source::Dashboard(addrs) => Some(Arc::new(Dashboard::new(addrs, &proxy)?)),
         Source::File(_) | Source::Anyone => None,

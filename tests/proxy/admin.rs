@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::support::backend::Backend;
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, Setup, product, slots_over};
+use crate::support::raw;
 
 /// The sample of a proxy's record, as a dashboard stores it.
 const RECORD: &str = r#"{"id":1,"token":"c674f1f9ec5617b40f2514554c7ee887","start_time":"2026-11-21 19:25:43.31054587 +0000 UTC m=+0.004765691","admin_addr":"127.0.0.1:31080","proto_type":"tcp4","proxy_addr":"127.0.0.1:39000","product_name":"refdemo","pid":20683,"pwd":"/var/lib/codis","sys":"Linux vm","hostname":"vm","datacenter":""}"#;
@@ -286,4 +287,13 @@ async fn log_goes_into_a_file_of_the_day() {
         .unwrap();
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("/does/not/exist"), "{text}");
+}
+
+#[tokio::test]
+async fn client_of_the_admin_port_that_sends_no_whole_head_is_closed() {
+    let proxy = Proxy::launch(Setup::default()).await;
+    let mut client = raw::begun(&proxy.admin_addr(), b"GET /proxy HTTP/1.1\r\nHost: x\r\n").await;
+    let answer = raw::ended(&mut client, Duration::from_secs(20)).await;
+    assert_eq!(answer.as_deref(), Some(""), "nothing was asked for as a whole");
+    assert_eq!(proxy.get("/proxy").await.0, 200);
 }

@@ -4,9 +4,14 @@ use std::time::{Duration, Instant};
 
 use codis_operator::model::Slot;
 
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::backend::Backend;
 use crate::support::eventually;
-use crate::support::proxy::{cluster, slot_of};
-use crate::support::wire::Wire;
+use crate::support::proxy::{Proxy, cluster, slot_of, slots_over};
+use crate::support::relay::Vanishing;
+use crate::support::wire::{Wire, request};
 
 #[tokio::test]
 async fn commands_that_wait_answer_as_a_server_does() {
@@ -281,6 +286,66 @@ async fn killed_server_fails_what_waits_there() {
     })
     .await;
     assert_eq!(wire.call("BLPOP a 0").await, "*[$a $1]");
+}
+
+#[tokio::test]
+async fn server_that_vanished_fails_what_waits_there() {
+    let backend = Backend::start().await;
+    let way = Vanishing::before(backend.addr()).await;
+    let proxy = Proxy::serving(slots_over(std::slice::from_ref(&way.addr), 1)).await;
+    let mut wire = proxy.wire().await;
+    wire.ask("BLPOP a 0").await;
+    backend.has_blocked(1).await;
+    way.silence();
+    assert_eq!(wire.reply().await, "-ERR handle response, backend conn reset");
+    eventually("the proxy is connected again", Duration::from_secs(10), async || {
+        (wire.call("SET b 1").await == "+OK").then_some(())
+    })
+    .await;
+    // It may have been carried out, so that it is not done again.
+    backend.has_blocked(1).await;
+}
+
+#[tokio::test]
+async fn server_to_which_no_way_leads_any_more_fails_what_waits_there() {
+    let backend = Backend::start().await;
+    let mut way = Vanishing::before(backend.addr()).await;
+    let proxy = Proxy::serving(slots_over(std::slice::from_ref(&way.addr), 1)).await;
+    let mut wire = proxy.wire().await;
+    wire.ask("BLPOP a 0").await;
+    backend.has_blocked(1).await;
+    way.refuse().await;
+    let mut server = backend.wire().await;
+    let clients = server.call("CLIENT LIST").await;
+    for line in clients.lines().filter(|line| !line.contains(" flags=b ")) {
+        let id = line.trim_start_matches('$').split([' ', '=']).nth(1).unwrap();
+        server.call(&format!("CLIENT KILL ID {id} SKIPME yes")).await;
+    }
+    assert_eq!(wire.reply().await, "-ERR handle response, backend conn reset");
+}
+
+#[tokio::test]
+async fn client_that_leaves_much_unread_behind_waits_no_more_at_the_server() {
+    let (backends, proxy) = cluster(1, "").await;
+    let pipeline = [request(&["BLPOP", "a", "0"]), request(&["SET", "b", "1"]).repeat(6_000)].concat();
+    for resets in [false, true] {
+        let mut leaving = TcpStream::connect(("127.0.0.1", proxy.port)).await.unwrap();
+        leaving.write_all(&pipeline).await.unwrap();
+        backends[0].has_blocked(1).await;
+        if resets {
+            leaving.set_zero_linger().unwrap();
+        }
+        drop(leaving);
+        backends[0].has_blocked(0).await;
+    }
+    let mut wire = proxy.wire().await;
+    assert_eq!(wire.call("RPUSH a 1").await, ":1");
+    assert_eq!(wire.call("LLEN a").await, ":1");
+    assert_eq!(
+        wire.call("EXISTS b").await,
+        ":0",
+        "what waited behind it is not carried out"
+    );
 }
 
 #[tokio::test]

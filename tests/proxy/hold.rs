@@ -199,6 +199,9 @@ async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
     let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     let (mut first, mut second) = (proxy.wire().await, proxy.wire().await);
     assert_eq!(first.call("SET a 0").await, "+OK");
+    let script = "return redis.call('INCR', KEYS[1])";
+    second.send(request(&["SCRIPT", "LOAD", script])).await;
+    let name = second.reply().await;
     backends[0].process.signal("STOP");
     // More than the sockets' buffers take: a part of it stays here, and what follows stays whole.
     first.send(request(&["SET", "a", &"v".repeat(12 << 20)])).await;
@@ -207,20 +210,127 @@ async fn requests_that_were_never_sent_survive_the_loss_of_their_connection() {
         (stats.servers[0].silent_ms > 0).then_some(())
     })
     .await;
-    second
-        .send([request(&["INCR", "b"]), request(&["INCR", "b"]), request(&["PING"])].concat())
-        .await;
-    // The proxy counts what it answers itself: this one comes behind the others.
+    let before = proxy.api().await.stats().await.unwrap().ops.total;
+    let increment = request(&["INCR", "b"]);
+    let by_name = request(&["EVALSHA", name.strip_prefix('$').unwrap(), "1", "b"]);
+    let requests = [
+        increment.clone(),
+        increment.clone(),
+        request(&["EVAL", script, "1", "b"]),
+        by_name.clone(),
+        request(&["MULTI"]),
+        increment,
+        by_name,
+        request(&["EXEC"]),
+        request(&["PING"]),
+    ];
+    second.send(requests.concat()).await;
+    // The proxy counts what it answers itself: the last one comes behind the others.
     eventually("the others are under way", Duration::from_secs(5), async || {
         let stats = proxy.api().await.stats().await.unwrap();
-        (stats.ops.total >= 2).then_some(())
+        (stats.ops.total >= before + 4).then_some(())
     })
     .await;
     backends[0].process.kill();
     assert_eq!(first.reply().await, LOST, "it may have been carried out");
     backends[0].restart().await;
-    let replies = [second.reply().await, second.reply().await, second.reply().await];
-    assert_eq!(replies, [":1", ":2", "+PONG"]);
+    let replies = second.replies(9).await;
+    let expected = [":1", ":2", ":3", ":4", "+OK", "+QUEUED", "+QUEUED", "*[:5 :6]", "+PONG"];
+    assert_eq!(replies, expected);
+}
+
+#[tokio::test]
+async fn transaction_that_a_fence_keeps_from_being_queued_is_carried_out_when_that_is_lifted() {
+    let backends = Backend::several(1).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
+    fence(&backends[0], 1).await;
+    let mut wire = proxy.wire().await;
+    wire.ask_all(&["MULTI", "INCR a", "GET a", "EXEC"]).await;
+    assert_eq!(wire.replies(3).await, ["+OK", "+QUEUED", "+QUEUED"]);
+    eventually("it is refused more than once", Duration::from_secs(2), async || {
+        (backends[0].errors().await >= 4).then_some(())
+    })
+    .await;
+    fence(&backends[0], 0).await;
+    assert_eq!(wire.reply().await, "*[:1 $1]");
+    // One that is wrong is not sent again.
+    fence(&backends[0], 1).await;
+    let began = Instant::now();
+    wire.pipeline(&["MULTI", "INCR a", "OBJECT ENCODING"]).await;
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+    assert_eq!(wire.call("EXEC").await, aborted);
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn script_that_was_refused_to_write_is_not_run_again() {
+    let backends = Backend::several(1).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
+    fence(&backends[0], 1).await;
+    let mut wire = proxy.wire().await;
+    let began = Instant::now();
+    wire.send(request(&["EVAL", "return redis.call('SET', KEYS[1], 1)", "1", "a"]))
+        .await;
+    let reply = wire.reply().await;
+    assert!(reply.contains("Not enough good replicas to write"), "{reply}");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+const TOO_LONG: &str = "-ERR handle request, the slot was locked, or its server full, for too long";
+
+#[tokio::test]
+async fn requests_of_a_pipeline_on_a_locked_slot_wait_together_and_later_ones_anew() {
+    let backends = Backend::several(1).await;
+    let setup = Setup {
+        toml: "hold_timeout = \"1s\"",
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let locked = Slot {
+        locked: true,
+        ..slot_of("a", &backends[0].addr(), 2)
+    };
+    proxy.api().await.fill_slots(&[locked]).await.unwrap();
+    let mut wire = proxy.wire().await;
+    for _ in 0..2 {
+        let began = Instant::now();
+        let replies = wire
+            .pipeline(&["GET a", "GET a", "PING", "GET a", "GET a", "GET a"])
+            .await;
+        let took = began.elapsed();
+        assert_eq!(replies, [TOO_LONG, TOO_LONG, "+PONG", TOO_LONG, TOO_LONG, TOO_LONG]);
+        assert!(
+            took > Duration::from_millis(900) && took < Duration::from_secs(2),
+            "{took:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn time_that_a_request_waits_for_earlier_replies_is_none_of_its_wait_for_its_slot() {
+    let backends = Backend::several(2).await;
+    let setup = Setup {
+        toml: "hold_timeout = \"1s\"\nbackend_ping_period = \"0\"",
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let (slow, held) = (key_at(0, 2), key_at(1, 2));
+    let locked = Slot {
+        locked: true,
+        ..slot_of(&held, &backends[1].addr(), 2)
+    };
+    proxy.api().await.fill_slots(&[locked]).await.unwrap();
+    let mut wire = proxy.wire().await;
+    assert_eq!(wire.call(&format!("GET {slow}")).await, "$-");
+    backends[0].process.signal("STOP");
+    wire.ask_all(&[&format!("GET {slow}"), &format!("BLPOP {held} 0")])
+        .await;
+    tokio::time::sleep(Duration::from_millis(1500)).await;
+    backends[0].process.signal("CONT");
+    assert_eq!(wire.reply().await, "$-");
+    let began = Instant::now();
+    assert_eq!(wire.reply().await, TOO_LONG);
+    assert!(began.elapsed() > Duration::from_millis(800), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -162,6 +162,22 @@ async fn info_tells_of_the_whole_proxy_by_section() {
 }
 
 #[tokio::test]
+async fn slow_requests_on_connections_of_clients_own_are_remembered_but_not_those_that_wait() {
+    let (_backends, proxy) = cluster(1, "slowlog_log_slower_than = 0").await;
+    let mut wire = proxy.wire().await;
+    for words in ["WATCH a", "MULTI", "GET a", "EXEC", "BLPOP list 0.01"] {
+        wire.call(words).await;
+    }
+    wire.send(crate::support::wire::request(&["SET", "a", &"v".repeat(2 << 20)]))
+        .await;
+    assert_eq!(wire.reply().await, "+OK");
+    let log = wire.call("SLOWLOG GET").await;
+    for (word, times) in [("*[$WATCH]", 1), ("*[$EXEC]", 1), ("*[$SET]", 1), ("BLPOP", 0)] {
+        assert_eq!(log.matches(word).count(), times, "{word}: {log}");
+    }
+}
+
+#[tokio::test]
 async fn slow_requests_are_remembered_over_all_workers() {
     let (_backends, proxy) = cluster(2, "slowlog_log_slower_than = 0\nslowlog_max_len = 3").await;
     let mut wires = named(&proxy, &["one", "two"]).await;
@@ -233,4 +249,12 @@ async fn client_that_leaves_too_many_replies_is_closed() {
     let got = lazy.rest().await.len();
     assert!(got < 200 * value.len(), "{got}");
     assert_eq!(wire.call("PING").await, "+PONG");
+}
+
+#[tokio::test]
+async fn slots_of_keys_are_told() {
+    let (_backends, proxy) = cluster(1, "").await;
+    let mut wire = proxy.wire().await;
+    assert_eq!(wire.call("SLOTSHASHKEY a b {a}x").await, "*[:579 :1017 :579]");
+    assert!(wire.call("SLOTSMAPPING").await.contains("is not allowed"));
 }

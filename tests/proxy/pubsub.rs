@@ -1,9 +1,9 @@
 //! Publishing and subscribing through the proxy.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::eventually;
-use crate::support::proxy::{cluster, slot_of};
+use crate::support::proxy::{cluster, key_at, slot_of};
 use crate::support::wire::{Wire, request};
 
 /// Sends a request and gives so many replies, or what is published meanwhile.
@@ -227,6 +227,26 @@ async fn subscriptions_come_back_after_a_server_was_lost() {
             format!("*[$message ${channel} $again]")
         );
     }
+}
+
+#[tokio::test]
+async fn pattern_is_subscribed_to_while_a_server_is_lost_and_there_when_it_is_back() {
+    let (mut backends, proxy) = cluster(2, "").await;
+    let lost = key_at(1, 2);
+    let (mut subscriber, mut publisher) = (proxy.wire().await, proxy.wire().await);
+    backends[1].process.kill();
+    let began = Instant::now();
+    assert_eq!(
+        hear(&mut subscriber, "PSUBSCRIBE k*", 1).await,
+        ["*[$psubscribe $k* :1]"]
+    );
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    let there = key_at(0, 2);
+    assert_eq!(publisher.call(&format!("PUBLISH {there} 1")).await, ":1");
+    assert_eq!(subscriber.reply().await, format!("*[$pmessage $k* ${there} $1]"));
+    backends[1].restart().await;
+    let heard = until_heard(&mut publisher, &mut subscriber, &lost).await;
+    assert_eq!(heard, format!("*[$pmessage $k* ${lost} $again]"));
 }
 
 #[tokio::test]

@@ -296,6 +296,30 @@ async fn requests_sent_before_a_half_close_are_answered() {
 }
 
 #[tokio::test]
+async fn requests_that_wait_for_earlier_replies_at_a_half_close_are_answered_too() {
+    let backends = Backend::several(1).await;
+    let proxy = Proxy::serving(slots_over(&Backend::addrs(&backends), 1)).await;
+    let mut other = proxy.wire().await;
+    let held = async |server: &mut Wire| server.call("CLIENT PAUSE 500 ALL").await;
+    let mut server = backends[0].wire().await;
+    for (requests, replies) in [
+        (
+            vec!["SET a 1", "SELECT 0", "SET b 2", "SELECT 0", "GET b"],
+            "+OK\r\n+OK\r\n+OK\r\n+OK\r\n$1\r\n2\r\n",
+        ),
+        // Nobody is there any more to wait without end.
+        (vec!["SET a 1", "BLPOP list 0", "SET c 3"], "+OK\r\n*-1\r\n"),
+    ] {
+        let mut wire = proxy.wire().await;
+        assert_eq!(held(&mut server).await, "+OK");
+        wire.ask_all(&requests).await;
+        wire.finish().await;
+        assert_eq!(wire.rest().await, replies);
+    }
+    assert_eq!(other.call("MGET b c").await, "*[$2 $-]");
+}
+
+#[tokio::test]
 async fn sigterm_finishes_what_is_under_way_closes_idle_clients_and_leaves_the_dashboard() {
     let backends = Backend::several(1).await;
     let dashboard = FakeDashboard::start("refdemo").await;

@@ -17,11 +17,15 @@ const MEMORY: &str = "proxy_max_memory = \"32mb\"";
 const PEAK: u64 = 80 << 20;
 
 async fn serving(servers: usize) -> (Vec<Backend>, Proxy) {
+    serving_with(servers, Setup::default()).await
+}
+
+async fn serving_with(servers: usize, setup: Setup<'_>) -> (Vec<Backend>, Proxy) {
     let backends = Backend::several(servers).await;
     let setup = Setup {
         toml: MEMORY,
         flags: &["--ncpu=1"],
-        ..Setup::default()
+        ..setup
     };
     let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
     (backends, proxy)
@@ -66,6 +70,50 @@ async fn clients_that_never_read_are_closed_before_those_that_do() {
     let peak = proxy.process.peak_bytes();
     println!("{} clients that never read; peak {} KiB", deaf.len(), peak >> 10);
     assert!(peak < PEAK, "{peak}");
+}
+
+#[tokio::test]
+async fn message_for_many_takes_no_more_memory_than_there_is() {
+    let (backends, proxy) = serving(1).await;
+    let mut deaf = Vec::new();
+    for _ in 0..50 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(1 << 16).unwrap();
+        let mut client = socket.connect(([127, 0, 0, 1], proxy.port).into()).await.unwrap();
+        client.write_all(&request(&["SUBSCRIBE", "a"])).await.unwrap();
+        client.readable().await.unwrap();
+        deaf.push(client);
+    }
+    let mut publisher = backends[0].wire().await;
+    publisher.send(request(&["PUBLISH", "a", &"x".repeat(10 * MB)])).await;
+    assert_eq!(publisher.reply().await, ":1");
+    eventually("most are closed", Duration::from_secs(10), async || {
+        (closed_for_memory(&proxy).await >= 40).then_some(())
+    })
+    .await;
+    let peak = proxy.process.peak_bytes();
+    println!("peak {} KiB", peak >> 10);
+    assert!(peak < PEAK, "{peak}");
+}
+
+#[tokio::test]
+async fn long_message_leaves_no_memory_behind() {
+    let setup = Setup {
+        // What the proxy gives back, glibc gives back to the system, where it can be seen.
+        variables: &[("MALLOC_MMAP_THRESHOLD_", "1048576")],
+        ..Setup::default()
+    };
+    let (backends, proxy) = serving_with(1, setup).await;
+    let (mut subscriber, mut publisher) = (proxy.wire().await, backends[0].wire().await);
+    subscriber.call("SUBSCRIBE a").await;
+    // There is room for it in the buffer that it comes into, and once more for its subscriber.
+    let before = proxy.process.resident_bytes();
+    publisher.send(request(&["PUBLISH", "a", &"x".repeat(12 * MB)])).await;
+    assert!(subscriber.reply().await.len() > 12 * MB);
+    eventually("it is given back", Duration::from_secs(10), async || {
+        (proxy.process.resident_bytes() < before + 8 * MB as u64).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

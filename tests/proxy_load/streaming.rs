@@ -365,3 +365,24 @@ async fn refusal_of_a_long_request_is_shown_and_an_upload_ends_before_the_proces
     assert!(wire.is_closed().await, "nothing new begins");
     assert_eq!(proxy.process.exit_code(Duration::from_secs(5)).await, Some(0));
 }
+
+#[tokio::test]
+async fn reply_that_has_to_be_kept_whole_may_be_no_longer_than_replies_may() {
+    let (_backend, proxy) = serving("session_max_output_size = \"4mb\"").await;
+    let mut wire = proxy.wire().await;
+    let big = "b".repeat(3 * MB);
+    wire.call(&format!("SET {{k}} {big}")).await;
+    for call in ["WATCH {k}", "MULTI", "GET {k}", "GET {k}", "INCR {k}done"] {
+        wire.call(call).await;
+    }
+    let reply = wire.call("EXEC").await;
+    let too_long = "longer than session_max_output_size allows (4194304 bytes), though the request was carried out";
+    assert!(reply.starts_with("-ERR") && reply.contains(too_long), "{reply:.200}");
+    assert_eq!(wire.call("GET {k}done").await, "$1");
+    for (element, fits) in [(big.repeat(2), false), (big, true)] {
+        wire.call(&format!("RPUSH {{k}}list {element}")).await;
+        let reply = wire.call("BLPOP {k}list 1").await;
+        assert!(reply.contains(if fits { &element } else { too_long }), "{reply:.200}");
+        assert_eq!(wire.call("LLEN {k}list").await, ":0");
+    }
+}

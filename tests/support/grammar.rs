@@ -90,8 +90,8 @@ fn text(map: &Value, name: &str) -> Option<String> {
 struct Writer<'a> {
     rng: &'a mut StdRng,
     group: &'a str,
-    /// All keys of the request have it.
-    tag: &'static str,
+    /// All keys of the request have it; `None`: each has one of its own.
+    tag: Option<&'static str>,
     keys: usize,
     /// A word before says how many keys there are.
     counted: bool,
@@ -101,15 +101,21 @@ struct Writer<'a> {
 /// Hash tags of the keys: enough for every server to have some.
 const TAGS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
+/// Commands whose keys may lie in several slots.
+const OVER_SLOTS: [&str; 6] = ["mget", "mset", "del", "unlink", "exists", "touch"];
+
 impl Form {
-    /// A request, with keys in one slot. Most fit what the keys hold, so that most do something.
+    /// A request, with keys in one slot where it takes that. Most fit what the keys hold, so that most do something.
     pub fn request(&self, rng: &mut StdRng) -> Vec<String> {
-        let tag = TAGS[rng.random_range(0..TAGS.len())];
+        let over_slots = OVER_SLOTS.contains(&self.name.as_str());
+        let tag = (!over_slots).then(|| TAGS[rng.random_range(0..TAGS.len())]);
+        // No word says how many these are.
+        let keys = if over_slots { rng.random_range(1..6) } else { 1 };
         let mut writer = Writer {
             rng,
             group: &self.group,
             tag,
-            keys: 1,
+            keys,
             counted: false,
             words: self.name.split('|').map(str::to_owned).collect(),
         };
@@ -188,7 +194,11 @@ impl Writer<'_> {
         } else {
             self.pick(&kinds)
         };
-        format!("{{{}}}{kind}{}", self.tag, self.rng.random_range(0..3))
+        let tag = match self.tag {
+            Some(tag) => tag,
+            None => self.pick(&TAGS),
+        };
+        format!("{{{tag}}}{kind}{}", self.rng.random_range(0..3))
     }
 
     fn integer(&mut self, name: &str) -> String {

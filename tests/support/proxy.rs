@@ -27,6 +27,8 @@ pub struct Setup<'a> {
     /// Lines of proxy.toml.
     pub toml: &'a str,
     pub flags: &'a [&'a str],
+    /// Besides those of the test.
+    pub variables: &'a [(&'a str, &'a str)],
     /// Given by `--fillslots`.
     pub slots: Option<Vec<Slot>>,
 }
@@ -47,6 +49,7 @@ impl Proxy {
         std::fs::write(&file, toml).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_codis-proxy"));
         command.arg("--config").arg(&file).args(setup.flags);
+        command.envs(setup.variables.iter().copied());
         if !setup.flags.iter().any(|flag| flag.starts_with("--ncpu")) {
             command.arg("--ncpu=2");
         }

@@ -1,4 +1,4 @@
-//! A way to a server on which only so many bytes pass in a second.
+//! Ways to a server: one on which only so many bytes pass in a second, and one whose connections can go silent.
 
 use std::time::Duration;
 
@@ -6,6 +6,8 @@ use codis_operator::model::HostPort;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 /// As much is taken at once as passes in this time.
 const STEP: Duration = Duration::from_millis(10);
@@ -35,5 +37,51 @@ async fn pass(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, step: usize) {
             return;
         }
         tokio::time::sleep(STEP.mul_f64(size as f64 / step as f64)).await;
+    }
+}
+
+/// A way to a server that vanishes as one does whose node lost its power: nothing passes any more, and no connection ends.
+pub struct Vanishing {
+    pub addr: HostPort,
+    silenced: watch::Sender<()>,
+    accepting: JoinHandle<()>,
+}
+
+impl Vanishing {
+    pub async fn before(server: HostPort) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = HostPort::new("127.0.0.1", listener.local_addr().unwrap().port()).unwrap();
+        let silenced = watch::Sender::new(());
+        let news = silenced.clone();
+        let accepting = tokio::spawn(async move {
+            while let Ok((mut client, _)) = listener.accept().await {
+                let Ok(mut server) = TcpStream::connect((server.host(), server.port())).await else {
+                    continue;
+                };
+                let mut silenced = news.subscribe();
+                tokio::spawn(async move {
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
+                        _ = silenced.changed() => std::future::pending().await,
+                    }
+                });
+            }
+        });
+        Self {
+            addr,
+            silenced,
+            accepting,
+        }
+    }
+
+    /// The connections that there are pass nothing from now on. New ones do.
+    pub fn silence(&self) {
+        self.silenced.send_replace(());
+    }
+
+    /// Takes no new connections; those that there are go on.
+    pub async fn refuse(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
     }
 }

@@ -106,7 +106,7 @@ impl Shop {
         Proxy::launch(Setup {
             toml: &format!("product_auth = \"{SECRET}\""),
             flags: &[&flag],
-            slots: None,
+            ..Setup::default()
         })
         .await
     }

@@ -7,9 +7,7 @@ mod bounded;
 mod call;
 mod counted;
 mod edge;
-mod listen;
 mod openapi;
-mod places;
 mod routes;
 mod table;
 mod tls;
@@ -24,9 +22,8 @@ use super::lead::Candidate;
 use super::logging::Logging;
 
 pub(crate) use edge::router;
-pub(crate) use listen::serve;
 pub use openapi::openapi;
-pub(crate) use tls::begin as begin_tls;
+pub(crate) use tls::{acceptor, begin as begin_tls};
 
 /// What the routes work with.
 #[derive(Clone)]

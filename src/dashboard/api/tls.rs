@@ -3,6 +3,7 @@ use std::sync::Arc;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 
+use crate::serving::Acceptor;
 use crate::tls::{Followed, Identity, IdentityPem, OfFiles, TlsError, provider};
 
 /// The API's certificate: what takes connections is made of it.
@@ -19,6 +20,11 @@ pub(crate) fn begin(files: Identity) -> Result<Arc<Tls>, TlsError> {
     let tls = Followed::new(ApiCertificate(files))?;
     Followed::follow(&tls);
     Ok(tls)
+}
+
+/// What takes connections with the certificate as it is then.
+pub(crate) fn acceptor(tls: Arc<Tls>) -> Acceptor {
+    Arc::new(move || tls.current())
 }
 
 impl OfFiles for ApiCertificate {

@@ -20,6 +20,9 @@ const FRESH: Duration = Duration::from_secs(5);
 const STALE: Duration = Duration::from_secs(60);
 /// How long a caller waits for an answer.
 const PATIENCE: Duration = Duration::from_millis(800);
+/// The same once the name service has been silent for that long, where there is an older answer: otherwise every call to a
+/// server that was lost once would take most of its time here.
+const BRIEF: Duration = Duration::from_millis(50);
 /// How many names that are in no group are asked for at once. The system's resolver can't be interrupted, and whoever may
 /// call the API may name what he likes.
 const STRANGERS: usize = 8;
@@ -48,6 +51,19 @@ struct Entry {
     /// Nobody was found there.
     doubted: bool,
     asking: Option<Shared<BoxFuture<'static, Answer>>>,
+    /// When it was first asked for since the last good answer.
+    unanswered: Option<Instant>,
+}
+
+impl Entry {
+    /// How long an answer is worth waiting for.
+    fn patience(&self, now: Instant) -> Duration {
+        let silent = self.unanswered.map_or(Duration::ZERO, |since| now - since);
+        match self.known {
+            Some(_) => PATIENCE.saturating_sub(silent).max(BRIEF),
+            None => PATIENCE,
+        }
+    }
 }
 
 /// Remembers addresses, and asks for each name once at a time however many want it: with the name service dead there is
@@ -122,6 +138,7 @@ impl Resolver {
             let is_new = entry.known.is_some_and(|(_, at)| at.elapsed() < STALE / 2);
             if !is_new && entry.asking.is_none() {
                 entry.asking = Some(self.ask(addr.host(), None));
+                entry.unanswered.get_or_insert_with(Instant::now);
             }
         }
     }
@@ -134,7 +151,7 @@ impl Resolver {
     }
 
     async fn resolve_name(&self, host: &str, standing: Standing, stale: Duration) -> Answer {
-        let (known, asking) = {
+        let (known, asking, patience) = {
             let mut hosts = self.hosts();
             let entry = hosts.get(host);
             let known = entry.and_then(|entry| entry.known);
@@ -146,20 +163,22 @@ impl Resolver {
             }
             let asking = match entry.and_then(|entry| entry.asking.clone()) {
                 Some(asking) => asking,
-                None => {
-                    let asking = self.ask(host, self.place(standing)?);
-                    hosts.entry(host.to_owned()).or_default().asking = Some(asking.clone());
-                    asking
-                }
+                None => self.ask(host, self.place(standing)?),
             };
+            let now = Instant::now();
+            let entry = hosts.entry(host.to_owned()).or_default();
+            entry.asking = Some(asking.clone());
+            entry.unanswered.get_or_insert(now);
             if let Some((ip, at)) = trusted
                 && at.elapsed() < stale
             {
                 return Ok(ip);
             }
-            (known, asking)
+            // Who wants no older answer waits for a new one.
+            let patience = if stale.is_zero() { PATIENCE } else { entry.patience(now) };
+            (known, asking, patience)
         };
-        let answer = match tokio::time::timeout(PATIENCE, asking).await {
+        let answer = match tokio::time::timeout(patience, asking).await {
             Ok(answer) => answer,
             Err(_) => Err("the name service does not answer".to_owned()),
         };
@@ -204,6 +223,7 @@ impl Resolver {
                 entry.asking = None;
                 if let Ok(ip) = &answer {
                     (entry.known, entry.doubted) = (Some((*ip, Instant::now())), false);
+                    entry.unanswered = None;
                 }
             }
             drop(hosts);
@@ -237,12 +257,14 @@ mod tests {
     struct Counting {
         calls: Arc<AtomicUsize>,
         silent: bool,
+        /// Answers so many calls only.
+        silent_after: Option<usize>,
     }
 
     impl Lookup for Counting {
         fn lookup(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
             let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
-            if self.silent {
+            if self.silent || self.silent_after.is_some_and(|answered| call > answered) {
                 return Box::pin(std::future::pending());
             }
             Box::pin(async move { Ok(vec![IpAddr::from([10, 0, 0, call as u8])]) })
@@ -319,6 +341,23 @@ mod tests {
         }
         resolver.refresh([&addr()]);
         assert_eq!((calls.load(Ordering::SeqCst), resolver.hosts().len()), (1, 1));
+    }
+
+    #[tokio::test]
+    async fn a_lost_server_costs_no_time_here_once_the_name_service_was_found_dead() {
+        let lookup = Counting {
+            silent_after: Some(1),
+            ..Counting::default()
+        };
+        let resolver = Resolver::new(Arc::new(lookup));
+        let known = resolver.resolve(&addr(), Standing::Member).await.unwrap();
+        resolver.forget(&addr());
+        for patience in [PATIENCE * 2, PATIENCE / 2, PATIENCE / 2] {
+            let found = tokio::time::timeout(patience, resolver.resolve(&addr(), Standing::Member)).await;
+            assert_eq!(found.unwrap().unwrap(), known);
+            resolver.forget(&addr());
+        }
+        assert!(resolver.resolve_anew(&addr(), Standing::Member).await.is_err());
     }
 
     #[test]

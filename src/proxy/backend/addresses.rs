@@ -1,4 +1,5 @@
 use std::collections::HashMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::{PoisonError, RwLock};
 use std::time::Duration;
@@ -41,7 +42,7 @@ impl Addresses {
             (Ok(Ok(found)), _) => found,
             (_, Some(_)) => Vec::new(),
             (Ok(Err(error)), None) => return Err(ConnectError::Lookup(host.to_owned(), error)),
-            (Err(_), None) => return Err(ConnectError::Slow("the lookup of its name")),
+            (Err(_), None) => return Err(ConnectError::Lookup(host.to_owned(), io::ErrorKind::TimedOut.into())),
         };
         Ok(in_order(found, told))
     }

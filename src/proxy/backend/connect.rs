@@ -20,6 +20,10 @@ use crate::proxy::worker::Settings;
 pub(super) const STEP_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long an address is tried alone before the next one is tried as well.
 const HEAD_START: Duration = Duration::from_millis(50);
+/// How many probes of a silent connection may stay unanswered.
+const PROBES: u32 = 3;
+/// How many times more often than it is first probed it is probed then.
+const PROBES_IN_PERIOD: u32 = 5;
 
 /// Why a server can't be used now. Each is worth another try.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +46,22 @@ pub(in crate::proxy) enum ConnectError {
     /// It does not let the proxy in.
     #[error(transparent)]
     Login(#[from] LoginError),
+}
+
+impl ConnectError {
+    /// Whether nobody is there, as far as one sees. That its name is unknown, that it refuses, or that this process can open
+    /// nothing says nothing of it.
+    pub(super) fn is_silence(&self) -> bool {
+        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+        match self {
+            Self::Slow(_) | Self::Silent(_) => true,
+            Self::Io(error) => matches!(
+                error.kind(),
+                ConnectionRefused | HostUnreachable | NetworkUnreachable | TimedOut
+            ),
+            Self::Lookup(..) | Self::Tls(_) | Self::Login(_) => false,
+        }
+    }
 }
 
 /// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses; and where name
@@ -96,7 +116,7 @@ async fn connect_to(
         .map_err(|_| ConnectError::Silent(at))??;
     socket.set_nodelay(true)?;
     if let Some(period) = settings.backend_keepalive {
-        SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(period))?;
+        watch_over(&socket, period)?;
     }
     let mut transport = secure(socket, addr, settings.tls.servers.as_deref()).await?;
     let login = log_in(
@@ -111,6 +131,19 @@ async fn connect_to(
         .map_err(|_| ConnectError::Slow("the login"))?
         .map_err(refused)?;
     Ok(transport)
+}
+
+/// Has the system end a connection over which nothing came for `period` and that answers no probe then; and one whose bytes
+/// nobody confirms for as long as that takes. By itself it would try for eleven minutes more.
+fn watch_over(socket: &TcpStream, period: Duration) -> io::Result<()> {
+    let interval = (period / PROBES_IN_PERIOD).max(Duration::from_secs(1));
+    let probing = TcpKeepalive::new()
+        .with_time(period)
+        .with_interval(interval)
+        .with_retries(PROBES);
+    let socket = SockRef::from(socket);
+    socket.set_tcp_keepalive(&probing)?;
+    socket.set_tcp_user_timeout(Some(period + interval * PROBES))
 }
 
 async fn secure(socket: TcpStream, addr: &HostPort, tls: Option<&ServerTls>) -> Result<Transport, ConnectError> {
@@ -203,6 +236,27 @@ mod tests {
             first_of(vec![ready(Ok(1)).boxed(), not_tried.boxed()]).await,
             Some(Ok(1))
         );
+    }
+
+    #[tokio::test]
+    async fn system_gives_a_connection_up_whose_server_vanished_in_about_two_minutes() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let socket = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        watch_over(&socket, Duration::from_secs(75)).unwrap();
+        let socket = SockRef::from(&socket);
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_secs(75));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(15));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 3);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(120)));
+    }
+
+    #[test]
+    fn name_that_is_not_known_says_nothing_of_its_server() {
+        let io = |kind: io::ErrorKind| ConnectError::Io(kind.into());
+        assert!(io(io::ErrorKind::ConnectionRefused).is_silence() && ConnectError::Slow("the login").is_silence());
+        assert!(!io(io::ErrorKind::Other).is_silence());
+        assert!(!ConnectError::Lookup("a".to_owned(), io::ErrorKind::TimedOut.into()).is_silence());
     }
 
     #[test]

@@ -29,7 +29,8 @@ use self::login::LoginError;
 pub(super) use self::login::{Login, PreparedServers};
 use self::passing::Passing;
 use self::pipeline::{Ended, Pipeline};
-pub(super) use self::pipeline::{Part, Ticket};
+pub(super) use self::pipeline::{Part, Repeat, Ticket};
+use self::refusal::Queueing;
 pub(super) use self::refusal::is_refusal;
 pub(super) use self::replication::Replication;
 use self::witness::Witness;
@@ -92,6 +93,8 @@ pub(super) struct Backend {
     bell: Bell,
     counts: Counts,
     parked: RefCell<Vec<Rc<Client>>>,
+    /// How far the transaction came whose replies come in.
+    queueing: Cell<Queueing>,
     /// Who hears the answers to questions that are under way, in their order.
     askers: RefCell<VecDeque<oneshot::Sender<Vec<u8>>>>,
     witness: Witness,
@@ -119,9 +122,24 @@ impl Reason {
         Self::TimeOut(format!("no reply within {limit:?}"))
     }
 
+    /// Whether it says that nobody is there, rather than that the server closed one connection.
+    fn is_silence(&self) -> bool {
+        matches!(self, Self::TimeOut(_))
+    }
+
     fn text(&self) -> &str {
         match self {
             Self::TimeOut(text) | Self::Other(text) => text,
+        }
+    }
+}
+
+impl From<io::Error> for Reason {
+    fn from(error: io::Error) -> Self {
+        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+        match error.kind() {
+            TimedOut | HostUnreachable | NetworkUnreachable => Self::TimeOut(error.to_string()),
+            _ => Self::Other(error.to_string()),
         }
     }
 }
@@ -154,6 +172,7 @@ impl Backend {
             bell: Bell::default(),
             counts: Counts::default(),
             parked: RefCell::default(),
+            queueing: Cell::default(),
             askers: RefCell::default(),
             witness: Witness::default(),
             replication,
@@ -232,14 +251,27 @@ impl Backend {
 
     /// Sends a request with this turn's write. Ask [`Backend::admit`] first.
     pub(super) fn send(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
-        let written = self.pipeline.borrow_mut().push(worker.now(), ticket, write);
-        add(&self.counts.written, written);
-        self.mark(worker);
+        self.send_repeatable(worker, ticket, Repeat::Never, write);
     }
 
-    /// The same for a request that its client gets back, to be sent again, when the server did not look at it.
-    pub(super) fn send_repeatable(self: &Rc<Self>, worker: &Worker, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) {
-        let written = self.pipeline.borrow_mut().push_repeatable(worker.now(), ticket, write);
+    /// The same for a request that its client gets back, to be sent again, when that may be. Behind those that are not
+    /// heard of alone, if there are such.
+    pub(super) fn send_repeatable(
+        self: &Rc<Self>,
+        worker: &Worker,
+        ticket: Ticket,
+        repeat: Repeat,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        let (now, mut pipeline) = (worker.now(), self.pipeline.borrow_mut());
+        if let Repeat::Unqueued { unheard } = repeat {
+            for _ in 0..unheard {
+                pipeline.push(now, Ticket::queued(now), Repeat::Never, |_| {});
+                worker.turn.sent();
+            }
+        }
+        let written = pipeline.push(now, ticket, repeat, write);
+        drop(pipeline);
         add(&self.counts.written, written);
         self.mark(worker);
     }
@@ -249,23 +281,6 @@ impl Backend {
         if !self.dirty.replace(true) {
             worker.turn.add_backend(self);
         }
-    }
-
-    /// Sends several requests, of which only the last one's reply is waited for. Ask [`Backend::admit`] first.
-    pub(super) fn send_together(
-        self: &Rc<Self>,
-        worker: &Worker,
-        unheard: usize,
-        ticket: Ticket,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let mut pipeline = self.pipeline.borrow_mut();
-        for _ in 0..unheard {
-            pipeline.push(worker.now(), Ticket::ping(worker.now()), |_| {});
-            worker.turn.sent();
-        }
-        drop(pipeline);
-        self.send(worker, ticket, write);
     }
 
     /// Gives the server a script that it is about to be asked for by its name, where it may not know it.
@@ -320,7 +335,7 @@ impl Backend {
                     self.bell.ring();
                 }
             }
-            Err(error) => self.doom(Reason::Other(error.to_string())),
+            Err(error) => self.doom(error.into()),
         }
     }
 
@@ -382,7 +397,7 @@ impl Backend {
 
     async fn keep_open(self: Rc<Self>, worker: Rc<Worker>) {
         let mut backoff = Backoff::default();
-        let mut last_error = String::new();
+        let (mut last_error, mut was_lost) = (String::new(), false);
         while !self.retired.get() {
             match self.connect(&worker.settings).await {
                 Ok(transport) => {
@@ -398,9 +413,11 @@ impl Backend {
                             warn!(server = %self.addr, reason = reason.text(), lost, "connection lost");
                             let witness = &self.witness;
                             witness.note(&witness.lost, reason.text());
-                            if matches!(reason, Reason::TimeOut(_)) {
+                            if reason.is_silence() {
                                 witness.note(&witness.timeouts, reason.text());
+                                worker.router.waiting.lose(&self.addr);
                             }
+                            was_lost = true;
                         }
                         None => debug!(server = %self.addr, "connection closed, no slot needs it"),
                     }
@@ -410,6 +427,9 @@ impl Backend {
                 }
                 Err(error) => {
                     add(&self.counts.failed, 1);
+                    if was_lost && error.is_silence() {
+                        worker.router.waiting.lose(&self.addr);
+                    }
                     // That a client asks for a database that there is not says nothing of the server.
                     let database = matches!(error, ConnectError::Login(LoginError::Database(_)));
                     let error = error.to_string();
@@ -439,6 +459,7 @@ impl Backend {
         let now = worker.refresh_now();
         self.pipeline.borrow_mut().restart(now);
         self.loaded.take();
+        self.queueing.take();
         self.doomed.borrow_mut().take();
         self.wants_write.set(false);
         self.since.set(now);
@@ -484,7 +505,7 @@ impl Backend {
             Ok(0) => return Err(Reason::Other("closed by the server".to_owned())),
             Ok(read) => read,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-            Err(error) => return Err(Reason::Other(error.to_string())),
+            Err(error) => return Err(error.into()),
         };
         add(&self.counts.read, read);
         let now = worker.refresh_now();
@@ -517,11 +538,18 @@ impl Backend {
         self.passing.begin();
         let lost = self.pipeline.borrow_mut().abandon(|ended| {
             worker.turn.answered();
-            let Ended { ticket, request, begun } = ended;
+            let Ended {
+                ticket,
+                request,
+                repeat,
+                begun,
+            } = ended;
             let Some(client) = ticket.client.clone() else { return };
             match request {
                 _ if begun && ticket.takes_parts() => client.cut(worker, ticket, CONNECTION_LOST),
-                Some(request) => client.refused(worker, ticket, request, CONNECTION_LOST, Outcome::Failed),
+                Some(request) => {
+                    client.refused(worker, ticket, (request, repeat), CONNECTION_LOST, Outcome::Failed);
+                }
                 None => client.complete(worker, ticket, CONNECTION_LOST, Outcome::Failed),
             }
         });
@@ -537,10 +565,19 @@ impl Backend {
     }
 
     fn deliver(&self, worker: &Rc<Worker>, ended: Ended<'_>, reply: &[u8]) {
-        let Ended { ticket, request, begun } = ended;
+        let Ended {
+            ticket,
+            request,
+            repeat,
+            begun,
+        } = ended;
         worker.turn.answered();
         let Some(client) = ticket.client.clone() else {
-            if ticket.asks_for_replication() {
+            if ticket.is_queued() {
+                if reply.starts_with(b"-") {
+                    self.queueing.set(self.queueing.get().after(reply));
+                }
+            } else if ticket.asks_for_replication() {
                 self.replication
                     .learn(reply, worker.now(), worker.settings.backend_replica_max_lag);
             } else if ticket.is_question()
@@ -556,14 +593,22 @@ impl Backend {
             true if ticket.takes_parts() => (reply, Outcome::Answered),
             true => (TOO_LONG, Outcome::Failed),
         };
+        let queueing = match repeat {
+            Repeat::Unqueued { .. } => self.queueing.take(),
+            _ => Queueing::Whole,
+        };
         if outcome == Outcome::Error {
-            if let Some(request) = request.filter(|_| is_refusal(reply)) {
+            if let Some(request) = request.filter(|_| repeat.is_due(reply, queueing)) {
                 self.replication.forget();
-                return client.refused(worker, ticket, request, reply, outcome);
+                // What gave it the scripts that it runs was refused as well.
+                self.loaded.take();
+                return client.refused(worker, ticket, (request, repeat), reply, outcome);
             }
             worker.figures.record_server_error();
         }
-        client.note_if_slow(worker, &ticket, request);
+        // A transaction is known by its end, not by its beginning.
+        let shown = request.filter(|_| !matches!(repeat, Repeat::Unqueued { .. }));
+        client.note_if_slow(worker, ticket.command, ticket.since, shown);
         client.complete(worker, ticket, reply, outcome);
     }
 }

@@ -14,6 +14,8 @@ use crate::proxy::transport::Transport;
 const REPLICATION: u64 = 1;
 /// The sequence number of questions of which somebody hears the answer.
 const QUESTION: u64 = 2;
+/// The sequence number of what a transaction queues.
+const QUEUED: u64 = 3;
 
 /// Who waits for a reply.
 #[derive(Debug)]
@@ -65,6 +67,16 @@ impl Ticket {
         self.client.is_none() && self.sequence == QUESTION
     }
 
+    /// What a client's transaction queues, for the sake of the last of its requests.
+    pub(super) fn queued(now: Instant) -> Self {
+        Self::own(QUEUED, now)
+    }
+
+    /// Whether it is one of those.
+    pub(super) fn is_queued(&self) -> bool {
+        self.client.is_none() && self.sequence == QUEUED
+    }
+
     /// Whether its client gets the reply as it comes, so that the beginning may go before the end is there.
     pub(super) fn takes_parts(&self) -> bool {
         self.client.is_some() && matches!(self.part, Part::Whole(_))
@@ -81,22 +93,41 @@ impl Ticket {
     }
 }
 
+/// When a request may be sent again. All but those that never may are when no byte of them was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::proxy) enum Repeat {
+    /// Never.
+    Never,
+    /// Also when the server refused it.
+    Refused,
+    /// It runs a script, whose own commands may be refused when others were carried out: also when the server says that it
+    /// did not begin.
+    Unbegun,
+    /// `EXEC` at the end of a transaction, behind so many requests whose replies nobody waits for: also when the server
+    /// refused to queue one of these.
+    Unqueued {
+        /// How many.
+        unheard: u32,
+    },
+}
+
 /// A request that waits for its reply.
 #[derive(Debug)]
 struct Waiting {
     ticket: Ticket,
     /// How many bytes it has.
     len: usize,
-    /// Whether it may be sent again when it was not carried out.
-    repeatable: bool,
+    repeat: Repeat,
 }
 
 /// What became of a request.
 #[derive(Debug)]
 pub(super) struct Ended<'a> {
     pub(super) ticket: Ticket,
-    /// The request, if it may be sent again.
+    /// The request, unless none of it is left to be sent again.
     pub(super) request: Option<&'a [u8]>,
+    /// When it may be.
+    pub(super) repeat: Repeat,
     /// Whether the beginning of its reply was passed on, or thrown away, before the end came.
     pub(super) begun: bool,
 }
@@ -144,16 +175,13 @@ impl Pipeline {
     }
 
     /// Appends a request: how long it is.
-    pub(super) fn push(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) -> usize {
-        self.append(now, ticket, false, write)
-    }
-
-    /// Appends a request that is handed back if it was not carried out: how long it is.
-    pub(super) fn push_repeatable(&mut self, now: Instant, ticket: Ticket, write: impl FnOnce(&mut Vec<u8>)) -> usize {
-        self.append(now, ticket, true, write)
-    }
-
-    fn append(&mut self, now: Instant, ticket: Ticket, repeatable: bool, write: impl FnOnce(&mut Vec<u8>)) -> usize {
+    pub(super) fn push(
+        &mut self,
+        now: Instant,
+        ticket: Ticket,
+        repeat: Repeat,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) -> usize {
         if self.waiting.is_empty() {
             self.heard = Some(now);
         }
@@ -161,11 +189,7 @@ impl Pipeline {
             self.taken = Some(now);
         }
         let len = self.requests.push(write);
-        self.waiting.push_back(Waiting {
-            ticket,
-            len,
-            repeatable,
-        });
+        self.waiting.push_back(Waiting { ticket, len, repeat });
         len
     }
 
@@ -317,16 +341,12 @@ impl Pipeline {
             ..
         } = std::mem::take(self);
         let lost = waiting.len();
-        for Waiting {
-            ticket,
-            len,
-            repeatable,
-        } in waiting
-        {
+        for Waiting { ticket, len, repeat } in waiting {
             let (request, sent) = requests.first(len);
             tell(Ended {
                 ticket,
-                request: (repeatable && !sent).then_some(request),
+                request: (repeat != Repeat::Never && !sent).then_some(request),
+                repeat,
                 begun: std::mem::take(&mut begun),
             });
             requests.answer(len);
@@ -359,14 +379,16 @@ fn scan(
         used += len;
         // Pushes answer nothing. Nobody on a shared connection asked for one.
         if *begun || reply.first() != Some(&b'>') {
-            let Waiting {
-                ticket,
-                len,
-                repeatable,
-            } = waiting.pop_front().ok_or(ReceiveError::Unasked)?;
-            let request = repeatable.then(|| requests.first(len).0);
+            let Waiting { ticket, len, repeat } = waiting.pop_front().ok_or(ReceiveError::Unasked)?;
+            let request = (repeat != Repeat::Never).then(|| requests.first(len).0);
             let begun = std::mem::take(begun);
-            deliver(Ended { ticket, request, begun }, reply);
+            let ended = Ended {
+                ticket,
+                request,
+                repeat,
+                begun,
+            };
+            deliver(ended, reply);
             requests.answer(len);
         }
     }
@@ -384,7 +406,9 @@ mod tests {
                 sequence: sequence as u64,
                 ..Ticket::ping(Instant::now())
             };
-            pipeline.push_repeatable(Instant::now(), ticket, |out| out.extend_from_slice(b"x"));
+            pipeline.push(Instant::now(), ticket, Repeat::Refused, |out| {
+                out.extend_from_slice(b"x")
+            });
         }
         pipeline
     }
@@ -443,11 +467,32 @@ mod tests {
     #[test]
     fn only_requests_that_were_never_sent_are_handed_back_by_a_lost_connection() {
         let mut pipeline = pipeline_of(3);
-        pipeline.push(Instant::now(), Ticket::ping(Instant::now()), |out| out.push(b'x'));
+        let mut push = |repeat| {
+            pipeline.push(Instant::now(), Ticket::ping(Instant::now()), repeat, |out| {
+                out.push(b'x')
+            })
+        };
+        push(Repeat::Never);
+        push(Repeat::Unbegun);
         pipeline.requests.mark_sent(1);
         let mut told = Vec::new();
         let lost = pipeline.abandon(|ended| told.push((ended.ticket.sequence, ended.request.is_some())));
-        assert_eq!((lost, told), (4, vec![(0, false), (1, true), (2, true), (0, false)]));
+        let expected = vec![(0, false), (1, true), (2, true), (0, false), (0, true)];
+        assert_eq!((lost, told), (5, expected));
+    }
+
+    #[test]
+    fn transaction_of_which_nothing_was_sent_is_handed_back_whole_and_otherwise_not_at_all() {
+        for (sent, back) in [(1, Some(b"abc".as_slice())), (2, None), (4, None)] {
+            let mut pipeline = pipeline_of(1);
+            pipeline.push(Instant::now(), Ticket::queued(Instant::now()), Repeat::Never, |_| {});
+            let (last, repeat) = (Ticket::ping(Instant::now()), Repeat::Unqueued { unheard: 1 });
+            pipeline.push(Instant::now(), last, repeat, |out| out.extend_from_slice(b"abc"));
+            pipeline.requests.mark_sent(sent);
+            let mut handed = Vec::new();
+            pipeline.abandon(|ended| handed.push(ended.request.map(<[u8]>::to_vec)));
+            assert_eq!(handed, [None, None, back.map(<[u8]>::to_vec)], "{sent} bytes were sent");
+        }
     }
 
     #[test]
@@ -460,7 +505,7 @@ mod tests {
             (pipeline.silent_for(later), pipeline.idle_for(later)),
             (None, Some(Duration::from_secs(9)))
         );
-        pipeline.push(later, Ticket::ping(later), |out| out.push(b'x'));
+        pipeline.push(later, Ticket::ping(later), Repeat::Never, |out| out.push(b'x'));
         assert_eq!(
             pipeline.silent_for(later + Duration::from_secs(1)),
             Some(Duration::from_secs(1))

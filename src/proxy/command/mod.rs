@@ -1,5 +1,5 @@
 //! What the proxy knows of each command: arity and places of keys, as a real server's `COMMAND` tells them
-//! (`commands.txt`; a test compares it), and what the proxy does with it.
+//! (`commands.txt`; a test compares it) or as `more_commands.txt` adds, and what the proxy does with it.
 
 mod keys;
 mod listing;

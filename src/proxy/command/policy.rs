@@ -187,6 +187,7 @@ pub(crate) enum Local {
     ReadWrite,
     Reset,
     Select,
+    SlotsHashKey,
     Slowlog,
     Time,
 }
@@ -291,6 +292,7 @@ fn local(name: &str) -> Option<Local> {
         "readwrite" => Local::ReadWrite,
         "reset" => Local::Reset,
         "select" => Local::Select,
+        "slotshashkey" => Local::SlotsHashKey,
         "slowlog" => Local::Slowlog,
         "time" => Local::Time,
         _ => return None,

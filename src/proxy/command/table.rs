@@ -4,6 +4,8 @@ use super::{KeySpec, Optional, Plan, policy};
 
 /// `COMMAND` of Valkey 8.1: name, arity, first and last key and step, flags, key specifications.
 const COMMANDS: &str = include_str!("commands.txt");
+/// What it does not know, in the same form: commands of Redis 7.4, and Codis' own that needs no server.
+const MORE_COMMANDS: &str = include_str!("more_commands.txt");
 
 /// Longest name that is looked up; as Codis.
 const MAX_NAME: usize = 64;
@@ -90,15 +92,15 @@ pub(crate) struct CommandTable {
 /// The one table; built at its first use.
 pub(crate) fn table() -> &'static CommandTable {
     static TABLE: OnceLock<CommandTable> = OnceLock::new();
-    TABLE.get_or_init(|| CommandTable::parse(COMMANDS))
+    TABLE.get_or_init(|| CommandTable::parse(&[COMMANDS, MORE_COMMANDS]))
 }
 
 impl CommandTable {
-    /// Reads the committed text, which a test compares with a server; lines it can't read are left out.
-    fn parse(text: &'static str) -> Self {
+    /// Reads the committed texts, of which a test compares the first with a server; lines it can't read are left out.
+    fn parse(texts: &[&'static str]) -> Self {
         let mut commands: Vec<Command> = Vec::new();
         let mut subcommands = Vec::new();
-        for command in text.lines().filter_map(parse_line) {
+        for command in texts.iter().flat_map(|text| text.lines()).filter_map(parse_line) {
             if command.name.contains('|') {
                 subcommands.push(command)
             } else {
@@ -215,7 +217,7 @@ mod tests {
     #[test]
     fn every_line_of_the_table_is_read() {
         let read: usize = table().all().iter().map(|c| 1 + c.subcommands.len()).sum();
-        assert_eq!(read, COMMANDS.lines().count());
+        assert_eq!(read, COMMANDS.lines().count() + MORE_COMMANDS.lines().count());
         for command in table().all() {
             assert!(
                 matches!(table().find(command.name.to_uppercase().as_bytes()), Found::Known(c) if c.name == command.name)
@@ -253,6 +255,29 @@ mod tests {
         }
         assert!(matches!(table().find(b"nosuch"), Found::Unknown));
         assert!(matches!(table().find(&[b'x'; 65]), Found::BadLength));
+    }
+
+    #[test]
+    fn redis_commands_that_valkey_does_not_know_are_forwarded_by_their_key() {
+        let is = |name: &str, arity: i32, writes: bool| {
+            let Found::Known(command) = table().find(name.as_bytes()) else {
+                panic!("{name} is known")
+            };
+            assert_eq!((command.plan, command.arity), (Plan::Key(1), arity), "{name}");
+            assert_eq!(
+                (command.has_flag("write"), command.has_flag("readonly")),
+                (writes, !writes),
+                "{name}"
+            );
+        };
+        for name in ["HEXPIRE", "HPEXPIRE", "HEXPIREAT", "HPEXPIREAT"] {
+            is(name, -6, true);
+        }
+        is("HPERSIST", -5, true);
+        for name in ["HTTL", "HPTTL", "HEXPIRETIME", "HPEXPIRETIME"] {
+            is(name, -5, false);
+        }
+        assert_eq!(plan_of("slotshashkey"), Some(Plan::Local(Local::SlotsHashKey)));
     }
 
     #[test]

@@ -34,7 +34,7 @@ const SECRETS: [&str; 5] = [
 ];
 
 /// Keys that are read and do nothing (yet).
-const WITHOUT_EFFECT: [&str; 16] = [
+const WITHOUT_EFFECT: [&str; 18] = [
     "proxy_max_offheap_size",
     "proxy_heap_placeholder",
     "backend_recv_bufsize",
@@ -48,9 +48,11 @@ const WITHOUT_EFFECT: [&str; 16] = [
     "metrics_report_influxdb_server",
     "metrics_report_influxdb_period",
     "metrics_report_influxdb_username",
+    "metrics_report_influxdb_password",
     "metrics_report_influxdb_database",
     "metrics_report_statsd_server",
     "metrics_report_statsd_period",
+    "metrics_report_statsd_prefix",
 ];
 
 /// The settings. Fields are the keys of the file; [`DEFAULT_CONFIG`] says what each means.
@@ -412,6 +414,11 @@ mod tests {
         assert_eq!(
             Config::parse("proxy_heap_placeholder = 0").unwrap().without_effect(),
             ["proxy_heap_placeholder"]
+        );
+        let reported = "metrics_report_influxdb_password = \"x\"\nmetrics_report_statsd_prefix = \"x\"";
+        assert_eq!(
+            Config::parse(reported).unwrap().without_effect(),
+            ["metrics_report_influxdb_password", "metrics_report_statsd_prefix"]
         );
     }
 }

@@ -4,9 +4,9 @@ use std::rc::Rc;
 
 use tokio::sync::Notify;
 
-use crate::model::SlotId;
+use crate::model::{HostPort, SlotId};
 use crate::proxy::backend::Backend;
-use crate::proxy::worker::Worker;
+use crate::proxy::worker::{Memory, MemoryShare, Worker};
 
 /// A request on a client's own connection, seen by those who may have it come back, or not wait for it.
 #[derive(Debug)]
@@ -18,20 +18,38 @@ pub(in crate::proxy) struct Blocked {
     wanted_back: Cell<bool>,
     cancelled: Cell<bool>,
     cut: Cell<bool>,
+    /// Its server answers nobody any more.
+    lost: Cell<bool>,
     changed: Notify,
+    /// What the request takes of the worker's memory.
+    share: MemoryShare,
 }
 
 impl Blocked {
     /// One that has not been sent yet.
-    pub(in crate::proxy) fn new(slot: SlotId) -> Rc<Self> {
+    pub(in crate::proxy) fn new(memory: &Rc<Memory>, slot: SlotId) -> Rc<Self> {
         Rc::new(Self {
             slot,
             at: RefCell::default(),
             wanted_back: Cell::new(false),
             cancelled: Cell::new(false),
             cut: Cell::new(false),
+            lost: Cell::new(false),
             changed: Notify::new(),
+            share: memory.share_of_client(),
         })
+    }
+
+    /// The request takes so many bytes of memory now.
+    pub(in crate::proxy) fn takes(&self, bytes: usize) {
+        if !self.cancelled.get() {
+            self.share.set(bytes);
+        }
+    }
+
+    /// How many that are.
+    pub(in crate::proxy) fn bytes(&self) -> usize {
+        self.share.bytes()
     }
 
     /// Its way to the slot's server begins.
@@ -66,8 +84,9 @@ impl Blocked {
         self.changed.notify_one();
     }
 
-    /// Has it come back for good.
+    /// Has it come back for good. What it takes is as good as given back: nobody else has to give up something for it.
     pub(in crate::proxy) fn cancel(&self, worker: &Worker) {
+        self.takes(0);
         self.cancelled.set(true);
         self.want_back(worker);
     }
@@ -91,6 +110,18 @@ impl Blocked {
     /// Until it is wanted back.
     pub(in crate::proxy) async fn until_wanted_back(&self) {
         while !self.wanted_back.get() {
+            self.changed().await;
+        }
+    }
+
+    /// Whether its server answers nobody any more.
+    pub(in crate::proxy) fn is_lost(&self) -> bool {
+        self.lost.get()
+    }
+
+    /// Until it is wanted back, or lost.
+    pub(in crate::proxy) async fn until_wanted_back_or_lost(&self) {
+        while !self.wanted_back.get() && !self.lost.get() {
             self.changed().await;
         }
     }
@@ -142,10 +173,47 @@ impl Waiting {
         }
     }
 
+    /// The server at this address answers nobody any more: what waits there will not be answered either, and its own
+    /// connection may never show that.
+    pub(in crate::proxy) fn lose(&self, addr: &HostPort) {
+        for blocked in self.0.borrow().values().flatten() {
+            if blocked
+                .at
+                .borrow()
+                .as_ref()
+                .is_some_and(|(_, backend)| backend.addr() == addr)
+            {
+                blocked.lost.set(true);
+                blocked.changed.notify_one();
+            }
+        }
+    }
+
     /// Routes may have changed.
     pub(in crate::proxy) fn routes_changed(&self) {
         for blocked in self.0.borrow().values().flatten() {
             blocked.changed.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::config::Config;
+    use crate::proxy::session::tests::worker_of;
+
+    #[test]
+    fn memory_of_a_request_counts_while_somebody_waits_for_it() {
+        let worker = worker_of(&Config::default());
+        let slot = SlotId::of_key(b"a");
+        let blocked = [(); 2].map(|()| Blocked::new(&worker.memory, slot));
+        blocked.iter().for_each(|blocked| blocked.takes(1000));
+        assert_eq!((worker.memory.bytes(), blocked[0].bytes()), (2000, 1000));
+        blocked[0].cancel(&worker);
+        blocked[0].takes(1000);
+        assert_eq!(worker.memory.bytes(), 1000);
+        drop(blocked);
+        assert_eq!(worker.memory.bytes(), 0);
     }
 }

@@ -41,12 +41,18 @@ pub(super) enum PrivateError {
     /// No reply came in time: what was sent may have been carried out.
     #[error("no reply from {0} within {1:?}")]
     Slow(HostPort, Duration),
+    /// Its server answers nobody any more: what was sent may have been carried out.
+    #[error("{0} does not answer any more")]
+    Gone(HostPort),
     /// A change of the slot map does not wait for it: it may have been carried out.
     #[error("a change of the slot map does not wait for {0}")]
     NotWaitedFor(HostPort),
     /// The reply is long, and memory short: what was sent was carried out.
     #[error("there is no memory for so long a reply (proxy_max_memory)")]
     NoMemory,
+    /// The reply is kept until it is there as a whole, and too long for that: what was sent was carried out.
+    #[error("the reply is longer than session_max_output_size allows ({0} bytes), though the request was carried out")]
+    TooLong(usize),
     /// What came is no reply.
     #[error("{0}: {1}")]
     NoReply(HostPort, ReplyError),
@@ -102,6 +108,8 @@ pub(super) struct Private {
     database: u16,
     /// Its number at the server.
     id: i64,
+    /// How long a reply may be that is kept until it is there as a whole.
+    most: usize,
     transport: Transport,
     scanner: ReplyScanner,
     input: Vec<u8>,
@@ -142,6 +150,7 @@ impl Private {
             protocol,
             database,
             id: 0,
+            most: settings.session_max_output,
             transport,
             scanner: ReplyScanner::default(),
             input: Vec::new(),
@@ -239,6 +248,9 @@ impl Private {
                     let too_much = self.place.share.set(self.input.capacity());
                     if too_much && self.input.len() > PART && !self.begun {
                         return Err(PrivateError::NoMemory);
+                    }
+                    if self.input.len() > self.most && !self.begun {
+                        return Err(PrivateError::TooLong(self.most));
                     }
                 }
             }

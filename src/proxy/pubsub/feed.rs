@@ -1,4 +1,4 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 use std::io;
 use std::rc::Rc;
@@ -15,6 +15,9 @@ use crate::proxy::backend::{Backoff, ConnectError, PROVEN, connect};
 use crate::proxy::resp::{Protocol, ReplyError, ReplyScanner};
 use crate::proxy::transport::Transport;
 use crate::proxy::worker::Worker;
+
+/// Capacity that an empty buffer keeps; what grew beyond is given back.
+const KEEP: usize = 256 << 10;
 
 /// Why a subscribed connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -37,6 +40,8 @@ pub(super) struct Feed {
     addr: HostPort,
     topics: RefCell<HashSet<Topic>>,
     confirmed: RefCell<HashSet<Topic>>,
+    /// Whether the server could not be reached, or was lost, and is not back yet.
+    lost: Cell<bool>,
     /// What has still to be told to the server: begun or ended. Whoever connects begins with all topics.
     changes: RefCell<Vec<(Topic, bool)>>,
     changed: Notify,
@@ -49,6 +54,7 @@ impl Feed {
             addr: addr.clone(),
             topics: RefCell::default(),
             confirmed: RefCell::default(),
+            lost: Cell::default(),
             changes: RefCell::default(),
             changed: Notify::new(),
         });
@@ -59,6 +65,11 @@ impl Feed {
     /// Whether it hears of a topic already.
     pub(super) fn is_confirmed(&self, topic: &Topic) -> bool {
         self.confirmed.borrow().contains(topic)
+    }
+
+    /// Whether its server can't be reached, so that nobody knows when it hears of anything.
+    pub(super) fn is_lost(&self) -> bool {
+        self.lost.get()
     }
 
     /// Whether nothing is wanted of it.
@@ -87,12 +98,14 @@ impl Feed {
         while !self.is_idle() {
             match connect(&self.addr, Protocol::Resp2, &worker.settings).await {
                 Ok(transport) => {
+                    self.lost.set(false);
                     let opened = Instant::now();
                     let ended = self.serve(&worker, transport).await;
                     if opened.elapsed() > PROVEN {
                         backoff = Backoff::default();
                     }
                     self.confirmed.borrow_mut().clear();
+                    self.lost.set(ended.is_err());
                     match ended {
                         Ok(()) => debug!(server = %self.addr, "nobody is subscribed there any more"),
                         Err(error) => warn!(server = %self.addr, %error, "subscriptions lost, beginning anew"),
@@ -100,6 +113,7 @@ impl Feed {
                     last_error.clear();
                 }
                 Err(error) => {
+                    self.lost.set(true);
                     let error = error.to_string();
                     if error != last_error {
                         warn!(server = %self.addr, %error, "can't connect for subscriptions");
@@ -107,6 +121,8 @@ impl Feed {
                     }
                 }
             }
+            // Who waits for this one waits for the others only.
+            worker.pubsub.confirmed();
             if !self.is_idle() {
                 tokio::time::sleep(backoff.next_pause()).await;
             }
@@ -123,6 +139,7 @@ impl Feed {
             topic.put_request(&mut out, true);
         }
         let (mut scanner, mut input, mut pinged) = (ReplyScanner::default(), Vec::new(), false);
+        let share = worker.memory.share();
         loop {
             for (topic, begins) in self.changes.borrow_mut().drain(..) {
                 topic.put_request(&mut out, begins);
@@ -153,12 +170,18 @@ impl Feed {
                         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
                     }
                     pinged = false;
+                    share.set(input.capacity());
                     let mut used = 0;
                     while let Some(len) = scanner.scan(&input[used..])? {
                         self.hear(worker, &input[used..used + len])?;
                         used += len;
                     }
-                    input.drain(..used);
+                    if used == input.len() && input.capacity() > KEEP {
+                        input = Vec::new();
+                    } else {
+                        input.drain(..used);
+                    }
+                    share.set(input.capacity());
                     worker.pubsub.confirmed();
                 }
                 () = self.changed.notified() => {}

@@ -45,7 +45,8 @@ impl PubSub {
         }
     }
 
-    /// Until these topics are heard of wherever they live.
+    /// Until these topics are heard of wherever they live: a pattern at all servers that can be reached, at one at least.
+    /// The others hear of it when they are back.
     pub(super) async fn until_confirmed(&self, worker: &Rc<Worker>, topics: &[Topic]) {
         for topic in topics {
             loop {
@@ -60,8 +61,10 @@ impl PubSub {
 
     fn is_confirmed(&self, worker: &Worker, topic: &Topic) -> bool {
         let (servers, feeds) = (servers_of(worker, topic), self.feeds.borrow());
-        let confirmed = |addr| feeds.get(addr).is_some_and(|feed| feed.is_confirmed(topic));
-        !servers.is_empty() && servers.iter().all(confirmed)
+        let feeds = || servers.iter().map(|addr| feeds.get(addr));
+        let confirmed = |feed: Option<&Rc<Feed>>| feed.is_some_and(|feed| feed.is_confirmed(topic));
+        let lost = |feed: Option<&Rc<Feed>>| feed.is_some_and(|feed| feed.is_lost());
+        feeds().any(confirmed) && feeds().all(|feed| confirmed(feed) || lost(feed))
     }
 
     /// The client gets what is published from now on.

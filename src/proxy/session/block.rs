@@ -67,10 +67,18 @@ impl Call {
         now.saturating_duration_since(*self.refused.get_or_insert(now)) < worker.settings.repeat_timeout
     }
 
-    /// Has a further try begin where streams ended in the first.
-    fn begin_at(&mut self, ends: Vec<Vec<u8>>) {
-        for ((_, id), end) in std::mem::take(&mut self.ends).into_iter().zip(ends) {
-            if let (Some(entry), Some(arg)) = (last_entry(&end), self.args.get_mut(id)) {
+    /// How many bytes of memory its arguments take.
+    fn memory(&self) -> usize {
+        self.args.iter().map(|arg| arg.capacity() + size_of::<Vec<u8>>()).sum()
+    }
+
+    /// Has a further try begin where streams ended in the first that was told all of their ends.
+    fn begin_at(&mut self, ends: &[Vec<u8>]) {
+        let Some(entries) = ends.iter().map(|end| last_entry(end)).collect::<Option<Vec<_>>>() else {
+            return;
+        };
+        for ((_, id), entry) in std::mem::take(&mut self.ends).into_iter().zip(entries) {
+            if let Some(arg) = self.args.get_mut(id) {
                 *arg = entry.to_vec();
             }
         }
@@ -99,7 +107,7 @@ impl Session {
         if let Err(verdict) = self.primary_of(worker, client, command.id, slot, request.raw().len()) {
             return verdict;
         }
-        let blocked = Blocked::new(slot);
+        let blocked = Blocked::new(&worker.memory, slot);
         let call = Call {
             slot,
             protocol: self.protocol,
@@ -116,6 +124,7 @@ impl Session {
                 _ => Vec::new(),
             },
         };
+        blocked.takes(call.memory());
         let own = if call.keeps { self.apart.own.take() } else { None };
         self.apart.alone = true;
         self.apart.blocked = Some(blocked);
@@ -227,7 +236,7 @@ async fn send(worker: &Rc<Worker>, call: &mut Call, own: Option<Box<Private>>) -
     call.blocked.is_sent(own.id(), backend);
     let (ends, reply, asked_back) = reply_to(worker, call, &mut own, &addr).await?;
     call.blocked.is_back();
-    call.begin_at(ends);
+    call.begin_at(&ends);
     if reply.starts_with(b"-UNBLOCKED") || (is_refusal(&reply) && call.may_try_again(worker)) {
         // The server is no primary any more, or none yet.
         sleep_until(Instant::now() + PAUSE).await;
@@ -255,7 +264,11 @@ async fn reply_to(
     }
     put_request(&mut requests, call.args.iter().map(Vec::as_slice));
     let mut replies = Box::pin(async {
+        call.blocked.takes(call.memory() + requests.capacity());
         own.send(&requests).await?;
+        // It may wait for long now.
+        drop(requests);
+        call.blocked.takes(call.memory());
         let mut ends = Vec::new();
         for _ in &call.ends {
             ends.push(own.reply().await?);
@@ -273,7 +286,10 @@ async fn reply_to(
         // It may have been asked back just now.
         came = &mut replies => return came.map(|(ends, reply)| (ends, reply, call.blocked.is_wanted_back())),
         () = overdue => return Err(PrivateError::Slow(addr.clone(), slow)),
-        () = call.blocked.until_wanted_back() => {}
+        () = call.blocked.until_wanted_back_or_lost() => {}
+    }
+    if call.blocked.is_lost() {
+        return Err(PrivateError::Gone(addr.clone()));
     }
     let until = Instant::now() + LET_GO;
     while Instant::now() < until {
@@ -289,4 +305,37 @@ async fn reply_to(
 /// What a server answers when the time is over.
 fn is_nothing(reply: &[u8]) -> bool {
     matches!(reply, b"*-1\r\n" | b"$-1\r\n" | b"_\r\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::worker::Memory;
+
+    #[test]
+    fn stream_is_read_from_its_end_in_the_first_try_that_was_told_where_that_is() {
+        let mut call = Call {
+            slot: SlotId::of_key(b"a"),
+            protocol: Protocol::Resp2,
+            database: 0,
+            args: ["XREAD", "BLOCK", "0", "STREAMS", "a", "b", "$", "$"]
+                .map(|arg| arg.into())
+                .to_vec(),
+            patience: Patience::millis(2),
+            until: None,
+            blocked: Blocked::new(&Memory::new(0), SlotId::of_key(b"a")),
+            refused: None,
+            keeps: true,
+            ends: vec![(4, 6), (5, 7)],
+        };
+        let replies = |ends: [&str; 2]| ends.map(|end| end.as_bytes().to_vec());
+        call.begin_at(&replies([
+            "-LOADING Redis is loading the dataset in memory\r\n",
+            "*0\r\n",
+        ]));
+        assert_eq!((call.args[6].as_slice(), call.ends.len()), (b"$".as_slice(), 2));
+        call.begin_at(&replies(["*1\r\n*2\r\n$3\r\n7-1\r\n*0\r\n", "*0\r\n"]));
+        assert_eq!(call.args[6..], [b"7-1".to_vec(), b"0-0".to_vec()]);
+        assert!(call.ends.is_empty());
+    }
 }

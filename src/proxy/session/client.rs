@@ -7,13 +7,11 @@ use std::time::Instant;
 use socket2::{SockRef, TcpKeepalive};
 
 use super::passed::Room;
-use super::subscribe::MOST_UNREAD;
 use super::upload::Upload;
 use super::{Session, Wait};
-use crate::proxy::backend::{Part, Ticket};
+use crate::proxy::backend::{Part, Repeat, Ticket};
 use crate::proxy::private::Private;
 use crate::proxy::pubsub::Topic;
-use crate::proxy::resp::Protocol;
 use crate::proxy::transport::{Detached, Transport};
 use crate::proxy::worker::{Bell, MemoryShare, Outcome, Worker};
 
@@ -160,39 +158,13 @@ impl Client {
         self: &Rc<Self>,
         worker: &Rc<Worker>,
         ticket: Ticket,
-        request: &[u8],
+        request: (&[u8], Repeat),
         error: &[u8],
         outcome: Outcome,
     ) {
         let mut session = self.session.borrow_mut();
         session.refuse_for_now(worker, ticket, request, error, outcome);
         self.is_answered(worker, session);
-    }
-
-    /// Gets what was published: `message`, in RESP2.
-    pub(in crate::proxy) fn push(self: &Rc<Self>, worker: &Worker, message: &[u8]) {
-        let mut session = self.session.borrow_mut();
-        if session.gone || session.closing {
-            return;
-        }
-        let protocol = session.protocol;
-        session.replies.push(|out| {
-            let start = out.len();
-            out.extend_from_slice(message);
-            // The two forms differ in this sign only.
-            if protocol == Protocol::Resp3
-                && let Some(sign) = out.get_mut(start)
-            {
-                *sign = b'>';
-            }
-        });
-        let over = session.replies.backlog() > MOST_UNREAD;
-        drop(session);
-        if over {
-            self.doom();
-        } else {
-            self.mark(worker);
-        }
     }
 
     /// Its command that waited at a server does no more.
@@ -228,7 +200,7 @@ impl Client {
         }
     }
 
-    fn write(&self, worker: &Worker) {
+    pub(super) fn write(&self, worker: &Worker) {
         let mut session = self.session.borrow_mut();
         if session.gone {
             return;
@@ -298,6 +270,10 @@ impl Client {
             .waits_since
             .is_some_and(|then| since(then) > settings.hold_timeout);
         session.drop_idle(worker);
+        // Nobody reads up to the end that tells that it left.
+        if session.is_blocked_unread() && self.transport.is_ended_by_peer() {
+            session.hears_the_end(worker);
+        }
         self.slim(worker, &mut session, now);
         drop(session);
         if worker.is_draining() {
@@ -345,10 +321,7 @@ impl Client {
         let mut buffer = worker.buffer.borrow_mut();
         let read = match self.transport.read(&mut buffer) {
             Ok(0) => {
-                // Whoever shut down only its sending half still gets what it asked for, but for what could not be sent on
-                // yet: mostly it gave up, and would not expect that to be done later.
-                self.session.borrow_mut().end();
-                self.unblock(worker);
+                self.session.borrow_mut().hears_the_end(worker);
                 return false;
             }
             Ok(read) => read,
@@ -406,7 +379,7 @@ pub(in crate::proxy) async fn serve(worker: Rc<Worker>, client: Rc<Client>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(in crate::proxy) mod tests {
     use super::*;
     use crate::model::SlotId;
     use crate::proxy::config::Config;
@@ -415,25 +388,36 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
-    /// A client with one request under way, and its other end.
-    fn waiting_client() -> (Rc<Worker>, Rc<Client>, Ticket, std::net::TcpStream) {
+    pub(in crate::proxy) fn worker_of(config: &Config) -> Rc<Worker> {
+        let user = crate::model::ServerUserKind::Probe;
+        Rc::new(Worker::new(Arc::new(Settings::new(config, 1, user, Tls::default()))))
+    }
+
+    /// A client, and its other end.
+    pub(in crate::proxy) fn client_of(worker: &Worker) -> (Rc<Client>, std::net::TcpStream) {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let peer = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let worker = Rc::new(Worker::new(Arc::new(Settings::new(
-            &Config::default(),
-            1,
-            crate::model::ServerUserKind::Probe,
-            Tls::default(),
-        ))));
-        let client = Client::new(&worker, listener.accept().unwrap().0.into(), 1).unwrap();
-        let ticket = Ticket {
+        let client = Client::new(worker, listener.accept().unwrap().0.into(), 1).unwrap();
+        (client, peer)
+    }
+
+    /// One request of the client is under way.
+    pub(in crate::proxy) fn under_way(worker: &Worker, client: &Client) -> Ticket {
+        worker.router.begun(SlotId::of_key(b"a"));
+        Ticket {
             client: None,
             sequence: client.session.borrow_mut().replies.expect(),
             part: Part::Whole(SlotId::of_key(b"a")),
             command: 0,
             since: worker.now(),
-        };
-        worker.router.begun(SlotId::of_key(b"a"));
+        }
+    }
+
+    /// A client with one request under way, and its other end.
+    fn waiting_client() -> (Rc<Worker>, Rc<Client>, Ticket, std::net::TcpStream) {
+        let worker = worker_of(&Config::default());
+        let (client, peer) = client_of(&worker);
+        let ticket = under_way(&worker, &client);
         (worker, client, ticket, peer)
     }
 

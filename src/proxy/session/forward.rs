@@ -2,6 +2,7 @@ use std::rc::Rc;
 
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
+use crate::proxy::backend::Repeat;
 use crate::proxy::command::Command;
 use crate::proxy::resp::Request;
 use crate::proxy::worker::Worker;
@@ -104,7 +105,9 @@ impl Session {
             Err(verdict) => return verdict,
         };
         let ticket = self.ticket(worker, client, command, slot);
-        backend.send_repeatable(worker, ticket, |out| out.extend_from_slice(request.raw()));
+        backend.send_repeatable(worker, ticket, Repeat::Refused, |out| {
+            out.extend_from_slice(request.raw());
+        });
         Verdict::Taken
     }
 }

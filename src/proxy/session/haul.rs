@@ -1,6 +1,6 @@
 use std::future::poll_fn;
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::time::timeout;
 
@@ -30,6 +30,8 @@ pub(super) struct Haul {
     pub(super) keeps: bool,
     pub(super) blocked: Rc<Blocked>,
     pub(super) uplink: Rc<Uplink>,
+    /// When it was sent to its end: before that, what takes long is its client.
+    pub(super) sent: Option<Instant>,
 }
 
 /// Why a request gets no reply.
@@ -52,6 +54,9 @@ pub(super) async fn carry(worker: Rc<Worker>, client: Rc<Client>, ticket: Ticket
     worker.router.waiting.remove(&haul.blocked);
     client.session.borrow_mut().throw_upload_away();
     worker.refresh_now();
+    if let (Ok(_), Some(sent)) = (&came, haul.sent) {
+        client.note_if_slow(&worker, ticket.command, sent, None);
+    }
     match came {
         Ok(reply) if begun => client.complete(&worker, ticket, &reply, Outcome::Answered),
         Ok(reply) => hand_over(&worker, &client, ticket, &reply),
@@ -88,6 +93,7 @@ impl Haul {
         if let Some(reply) = early {
             return Ok(reply);
         }
+        self.sent = Some(Instant::now());
         let reply = tokio::select! {
             reply = hear(worker, client, ticket, &mut own, &self.addr, begun) => reply?,
             () = blocked.until_cut() => return Err(PrivateError::NotWaitedFor(self.addr.clone()).into()),

@@ -3,6 +3,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::place::slot_without_keys;
 use super::{Client, SYNTAX, Session, Verdict, Wait};
+use crate::model::SlotId;
 use crate::proxy::command::{Command, Local, count, put_all, put_infos};
 use crate::proxy::resp::{Protocol, Request, begin_map, decimal, put_array, put_bulk, put_integer, put_simple};
 use crate::proxy::worker::Worker;
@@ -60,6 +61,12 @@ impl Session {
                 self.answer(worker, id, |out| put_simple(out, "RESET"))
             }
             Local::Select => self.select(worker, command, request),
+            Local::SlotsHashKey => self.answer(worker, id, |out| {
+                put_array(out, request.len() - 1);
+                for key in request.args_from(1) {
+                    put_integer(out, SlotId::of_key(key).get().into());
+                }
+            }),
             Local::Slowlog => self.slow_log(worker, client, command, request),
             Local::Time => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -45,11 +45,12 @@ impl Client {
 
     /// What it holds.
     pub(in crate::proxy) fn holder(&self, now: Instant) -> Holder {
-        let last_sent = self.session.borrow().last_sent;
+        let session = self.session.borrow();
+        let blocked = session.apart.blocked.as_ref().map_or(0, |blocked| blocked.bytes());
         Holder {
             id: self.id,
-            bytes: self.share.bytes(),
-            stuck: self.wants_write.get() && now.saturating_duration_since(last_sent) > STUCK,
+            bytes: self.share.bytes() + blocked,
+            stuck: self.wants_write.get() && now.saturating_duration_since(session.last_sent) > STUCK,
         }
     }
 

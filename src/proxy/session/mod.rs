@@ -35,6 +35,9 @@ mod upload;
 pub(super) use client::{Client, serve};
 pub(super) use figures::ClientFigures;
 
+#[cfg(test)]
+pub(super) use client::tests;
+
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -94,6 +97,8 @@ struct Session {
     authenticated: bool,
     name: Vec<u8>,
     waits: Option<Wait>,
+    /// Since when its requests wait for their routes. Those behind one that waited too long wait no more time of their own:
+    /// it ends when one is sent, or none is left.
     waits_since: Option<Instant>,
     /// Counts the request that waits for its slot or server.
     held: Option<HeldRequest>,
@@ -101,6 +106,8 @@ struct Session {
     refused: Option<Box<Refused>>,
     /// No further request is taken up; the connection ends when all replies were sent.
     closing: bool,
+    /// The client sends nothing more. What it sent before may still have to be taken up.
+    at_end: bool,
     /// The connection is gone; requests under way come to their end unheard.
     gone: bool,
     last_read: Instant,
@@ -130,6 +137,7 @@ impl Session {
             held: None,
             refused: None,
             closing: false,
+            at_end: false,
             gone: false,
             last_read: now,
             last_sent: now,
@@ -147,6 +155,7 @@ impl Session {
     /// Whether more is read although a request waits.
     fn reads_on(&self) -> bool {
         self.waits != Some(Wait::Replies)
+            && !self.at_end
             && self.input.len() < READ_AHEAD
             && self.held.as_ref().is_none_or(HeldRequest::may_grow)
     }
@@ -156,6 +165,25 @@ impl Session {
         self.closing = true;
         self.apart.upload = None;
         self.input = Vec::new();
+    }
+
+    /// Whether its command waits at a server, and what it sent since waits unread.
+    fn is_blocked_unread(&self) -> bool {
+        self.apart.blocked.is_some() && self.waits.is_some() && !self.reads_on()
+    }
+
+    /// The client sends nothing more. Whoever shut down only its sending half still gets what it asked for: all that it
+    /// sent, where that only waits for replies. Not what can't be sent on yet, or waits behind a command that waits at a
+    /// server: mostly its client gave up, and would not expect that to be done later.
+    fn hears_the_end(&mut self, worker: &Worker) {
+        self.at_end = true;
+        let blocked = self.apart.blocked.clone();
+        if self.waits != Some(Wait::AllReplies) || blocked.is_some() {
+            self.end();
+        }
+        if let Some(blocked) = blocked {
+            blocked.cancel(worker);
+        }
     }
 
     /// Takes up what was read.
@@ -180,6 +208,10 @@ impl Session {
     fn go_on(&mut self, worker: &Rc<Worker>, client: &Rc<Client>) {
         let mut input = std::mem::take(&mut self.input);
         let used = self.take_up(worker, client, &input);
+        if self.at_end && (self.waits.is_none() || self.apart.blocked.is_some()) {
+            self.waits = None;
+            self.hears_the_end(worker);
+        }
         if self.is_over() {
             return;
         }
@@ -223,6 +255,7 @@ impl Session {
             } else {
                 Limits::UNAUTHENTICATED
             };
+            let before = self.replies.forwarded();
             match parser.parse(&data[used..], limits) {
                 Ok(Step::More) => {
                     let len = parser.least_len().max(data.len() - used);
@@ -233,14 +266,10 @@ impl Session {
                             Some(Ok(begun)) => {
                                 used += begun;
                                 parser.reset();
-                                self.waits_since = None;
-                                self.held = None;
+                                self.is_taken_up(before);
                                 continue;
                             }
-                            Some(Err(wait)) => {
-                                self.waits = Some(wait);
-                                self.waits_since.get_or_insert(worker.now());
-                            }
+                            Some(Err(wait)) => self.begin_to_wait(worker, wait),
                             None => {}
                         }
                     }
@@ -261,12 +290,10 @@ impl Session {
                     match verdict {
                         Verdict::Taken => {
                             used += len;
-                            self.waits_since = None;
-                            self.held = None;
+                            self.is_taken_up(before);
                         }
                         Verdict::Waits(wait) => {
-                            self.waits = Some(wait);
-                            self.waits_since.get_or_insert(worker.now());
+                            self.begin_to_wait(worker, wait);
                             break;
                         }
                     }
@@ -275,6 +302,9 @@ impl Session {
             }
         }
         self.parser = parser;
+        if self.waits.is_none() {
+            self.waits_since = None;
+        }
         if self.is_over() {
             self.parser.reset();
             self.input = Vec::new();
@@ -282,6 +312,23 @@ impl Session {
             self.closing = true;
         }
         used
+    }
+
+    /// A request has to wait, and all behind it.
+    fn begin_to_wait(&mut self, worker: &Worker, wait: Wait) {
+        self.waits = Some(wait);
+        self.waits_since = match wait {
+            Wait::Route => self.waits_since.or(Some(worker.now())),
+            Wait::Replies | Wait::AllReplies => None,
+        };
+    }
+
+    /// A request was taken up; `before` it so many had been forwarded.
+    fn is_taken_up(&mut self, before: u64) {
+        self.held = None;
+        if self.replies.forwarded() != before {
+            self.waits_since = None;
+        }
     }
 
     /// Shows a request that was taken up, for this database, to those who look at them. What strangers send is nobody's

@@ -11,7 +11,7 @@ use crate::model::{HostPort, SlotId};
 use crate::proxy::backend::Ticket;
 use crate::proxy::private::{Blocked, Private, PrivateError};
 use crate::proxy::resp::{Protocol, put_error};
-use crate::proxy::worker::{Outcome, Worker};
+use crate::proxy::worker::{Outcome, QueuedBytes, Worker};
 
 /// Requests that are answered at once.
 pub(super) struct Job {
@@ -21,38 +21,48 @@ pub(super) struct Job {
     pub(super) database: u16,
     /// The client's connection, if it has one there.
     pub(super) own: Option<Box<Private>>,
-    pub(super) requests: Vec<u8>,
+    /// They are sent one after the other.
+    pub(super) requests: Vec<Vec<u8>>,
+    /// Counts them among those of all transactions, until they were answered.
+    pub(super) queued: Option<QueuedBytes>,
     /// How many replies they get; the last one is the client's.
     pub(super) replies: usize,
 }
 
 /// Carries requests over, and gives the client its reply.
 pub(super) async fn carry(worker: Rc<Worker>, client: Rc<Client>, ticket: Ticket, job: Job) {
-    let blocked = Blocked::new(job.slot);
+    let blocked = Blocked::new(&worker.memory, job.slot);
     worker.router.waiting.insert(&blocked);
     let lost = PrivateError::NotWaitedFor(job.addr.clone());
     let came = tokio::select! {
-        came = exchange(&worker, job) => came,
+        came = exchange(&worker, &blocked, job) => came,
         () = blocked.until_cut() => Err(lost),
     };
     worker.router.waiting.remove(&blocked);
     match came {
         Ok((own, reply)) => {
             client.keep(own);
+            worker.refresh_now();
+            client.note_if_slow(&worker, ticket.command, ticket.since, None);
             hand_over(&worker, &client, ticket, &reply);
         }
         Err(error) => give_up(&worker, &client, ticket, &error),
     }
 }
 
-async fn exchange(worker: &Worker, job: Job) -> Result<(Box<Private>, Vec<u8>), PrivateError> {
+async fn exchange(worker: &Worker, blocked: &Blocked, job: Job) -> Result<(Box<Private>, Vec<u8>), PrivateError> {
+    blocked.takes(job.requests.iter().map(Vec::capacity).sum());
+    let _queued = job.queued;
     let settings = &worker.settings;
     let mut own = match job.own {
         Some(own) => own,
         None => Box::new(Private::open(&worker.private, settings, &job.addr, job.protocol, job.database).await?),
     };
     let asked = async {
-        own.send(&job.requests).await?;
+        for requests in job.requests {
+            own.send(&requests).await?;
+        }
+        blocked.takes(0);
         let mut last = Vec::new();
         for _ in 0..job.replies {
             last = own.reply().await?;
@@ -82,8 +92,48 @@ pub(super) fn give_up(worker: &Rc<Worker>, client: &Rc<Client>, ticket: Ticket, 
     let mut reply = Vec::new();
     match error {
         PrivateError::TooMany => put_error(&mut reply, &format!("ERR handle request, {error}")),
-        PrivateError::NoMemory => put_error(&mut reply, &format!("ERR handle response, {error}")),
+        PrivateError::NoMemory | PrivateError::TooLong(_) => {
+            put_error(&mut reply, &format!("ERR handle response, {error}"))
+        }
         _ => put_error(&mut reply, NO_CONNECTION),
     }
     client.complete(worker, ticket, &reply, Outcome::Failed);
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::poll;
+
+    use super::*;
+    use crate::proxy::config::Config;
+    use crate::proxy::session::tests::{client_of, under_way, worker_of};
+    use crate::proxy::worker::Queued;
+
+    #[tokio::test]
+    async fn requests_of_a_job_count_until_it_ended() {
+        let worker = worker_of(&Config::default());
+        let (client, _peer) = client_of(&worker);
+        let ticket = under_way(&worker, &client);
+        // It is connected to, and says nothing.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let all_queued = Queued::new(10);
+        let mut queued = all_queued.begin();
+        assert!(queued.grow(10));
+        let job = Job {
+            slot: SlotId::of_key(b"a"),
+            addr: HostPort::new("127.0.0.1", silent.local_addr().unwrap().port()).unwrap(),
+            protocol: Protocol::Resp2,
+            database: 0,
+            own: None,
+            requests: vec![vec![b'x'; 1 << 20]],
+            queued: Some(queued),
+            replies: 1,
+        };
+        let before = worker.memory.bytes();
+        let mut carried = Box::pin(carry(worker.clone(), client, ticket, job));
+        assert!(poll!(&mut carried).is_pending());
+        assert!(worker.memory.bytes() >= before + (1 << 20) && !all_queued.begin().grow(1));
+        carried.await;
+        assert!(worker.memory.bytes() < before + (1 << 20) && all_queued.begin().grow(10));
+    }
 }

@@ -2,7 +2,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use crate::model::SlotId;
-use crate::proxy::backend::Ticket;
+use crate::proxy::backend::{Repeat, Ticket};
 use crate::proxy::worker::{HeldRequest, Outcome};
 
 /// A request, or a part of one, that was not carried out.
@@ -13,6 +13,7 @@ pub(super) struct Item {
     /// The slots that its keys lie in.
     pub(super) slots: Vec<SlotId>,
     pub(super) request: Vec<u8>,
+    pub(super) repeat: Repeat,
     /// What its client is told if it is not sent again.
     pub(super) error: Vec<u8>,
     pub(super) outcome: Outcome,
@@ -155,6 +156,7 @@ mod tests {
                     ticket,
                     slots: vec![slot],
                     request: Vec::new(),
+                    repeat: Repeat::Refused,
                     error: Vec::new(),
                     outcome: Outcome::Error,
                     under_way: false,

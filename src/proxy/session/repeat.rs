@@ -5,8 +5,11 @@ use std::rc::Rc;
 use super::refused::Item;
 use super::{Client, Session};
 use crate::model::SlotId;
-use crate::proxy::backend::{Admit, Part, Ticket};
+use crate::proxy::backend::{Admit, Part, Repeat, Ticket};
+use crate::proxy::command::{Found, Plan, table};
+use crate::proxy::resp::{Limits, RequestParser, Step};
 use crate::proxy::router::{Route, Server};
+use crate::proxy::scripts::{ScriptName, script_name};
 use crate::proxy::worker::{Outcome, Worker};
 
 /// What became of the try to send a request again.
@@ -24,7 +27,7 @@ impl Session {
         &mut self,
         worker: &Worker,
         ticket: Ticket,
-        request: &[u8],
+        (request, repeat): (&[u8], Repeat),
         error: &[u8],
         outcome: Outcome,
     ) {
@@ -50,6 +53,7 @@ impl Session {
                 ticket: Ticket { client: None, ..ticket },
                 slots,
                 request: request.to_vec(),
+                repeat,
                 error: error.to_vec(),
                 outcome,
                 under_way: false,
@@ -130,7 +134,14 @@ impl Session {
             command,
             since,
         };
-        backend.send_repeatable(worker, ticket, |out| out.extend_from_slice(&item.request));
+        if matches!(item.repeat, Repeat::Unbegun | Repeat::Unqueued { .. }) {
+            for name in scripts_in(&item.request) {
+                backend.give_script(worker, name);
+            }
+        }
+        backend.send_repeatable(worker, ticket, item.repeat, |out| {
+            out.extend_from_slice(&item.request);
+        });
         Try::Sent
     }
 
@@ -159,5 +170,51 @@ impl Session {
                 ids.filter_map(|slot| SlotId::new((*slot).into()).ok()).collect()
             }
         }
+    }
+}
+
+/// The scripts that these requests run by their names.
+fn scripts_in(mut requests: &[u8]) -> Vec<ScriptName> {
+    let (mut parser, mut names) = (RequestParser::default(), Vec::new());
+    while let Ok(Step::Done(len)) = parser.parse(requests, Limits::AUTHENTICATED) {
+        let request = parser.request(requests, len);
+        if let Found::Known(command) = table().find(request.arg(0))
+            && command.plan == (Plan::Script { by_name: true })
+        {
+            names.extend(script_name(request.arg(1)));
+        }
+        parser.reset();
+        requests = &requests[len..];
+    }
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proxy::resp::put_request;
+
+    #[test]
+    fn scripts_that_a_transaction_runs_by_name_are_found() {
+        let mut requests = Vec::new();
+        let names = [
+            "da39a3ee5e6b4b0d3255bfef95601890afd80709",
+            "0000000000000000000000000000000000000000",
+        ];
+        for words in [
+            &["MULTI"] as &[&str],
+            &["evalsha", names[0], "0"],
+            &["EVAL", names[1], "0"],
+            &["EVALSHA_RO", names[1], "0"],
+            &["EVALSHA", "none", "0"],
+            &["EXEC"],
+        ] {
+            put_request(&mut requests, words.iter().map(|word| word.as_bytes()));
+        }
+        assert_eq!(
+            scripts_in(&requests),
+            names.map(|name| script_name(name.as_bytes()).unwrap())
+        );
+        assert!(scripts_in(b"").is_empty());
     }
 }

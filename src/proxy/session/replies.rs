@@ -16,6 +16,8 @@ const MIN_WINDOW: usize = 2;
 pub(super) struct Replies {
     /// The sequence number of the first that waits.
     first: u64,
+    /// How many were forwarded.
+    forwarded: u64,
     waiting: VecDeque<Entry>,
     held: Vec<u8>,
     /// How many bytes of `held` are still to be sent.
@@ -57,6 +59,7 @@ impl Default for Replies {
     fn default() -> Self {
         Self {
             first: 0,
+            forwarded: 0,
             waiting: VecDeque::new(),
             held: Vec::new(),
             held_live: 0,
@@ -98,14 +101,21 @@ impl Replies {
         (WINDOW_BYTES / self.size.max(1)).max(MIN_WINDOW).min(most)
     }
 
+    /// How many requests were forwarded so far.
+    pub(super) fn forwarded(&self) -> u64 {
+        self.forwarded
+    }
+
     /// A request was forwarded: its sequence number.
     pub(super) fn expect(&mut self) -> u64 {
+        self.forwarded += 1;
         self.waiting.push_back(Entry::Waiting);
         self.first + self.waiting.len() as u64 - 1
     }
 
     /// A request was split: its sequence number.
     pub(super) fn expect_merge(&mut self, merge: Box<Merge>) -> u64 {
+        self.forwarded += 1;
         self.waiting.push_back(Entry::Merging(merge));
         self.first + self.waiting.len() as u64 - 1
     }
@@ -153,12 +163,14 @@ impl Replies {
         }
     }
 
-    /// Something that answers no request: it goes between replies.
-    pub(super) fn push(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
-        if self.begun {
-            write(&mut self.aside);
-        } else {
-            self.out.put_by(write);
+    /// Something that answers no request, in two pieces: it goes between replies.
+    pub(super) fn push(&mut self, pieces: [&[u8]; 2]) {
+        for piece in pieces {
+            if self.begun {
+                self.aside.extend_from_slice(piece);
+            } else {
+                self.out.put(piece);
+            }
         }
     }
 
@@ -361,7 +373,7 @@ mod tests {
     #[test]
     fn what_is_published_does_not_come_in_the_middle_of_a_reply() {
         let mut replies = Replies::default();
-        let publish = |replies: &mut Replies| replies.push(|out| out.extend_from_slice(b">m"));
+        let publish = |replies: &mut Replies| replies.push([b">", b"m"]);
         let (first, second) = (replies.expect(), replies.expect());
         publish(&mut replies);
         replies.pass(first, b"$2\r\n");

@@ -2,6 +2,7 @@ use std::rc::Rc;
 
 use super::place::{slot_of, slot_without_keys};
 use super::{Client, Session, Verdict};
+use crate::proxy::backend::Repeat;
 use crate::proxy::command::Command;
 use crate::proxy::resp::Request;
 use crate::proxy::scripts::script_name;
@@ -38,7 +39,9 @@ impl Session {
             backend.give_script(worker, name);
         }
         let ticket = self.ticket(worker, client, command, slot);
-        backend.send(worker, ticket, |out| out.extend_from_slice(request.raw()));
+        backend.send_repeatable(worker, ticket, Repeat::Unbegun, |out| {
+            out.extend_from_slice(request.raw());
+        });
         Verdict::Taken
     }
 }

@@ -1,10 +1,9 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use super::{Client, Session, Verdict};
-use crate::proxy::backend::Ticket;
-use crate::proxy::command::{Command, table};
+use crate::proxy::command::{Command, CommandId, table};
 use crate::proxy::resp::{Limits, Request, RequestParser, Step, decimal, put_array, put_bulk, put_integer, put_simple};
 use crate::proxy::worker::{SlowEntry, Worker, kept_args};
 
@@ -13,14 +12,20 @@ const SHOWN: usize = 10;
 
 impl Client {
     /// Remembers a request of this client if it took long: as it was sent on, where that is still known.
-    pub(in crate::proxy) fn note_if_slow(&self, worker: &Worker, ticket: &Ticket, raw: Option<&[u8]>) {
-        let took = worker.now().saturating_duration_since(ticket.since);
+    pub(in crate::proxy) fn note_if_slow(
+        &self,
+        worker: &Worker,
+        command: CommandId,
+        since: Instant,
+        raw: Option<&[u8]>,
+    ) {
+        let took = worker.now().saturating_duration_since(since);
         if worker.settings.slow.is_none_or(|slow| took < slow) {
             return;
         }
         let args = raw
             .and_then(args_of)
-            .unwrap_or_else(|| vec![table().name_of(ticket.command).to_uppercase().into_bytes()]);
+            .unwrap_or_else(|| vec![table().name_of(command).to_uppercase().into_bytes()]);
         let session = self.session.borrow();
         let entry = SlowEntry {
             id: worker.settings.next_slow_id.fetch_add(1, Ordering::Relaxed),

@@ -3,7 +3,7 @@ use std::rc::Rc;
 use super::merge::Merge;
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Part, Ticket};
+use crate::proxy::backend::{Part, Repeat, Ticket};
 use crate::proxy::command::{Command, Split};
 use crate::proxy::resp::{Request, put_array, put_bulk};
 use crate::proxy::router::Server;
@@ -92,7 +92,7 @@ impl Session {
                 since: worker.now(),
             };
             let backend = share.server.backend(worker, self.protocol, self.database);
-            backend.send_repeatable(worker, ticket, |out| {
+            backend.send_repeatable(worker, ticket, Repeat::Refused, |out| {
                 put_array(out, 1 + share.places.len() * step);
                 put_bulk(out, request.arg(0));
                 for arg in share.places.iter().flat_map(|place| *place..place + step) {

@@ -10,14 +10,17 @@ use super::{Client, Session, Verdict};
 use crate::proxy::command::{Command, CommandId, Local, Plan, Subscribe};
 use crate::proxy::pubsub::{Topic, TopicKind};
 use crate::proxy::resp::{Protocol, Request, put_array, put_bulk, put_error, put_integer, put_null, put_push};
-use crate::proxy::worker::{Outcome, Worker};
+use crate::proxy::worker::{Memory, Outcome, Worker};
 
 /// How many topics a client may subscribe to.
 const MOST: usize = 100_000;
 /// How long a server may take to confirm: as long as requests wait for a connection, and some more.
 const CONFIRM: Duration = Duration::from_secs(5);
-/// A subscriber that has so many bytes to take is closed; as Redis.
-pub(super) const MOST_UNREAD: usize = 32 << 20;
+/// A subscriber that would have so many bytes to take is closed; as Redis. One that took all before may get one message
+/// that is longer.
+const MOST_UNREAD: usize = 32 << 20;
+/// A message that who took all before gets even if memory is short: what others hold is no fault of theirs.
+const SHORT: usize = 64 << 10;
 
 impl Session {
     /// Whether it speaks RESP2 and subscribed, so that it could not tell replies from what is published.
@@ -140,6 +143,63 @@ impl Session {
     }
 }
 
+impl Client {
+    /// Gets what was published: `message`, in RESP2. Whoever is too slow for it is closed before it is copied: one message
+    /// may go to thousands.
+    pub(in crate::proxy) fn push(self: &Rc<Self>, worker: &Worker, message: &[u8]) {
+        let over = {
+            let session = self.session.borrow();
+            if session.gone || session.closing {
+                return;
+            }
+            !may_get(session.replies.backlog(), message.len(), &worker.memory)
+        };
+        if over && !self.wants_write.get() {
+            // What its socket takes now was only not offered yet.
+            self.write(worker);
+        }
+        let mut session = self.session.borrow_mut();
+        if over && !may_get(session.replies.backlog(), message.len(), &worker.memory) {
+            drop(session);
+            if worker.memory.would_be_over(message.len()) {
+                worker.figures.closed_for_memory(1);
+            }
+            self.cut_off(worker);
+            return;
+        }
+        let pieces: [&[u8]; 2] = match session.protocol {
+            Protocol::Resp2 => [message, b""],
+            // The two forms differ in this sign only.
+            Protocol::Resp3 => [b">", message.get(1..).unwrap_or_default()],
+        };
+        session.replies.push(pieces);
+        self.count(worker, &session);
+        drop(session);
+        if worker.memory.is_tight() && !self.wants_write.get() {
+            self.write(worker);
+        } else {
+            self.mark(worker);
+        }
+    }
+
+    /// Gets no more, and gives back what it had to take: the rest is done when its turn comes.
+    fn cut_off(&self, worker: &Worker) {
+        let mut session = self.session.borrow_mut();
+        session.gone = true;
+        session.replies.drop_all();
+        self.count(worker, &session);
+        drop(session);
+        self.doom();
+    }
+}
+
+/// Whether a subscriber that has `unread` bytes to take may get a message of so many more.
+fn may_get(unread: usize, message: usize, memory: &Memory) -> bool {
+    let few = unread == 0 || unread + message <= MOST_UNREAD;
+    let affordable = !memory.would_be_over(message) || (unread == 0 && message <= SHORT);
+    few && affordable
+}
+
 /// A subscription that waits for its servers.
 struct Confirm {
     sequence: u64,
@@ -168,5 +228,55 @@ impl Confirm {
         let took = worker.now().saturating_duration_since(self.since);
         worker.figures.record(self.command, took, outcome);
         client.answer_late(&worker, self.sequence, &reply);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ByteSize;
+    use crate::proxy::config::Config;
+    use crate::proxy::session::tests::{client_of, worker_of};
+
+    const MB: usize = 1 << 20;
+
+    fn with_memory(bytes: usize) -> Rc<Worker> {
+        worker_of(&Config {
+            proxy_max_memory: ByteSize(bytes as u64),
+            ..Config::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn message_for_many_is_not_copied_for_more_than_there_is_memory_for() {
+        let worker = with_memory(64 * MB);
+        let subscribers: Vec<_> = (0..50).map(|_| client_of(&worker)).collect();
+        let message = vec![b'x'; 10 * MB];
+        let mut most = 0;
+        for (client, _) in &subscribers {
+            client.push(&worker, &message);
+            most = most.max(worker.memory.bytes());
+        }
+        let closed = subscribers.iter().filter(|(client, _)| client.is_gone()).count();
+        assert!(most <= 64 * MB + MB, "{most}");
+        assert!((40..50).contains(&closed), "{closed}");
+        // What is short costs next to nothing, and nobody is to blame for what others hold.
+        let (other, _peer) = client_of(&worker);
+        other.push(&worker, b"x");
+        assert!(!other.is_gone());
+    }
+
+    #[tokio::test]
+    async fn whoever_took_all_gets_one_message_however_long_and_the_next_is_not_copied() {
+        let worker = with_memory(256 * MB);
+        let (client, _peer) = client_of(&worker);
+        client.push(&worker, &vec![b'x'; MOST_UNREAD + MB]);
+        assert!(!client.is_gone() && worker.memory.bytes() > MOST_UNREAD);
+        client.push(&worker, b"x");
+        assert!(
+            client.is_gone() && worker.memory.bytes() < MB,
+            "{}",
+            worker.memory.bytes()
+        );
     }
 }

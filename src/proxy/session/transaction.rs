@@ -9,6 +9,7 @@ use super::place::{slot_of, slot_without_keys};
 use super::private::{Job, carry};
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
+use crate::proxy::backend::Repeat;
 use crate::proxy::command::{Command, Local, Plan, Transact};
 use crate::proxy::private::Private;
 use crate::proxy::resp::{Request, put_array, put_null_array, put_simple};
@@ -195,7 +196,7 @@ impl Session {
     }
 
     fn exec(&mut self, worker: &Rc<Worker>, client: &Rc<Client>, command: &Command) -> Verdict {
-        let Some(transaction) = self.apart.transaction.take() else {
+        let Some(mut transaction) = self.apart.transaction.take() else {
             return Verdict::Taken;
         };
         if transaction.broken {
@@ -203,7 +204,7 @@ impl Session {
             return self.reject(worker, command.id, ABORTED);
         }
         let verdict = if self.apart.watch.is_some() {
-            self.exec_watched(worker, client, command, &transaction)
+            self.exec_watched(worker, client, command, &mut transaction)
         } else if transaction.commands == 0 {
             self.answer(worker, command.id, |out| put_array(out, 0))
         } else {
@@ -241,17 +242,19 @@ impl Session {
             backend.give_script(worker, *name);
         }
         let ticket = self.ticket(worker, client, command, slot);
-        backend.send_together(worker, transaction.commands + 1, ticket, |out| transaction.put(out));
+        // With `MULTI`; a server's connection takes fewer at once than that holds.
+        let unheard = u32::try_from(transaction.commands + 1).unwrap_or(u32::MAX);
+        backend.send_repeatable(worker, ticket, Repeat::Unqueued { unheard }, |out| transaction.put(out));
         Verdict::Taken
     }
 
-    /// On the connection that watches, if it still does.
+    /// On the connection that watches, if it still does. What was queued is taken out once it is sent.
     fn exec_watched(
         &mut self,
         worker: &Rc<Worker>,
         client: &Rc<Client>,
         command: &Command,
-        transaction: &Transaction,
+        transaction: &mut Transaction,
     ) -> Verdict {
         if let Err(verdict) = self.begin_alone() {
             return verdict;
@@ -271,19 +274,20 @@ impl Session {
             // Nobody knows what happened to the keys, so that the client has to begin anew.
             return self.answer(worker, command.id, |out| put_null_array(out, protocol));
         };
-        let mut requests = Vec::with_capacity(transaction.requests.len() + 64);
+        let mut before = Vec::new();
         let mut replies = transaction.commands + 2;
         for name in &transaction.scripts {
-            replies += usize::from(own.put_script(&worker.settings.scripts, *name, &mut requests));
+            replies += usize::from(own.put_script(&worker.settings.scripts, *name, &mut before));
         }
-        transaction.put(&mut requests);
+        before.extend_from_slice(MULTI);
         let job = Job {
             slot,
             addr: server.addr().clone(),
             protocol,
             database,
             own: Some(own),
-            requests,
+            requests: vec![before, std::mem::take(&mut transaction.requests), EXEC.to_vec()],
+            queued: Some(std::mem::replace(&mut transaction.queued, worker.queued.begin())),
             replies,
         };
         self.apart.alone = true;
@@ -330,7 +334,8 @@ impl Session {
             protocol,
             database,
             own,
-            requests: request.raw().to_vec(),
+            requests: vec![request.raw().to_vec()],
+            queued: None,
             replies: 1,
         };
         self.apart.alone = true;

@@ -184,7 +184,7 @@ impl Session {
         // The connection that watches is not to be given away.
         let keeps = self.apart.watch.is_none();
         let own = if keeps { self.apart.own.take() } else { None };
-        let blocked = Blocked::new(slot);
+        let blocked = Blocked::new(&worker.memory, slot);
         worker.router.waiting.insert(&blocked);
         self.apart.alone = true;
         let uplink = Rc::<Uplink>::default();
@@ -196,6 +196,7 @@ impl Session {
             keeps,
             blocked,
             uplink: uplink.clone(),
+            sent: None,
         };
         let ticket = self.ticket(worker, client, command, slot);
         tokio::task::spawn_local(carry(worker.clone(), client.clone(), ticket, haul));

@@ -7,6 +7,7 @@ use std::net::Shutdown;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use futures::FutureExt;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
@@ -78,6 +79,13 @@ impl Transport {
             Self::Plain(socket) => socket.poll_read_ready(cx).map(drop),
             Self::Tls(secured) => secured.poll_read_ready(cx),
         }
+    }
+
+    /// Whether the other side closed it, or at least its sending half, as far as the system heard: however much came before
+    /// and was not read.
+    pub(super) fn is_ended_by_peer(&self) -> bool {
+        let ready = self.socket().ready(Interest::READABLE).now_or_never();
+        matches!(ready, Some(Ok(ready)) if ready.is_read_closed())
     }
 
     /// Whether the socket may take something. An error is seen by whoever writes.

@@ -70,6 +70,11 @@ impl Memory {
         self.bytes.get() > self.most
     }
 
+    /// Whether there would be more than there may be with so many bytes more.
+    pub(in crate::proxy) fn would_be_over(&self, bytes: usize) -> bool {
+        bytes > self.most.saturating_sub(self.bytes.get())
+    }
+
     /// How much clients have to give back: when there is too much, so that there is some room again. Half of all is theirs,
     /// whatever connections to servers have.
     pub(super) fn excess(&self) -> usize {

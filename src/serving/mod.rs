@@ -1,3 +1,7 @@
+//! Serves the HTTP APIs: whoever keeps them waiting is bounded in number and time.
+
+mod places;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,9 +17,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 
-use super::places::{Place, Places};
-use super::tls::Tls;
+use self::places::{Place, Places};
 
 /// Connections at once. For one more, the one that kept us waiting longest is closed.
 const MAX_CONNECTIONS: usize = 512;
@@ -24,8 +28,11 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what was sent may stay unacknowledged: a client that does not read is cut off.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// What takes connections over TLS, as the certificate is at the time.
+pub(crate) type Acceptor = Arc<dyn Fn() -> Arc<TlsAcceptor> + Send + Sync>;
+
 /// Serves until it is dropped. A client that is slow to send or to read holds up nobody but itself.
-pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: Router) {
+pub(crate) async fn serve(listener: TcpListener, tls: Option<Acceptor>, router: Router) {
     let places = Arc::new(Places::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     loop {
@@ -49,7 +56,7 @@ pub(crate) async fn serve(listener: TcpListener, tls: Option<Arc<Tls>>, router: 
     }
 }
 
-async fn connection(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router, place: Arc<Place>) {
+async fn connection(stream: TcpStream, tls: Option<Acceptor>, router: Router, place: Arc<Place>) {
     let socket = socket2::SockRef::from(&stream);
     if let Err(error) = socket
         .set_tcp_user_timeout(Some(WRITE_TIMEOUT))
@@ -61,7 +68,7 @@ async fn connection(stream: TcpStream, tls: Option<Arc<Tls>>, router: Router, pl
     let Some(tls) = tls else {
         return speak(stream, router, place).await;
     };
-    match tokio::time::timeout(HEAD_TIMEOUT, tls.current().accept(stream)).await {
+    match tokio::time::timeout(HEAD_TIMEOUT, tls().accept(stream)).await {
         Ok(Ok(stream)) => speak(stream, router, place).await,
         Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
