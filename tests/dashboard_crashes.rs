@@ -12,7 +12,7 @@ mod support;
 use std::time::Duration;
 
 use codis_operator::dashboard::FAULT_POINTS;
-use codis_operator::model::{ActionState, Slot, Stats};
+use codis_operator::model::{ActionState, GroupStatus, Slot, Stats};
 use support::dashboard::{Api, Dashboard};
 use support::eventually;
 use support::sentinel::Sentinel;
@@ -161,6 +161,35 @@ async fn promotions_are_finished_or_undone_whoever_ends_in_them_and_no_acknowled
         "{:?}",
         log.errors
     );
+}
+
+#[tokio::test]
+async fn a_failover_is_on_record_whoever_ends_in_it() {
+    let mut shop = Shop::start(1, 2, 1).await;
+    for point in ["locked", "commanded", "finished", "unlocked"] {
+        let fault = format!("kill@promote.{point}");
+        shop.replace_dashboard(&fault).await;
+        let standby = shop.another_dashboard();
+        let group = shop.wait_in_sync(1, 1).await;
+        let [from, to] = [0, 1].map(|place: usize| group.servers[place].server.clone());
+        let servers = &mut shop.groups[0];
+        let former = servers.iter().position(|server| server.addr() == from).unwrap();
+        servers[former].kill();
+        let path = format!("/api/topom/v2/group/promote/X/1/{to}?reason={point}&detect_ms=7&behind=3");
+        let answer = shop.api().try_put_within(&path, "", Duration::from_secs(3)).await;
+        assert!(answer.is_none(), "{fault} was not met: {answer:?}");
+        take_over(&mut shop, standby, &fault).await;
+        let over = |group: &GroupStatus| group.group.promoting.state.is_nothing();
+        let group = shop.wait_group(1, "the promotion is over", over).await.group;
+        let kept = group.last_failover.expect("it is kept");
+        assert_eq!((&kept.from, &kept.to), (&from, &to), "{fault}");
+        let told = (kept.reason.as_str(), kept.detect_ms, kept.lost_bytes);
+        assert_eq!(told, (point, Some(7), Some(3)), "{fault}");
+        // The next one had to wait until it was active; clients waited for that.
+        let took = kept.promote_ms.unwrap() + kept.write_ms.unwrap();
+        assert!(took >= 100, "{fault}: {kept:?}");
+        shop.groups[0][former].restart().await;
+    }
 }
 
 #[tokio::test]

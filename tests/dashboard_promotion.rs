@@ -8,7 +8,7 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use codis_operator::model::{GroupStatus, Promotion, Slot, SlotId};
 use support::dashboard::cause;
@@ -108,6 +108,7 @@ async fn handovers_under_load_cost_no_write_and_no_client_sees_an_error() {
         primary.info("master_replid").await
     );
     assert!(group.group.lineage.last().unwrap().epoch >= 7 && is_settled(&group));
+    assert_eq!(group.group.last_failover, None);
     let full: u64 = primary.info("sync_full").await.parse().unwrap();
     assert!(full <= 1, "the former primary went on from where it was: {full}");
 }
@@ -131,6 +132,7 @@ async fn the_promotion_of_codis_hands_over_too() {
     let order: Vec<_> = group.servers.iter().map(|s| s.server.clone()).collect();
     let expected = [2, 1, 0].map(|place: usize| shop.groups[0][place].addr());
     assert_eq!(order, expected);
+    assert_eq!(group.group.last_failover, None, "a person moved it");
     let log = load.stop().await;
     assert!(log.errors.is_empty(), "{:?}", log.errors);
     assert_eq!(log.lost(shop.proxies[1].port).await, 0);
@@ -192,10 +194,22 @@ async fn a_killed_primary_is_replaced_and_its_empty_successor_follows() {
     })
     .await;
     shop.groups[0][0].kill();
-    let path = format!("/api/topom/v2/group/promote/X/1/{replica}");
+    let path = format!("/api/topom/v2/group/promote/X/1/{replica}?reason=it+is+gone%E2%80%A6&detect_ms=7&behind=3&x=1");
     let began = Instant::now();
-    done(&shop, &path, "").await;
+    let promotion = done(&shop, &path, "").await;
     println!("promotion after the primary was killed: {:?}", began.elapsed());
+    let record = shop.wait_group(1, "is settled", is_settled).await.group;
+    let kept = record.last_failover.expect("it is kept");
+    assert_eq!((&kept.from, &kept.to), (&shop.groups[0][0].addr(), &replica));
+    assert_eq!(
+        (kept.reason.as_str(), kept.detect_ms, kept.lost_bytes, kept.forced),
+        ("it is gone…", Some(7), Some(3), false)
+    );
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let age = i64::try_from(now.as_millis()).unwrap() - kept.at_ms;
+    assert!((0..60_000).contains(&age), "{kept:?}");
+    let took = kept.promote_ms.unwrap() + kept.write_ms.unwrap();
+    assert!(took as f64 <= promotion.took_ms, "{kept:?}, {promotion:?}");
     assert_eq!(wire.call("GET a").await, "$1");
     assert_eq!(wire.call("SET a 2").await, "+OK");
     shop.groups[0][0].restart().await;
@@ -252,6 +266,8 @@ async fn a_wish_based_on_an_older_state_is_refused() {
         let reason = refused(&shop, &handover(1, replica), body).await;
         assert!(reason.contains(words), "{body}: {reason}");
     }
+    let reason = refused(&shop, &format!("{}?detect_ms=x", promote(1, replica)), "").await;
+    assert!(reason.contains("the query can't be read"), "{reason}");
     let epoch = shop.wait_in_sync(1, 1).await.epoch;
     done(&shop, &handover(1, replica), &format!("{{\"epoch\": {epoch}}}")).await;
     assert_eq!(

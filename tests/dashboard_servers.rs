@@ -261,6 +261,108 @@ async fn a_primary_restarted_empty_is_refused_and_its_replica_keeps_the_data() {
     assert_eq!(primary.info("role").await, "slave");
 }
 
+/// A durable primary with one key, and a durable replica that is recorded as in sync.
+async fn durable_pair(api: &Api) -> (Valkey, Valkey) {
+    let primary = Valkey::durable("shop-g1-0", SECRET).await;
+    let replica = Valkey::durable("shop-g1-1", SECRET).await;
+    group(api, 1, &[&primary, &replica]).await;
+    give_role(api, &primary).await;
+    give_role(api, &replica).await;
+    wait_in_sync(api, &primary, 1).await;
+    write(&primary, "k1").await;
+    eventually("the value arrives", Duration::from_secs(5), async || {
+        replica.info("db0").await.starts_with("keys=1").then_some(())
+    })
+    .await;
+    (primary, replica)
+}
+
+async fn wait_in_sync(api: &Api, primary: &Valkey, replicas: usize) {
+    let addr = primary.addr();
+    eventually(
+        &format!("{replicas} are in sync"),
+        Duration::from_secs(15),
+        async || {
+            let (group, _) = record(api, &addr).await?;
+            (group.in_sync.len() == replicas).then_some(())
+        },
+    )
+    .await;
+}
+
+/// Writes a key as soon as the server takes it.
+async fn write(server: &Valkey, key: &str) {
+    eventually("a write is taken", Duration::from_secs(5), async || {
+        server.try_run::<String>(&["SET", key, "v"]).await.ok()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_primary_that_went_on_without_its_replica_leads_again_with_what_its_files_hold() {
+    let etcd = Etcd::start().await;
+    let dashboard = Inside::start(&etcd, SECRET).await;
+    let api = &dashboard.api;
+    let (mut primary, mut replica) = durable_pair(api).await;
+    replica.kill();
+    wait_in_sync(api, &primary, 0).await;
+    write(&primary, "k2").await;
+    primary.restart().await;
+    give_role(api, &primary).await;
+    assert_eq!(primary.info("role").await, "master");
+    assert!(primary.info("db0").await.starts_with("keys=2"));
+    // The older copy, which is of a history that is known, is replaced when it comes back.
+    replica.restart().await;
+    give_role(api, &replica).await;
+    eventually("the newer copy is there", Duration::from_secs(10), async || {
+        replica.info("db0").await.starts_with("keys=2").then_some(())
+    })
+    .await;
+    // The same while it is there, and was only cut off.
+    wait_in_sync(api, &primary, 1).await;
+    replica.signal("STOP");
+    wait_in_sync(api, &primary, 0).await;
+    write(&primary, "k3").await;
+    primary.kill();
+    replica.signal("CONT");
+    primary.restart().await;
+    give_role(api, &primary).await;
+    assert!(primary.info("db0").await.starts_with("keys=3"));
+}
+
+#[tokio::test]
+async fn a_primary_leads_with_what_it_has_when_that_is_asked_for() {
+    let etcd = Etcd::start().await;
+    let dashboard = Inside::start(&etcd, SECRET).await;
+    let api = &dashboard.api;
+    let (mut primary, mut replica) = durable_pair(api).await;
+    primary.kill();
+    replica.kill();
+    primary.restart().await;
+    ask_role(api, &primary).await;
+    wait_state(api, &primary, ActionState::SyncedFailed).await;
+    assert!(admission(api, &primary).await.contains("can't be asked"));
+    let keep = |server: &Valkey| format!("/api/topom/v2/group/keep-primary/X/{}", server.addr());
+    let cause = api.refused(&keep(&replica), "").await;
+    assert!(cause.contains("not the primary"), "{cause}");
+    let cause = api.refused(&format!("{}?epoch=-1", keep(&primary)), "").await;
+    assert!(cause.contains("epoch"), "{cause}");
+    let epoch = api.group(1).await.unwrap().epoch;
+    let path = format!("{}?epoch={epoch}", keep(&primary));
+    api.done(&path).await;
+    let (group, server) = wait_state(api, &primary, ActionState::Synced).await;
+    assert!(!server.action.forced && group.in_sync.is_empty());
+    assert_eq!(primary.info("role").await, "master");
+    assert!(primary.info("db0").await.starts_with("keys=1"));
+    // It was about a record that is no more.
+    let cause = api.refused(&path, "").await;
+    assert!(cause.contains("was changed"), "{cause}");
+    // It is the copy that counts from now on.
+    replica.restart().await;
+    give_role(api, &replica).await;
+    wait_replicated(&replica).await;
+}
+
 #[tokio::test]
 async fn a_restarted_replica_is_attached_again() {
     let etcd = Etcd::start().await;

@@ -24,7 +24,7 @@ pub use cluster::Cluster;
 pub use codis::{BRING_UP, Codis};
 pub use command::{Failed, run};
 pub use eventually::eventually;
-pub use judge::{LOST, Verdict, judge};
+pub use judge::{Broken, Verdict, judge};
 pub use namespace::Namespace;
 pub use node::{Direction, Node};
 pub use process::Server;

@@ -122,8 +122,25 @@ impl Drop for SmallDisks<'_> {
     }
 }
 
+/// Until the disk takes no more, with what the image's shell has.
+async fn fill_disk(codis: &Codis<'_>, pod: &str) {
+    let fill = "x=$(printf %65536s); while printf %s \"$x\"; do :; done > /data/fill; while printf x; do :; done >> /data/fill";
+    // It ends with an error: the disk is full.
+    let _ = codis.kubectl(&["exec", pod, "--", "sh", "-c", fill]).await;
+}
+
+async fn make_room(codis: &Codis<'_>, pod: &str) {
+    // A replica that can't keep what it is sent ends itself, and may just be starting again.
+    eventually(Duration::from_secs(60), "there is room", async || {
+        let empty = ["exec", pod, "--", "sh", "-c", ": > /data/fill"];
+        let done = codis.kubectl(&empty).await;
+        done.map(drop).map_err(|failed| failed.to_string())
+    })
+    .await;
+}
+
 #[tokio::test]
-async fn full_disk_of_the_primary_has_it_hand_over_until_there_is_room() {
+async fn full_disk_of_a_replica_harms_nobody_and_that_of_the_primary_has_it_hand_over_until_there_is_room() {
     let cluster = Cluster::get().await;
     operator::install(&cluster).await;
     let Some(disks) = SmallDisks::new(&cluster, 128).await else {
@@ -139,11 +156,33 @@ async fn full_disk_of_the_primary_has_it_hand_over_until_there_is_room() {
         object["status"]["groups"][0]["primary"].as_str().unwrap().to_owned()
     };
     let former = primary().await;
+    let pods = ["full-g1-0", "full-g1-1"];
+    let replica = pods[usize::from(former == pods[0])];
     let writer = Writer::start(&codis).await;
-    // Until the disk takes no more, with what the image's shell has.
-    let fill = "x=$(printf %65536s); while printf %s \"$x\"; do :; done > /data/fill; while printf x; do :; done >> /data/fill";
-    // It ends with an error: the disk is full.
-    let _ = codis.kubectl(&["exec", &former, "--", "sh", "-c", fill]).await;
+    let since = now();
+    fill_disk(&codis, replica).await;
+    eventually(Duration::from_secs(60), "it is told of", async || {
+        let (_, message) = codis.wait_for_condition("Degraded", "True").await;
+        if message.contains(replica) {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .await;
+    make_room(&codis, replica).await;
+    codis.wait_ready().await;
+    codis.wait_for_condition("Degraded", "False").await;
+    let promise = Promise {
+        goal: Duration::from_secs(2),
+        loss: Loss::Nothing,
+        errors: false,
+    };
+    judge("disk of a replica is full", &writer.stop().await, since, promise)
+        .check()
+        .unwrap();
+    let writer = Writer::start(&codis).await;
+    fill_disk(&codis, &former).await;
     let since = now();
     eventually(Duration::from_secs(60), "another server leads", async || {
         let leads = primary().await;
@@ -156,23 +195,13 @@ async fn full_disk_of_the_primary_has_it_hand_over_until_there_is_room() {
         "{reason}: {message}"
     );
     writer.wait_for_writes_after(now(), Duration::from_secs(60)).await;
-    // A replica that can't keep what it is sent ends itself, and may just be starting again.
-    eventually(Duration::from_secs(60), "there is room", async || {
-        let empty = ["exec", &former, "--", "sh", "-c", ": > /data/fill"];
-        codis
-            .kubectl(&empty)
-            .await
-            .map(drop)
-            .map_err(|failed| failed.to_string())
-    })
-    .await;
+    make_room(&codis, &former).await;
     codis.wait_ready().await;
     codis.wait_for_condition("Degraded", "False").await;
     let log = writer.stop().await;
     let promise = Promise {
-        goal: Duration::from_secs(2),
-        loss: Loss::Nothing,
         errors: true,
+        ..promise
     };
     judge("disk of the primary is full", &log, since - 1000, promise)
         .check()

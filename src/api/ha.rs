@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "camelCase")]
 pub struct HaSpec {
     /// `Automatic`: everything that loses nothing which need not be lost. `Aggressive`: a group whose primary did not come
-    /// back within `restartAfter` gets the newest copy that can be had, although it may lack acknowledged writes.
-    /// `ReportOnly`: nothing is done, only told.
+    /// back within `restartAfter` gets the newest copy that can be had, although it may lack acknowledged writes; one that is
+    /// back with data of its own leads with these. `ReportOnly`: nothing is done, only told.
     #[serde(default)]
     pub mode: HaMode,
 

@@ -15,8 +15,8 @@ pub use spec::{
     ProxiesSpec, ResourcesSpec, SecretKeyRef, SecretRef, ServersSpec, ServiceSpec, ServiceType,
 };
 pub use status::{
-    CodisClusterStatus, ConditionType, DashboardStatus, FailoverStatus, GroupStatus, Phase, ProxiesStatus, ServerRole,
-    ServerStatus, ServersStatus,
+    CodisClusterStatus, ConditionType, DashboardStatus, DataLossStatus, FailoverStatus, GroupStatus, Phase,
+    ProxiesStatus, ServerRole, ServerStatus, ServersStatus,
 };
 pub use storage::{Retention, StorageSpec};
 

@@ -97,7 +97,7 @@ pub struct CodisClusterSpec {
     pub auth: Option<AuthSpec>,
 
     /// Whether the operator keeps its hands off: nothing is applied, and nothing is done when something fails; the status is
-    /// still told.
+    /// still told, and in it what would be done. Afterwards nothing that was seen meanwhile counts as having lasted.
     #[serde(default)]
     pub paused: bool,
 }

@@ -104,6 +104,9 @@ pub struct GroupStatus {
     /// The last time that its primary was replaced without anybody having planned it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_failover: Option<FailoverStatus>,
+    /// The last time that it lost its data, because all servers that had it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_data_loss: Option<DataLossStatus>,
     /// Its servers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerStatus>,
@@ -113,7 +116,7 @@ pub struct GroupStatus {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct FailoverStatus {
-    /// When it was done.
+    /// When it was done, by the clock of the dashboard.
     pub at: Time,
     /// The pod of the primary until then.
     pub from: String,
@@ -121,7 +124,7 @@ pub struct FailoverStatus {
     pub to: String,
     /// Why.
     pub reason: String,
-    /// Milliseconds from the first look that did not find the primary at work to the decision.
+    /// Milliseconds from the first look that did not find the primary at work to the decision; 0 where it was not the operator's.
     pub detect_ms: i64,
     /// Milliseconds from the decision until the new primary led.
     pub promote_ms: i64,
@@ -132,6 +135,16 @@ pub struct FailoverStatus {
     /// What came after it was last seen is not counted. Absent where it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lost_bytes: Option<i64>,
+}
+
+/// Data that a group lost: every server that had it ended, and the one that led next began without it.
+#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DataLossStatus {
+    /// When that was found.
+    pub at: Time,
+    /// The keys that were there at the last look before.
+    pub keys: i64,
 }
 
 /// A server.

@@ -1,9 +1,10 @@
+use reqwest::Url;
 use serde::Serialize;
 
 use super::{ClientError, Http};
 use crate::model::{
-    Export, GroupId, HostPort, Overview, ProductName, Promotion, PromotionOptions, ProxyToken, Slot, SlotMapping,
-    Stats, Status, Topom,
+    Export, GroupId, HostPort, Overview, ProductName, Promotion, PromotionCause, PromotionOptions, ProxyToken, Slot,
+    SlotMapping, Stats, Status, Topom,
 };
 
 /// A dashboard's API. Where several instances are named they are asked in turn until one is active.
@@ -133,9 +134,10 @@ impl DashboardClient {
         group: GroupId,
         server: &HostPort,
         options: &PromotionOptions,
+        cause: &PromotionCause,
     ) -> Result<Promotion, ClientError> {
-        self.ask(&format!("v2/group/promote/X/{group}/{server}"), Some(options))
-            .await
+        let path = format!("v2/group/promote/X/{group}/{server}{}", behind_the_path(cause));
+        self.ask(&path, Some(options)).await
     }
 
     /// Has the primary of a group hand over to a replica; refused when it can't.
@@ -152,6 +154,12 @@ impl DashboardClient {
     /// Tells that a replica is about to end, if its group's record has this epoch; returns when its primary goes on without it.
     pub async fn set_aside(&self, server: &HostPort, epoch: i64) -> Result<(), ClientError> {
         self.change(&format!("v2/group/set-aside/X/{server}?epoch={epoch}"), None::<&()>)
+            .await
+    }
+
+    /// Asks that the primary of a group lead with the data that it has, if its group's record has this epoch.
+    pub async fn keep_primary(&self, server: &HostPort, epoch: i64) -> Result<(), ClientError> {
+        self.change(&format!("v2/group/keep-primary/X/{server}?epoch={epoch}"), None::<&()>)
             .await
     }
 
@@ -203,10 +211,49 @@ impl DashboardClient {
     }
 }
 
+/// What is known, as it stands behind a path.
+fn behind_the_path(cause: &PromotionCause) -> String {
+    let PromotionCause {
+        reason,
+        detect_ms,
+        behind,
+    } = cause;
+    let figures = [("detect_ms", detect_ms), ("behind", behind)];
+    let figures = figures
+        .into_iter()
+        .filter_map(|(name, figure)| Some((name, (*figure)?.to_string())));
+    let reason = Some(("reason", reason.clone())).filter(|(_, reason)| !reason.is_empty());
+    // Only what is behind the path is wanted of it.
+    let url = Url::parse_with_params("http://dashboard", reason.into_iter().chain(figures));
+    let query = url.ok().and_then(|url| url.query().map(str::to_owned));
+    query
+        .filter(|query| !query.is_empty())
+        .map_or_else(String::new, |query| format!("?{query}"))
+}
+
 fn no_address() -> ClientError {
     ClientError::Unreachable {
         method: reqwest::Method::GET,
         url: String::new(),
         reason: "no address of a dashboard was given".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_promotion_is_asked_for_stands_behind_the_path() {
+        let cause = PromotionCause {
+            reason: "a:1 is gone; 50 % & more…".to_owned(),
+            detect_ms: Some(0),
+            behind: None,
+        };
+        assert_eq!(
+            behind_the_path(&cause),
+            "?reason=a%3A1+is+gone%3B+50+%25+%26+more%E2%80%A6&detect_ms=0"
+        );
+        assert_eq!(behind_the_path(&PromotionCause::default()), "");
     }
 }

@@ -93,16 +93,17 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     } else {
         "it is a new process"
     };
+    let heeded = !is_chosen(group, info) && !went_on_without(group, info, other);
     let theirs = match &other.answer {
         Ok(theirs) => theirs,
-        Err(_) if !group.bootstrapped => return Judgement::NoObjection,
+        Err(_) if !group.bootstrapped || !heeded => return Judgement::NoObjection,
         Err(reason) => {
             return Judgement::KnowsMore(format!(
                 "{state}, and {server} can't be asked whether it knows more: {reason}"
             ));
         }
     };
-    if theirs.is_loading() {
+    if theirs.is_loading() && heeded {
         return Judgement::Unsure(format!("{state}, and {server} is still loading its data set"));
     }
     let imported = group.bootstrapped && group.primary().is_some_and(|primary| primary.admitted_run_id.is_none());
@@ -114,7 +115,7 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
     if info.keys() == 0 && theirs.keys() > 0 {
         return Judgement::KnowsMore(format!("{state}, while {server} has {} keys", theirs.keys()));
     }
-    if !group.bootstrapped || info.keys() == 0 || is_ahead(group, info, theirs) {
+    if !group.bootstrapped || !heeded || info.keys() == 0 || is_ahead(group, info, theirs) {
         return Judgement::NoObjection;
     }
     if theirs.keys() == 0 && !shares_history(info, theirs) {
@@ -131,6 +132,23 @@ fn judge(group: &Group, info: &Info, other: &Other) -> Judgement {
         info.offset(),
         short(info.history())
     ))
+}
+
+/// Whether a person, or the mode, chose what the primary has. That it has nothing is not meant.
+fn is_chosen(group: &Group, info: &Info) -> bool {
+    info.keys() > 0 && group.primary().is_some_and(|primary| primary.action.forced)
+}
+
+/// Whether the primary, which read its data from its files, went on without a server: that is recorded as one not in sync. A
+/// server that dropped out a moment before may have what the files lack, the last second before a power failure; but it lacks
+/// whatever was acknowledged without it, without bound, so that the primary is the one to lead.
+fn went_on_without(group: &Group, info: &Info, other: &Other) -> bool {
+    let recorded = group.primary().is_some_and(|primary| primary.admitted_run_id.is_some());
+    let in_sync = group.in_sync.contains(&other.server);
+    // Its history may be one that the primary went on with unrecorded, while nobody was in sync.
+    let unknown = other.answer.as_ref().is_ok_and(|theirs| is_unknown(group, theirs));
+    let lives_on = unknown && is_admitted(group, other);
+    info.keys() > 0 && is_unknown(group, info) && recorded && !in_sync && !lives_on
 }
 
 /// Whether one copy certainly is the fresher one, or the same: of a later primary, or further in the history of the same.
@@ -418,10 +436,93 @@ mod tests {
             "b:1 has 7 keys",
         );
         // And one that was never out of memory is newer than a file.
-        let alive = info("r2", "slave", 5, "h", 100);
-        refused(decide(&group, 0, &read, &[said("b:1", alive)]), "newer copy");
         let alive = info("r2", "slave", 5, "other", 100);
         refused(decide(&group, 0, &read, &[said("b:1", alive)]), "newer copy");
+        group.in_sync = vec![addr("b:1")];
+        let alive = info("r2", "slave", 5, "h", 100);
+        refused(decide(&group, 0, &read, &[said("b:1", alive)]), "newer copy");
+    }
+
+    /// The group of a:1, b:1 and c:1 that wrote history h, with b:1 in sync and c:1 fallen behind, after a:1 read its files.
+    fn gone_on_without_c() -> (Group, Info) {
+        let mut group = group(true);
+        group.begin_lineage("h", 0);
+        group.servers[2].admitted_run_id = Some("r3".to_owned());
+        group.in_sync = vec![addr("b:1")];
+        (group, info("r9", "slave", 5, "n1", 0))
+    }
+
+    #[test]
+    fn a_primary_that_went_on_without_a_replica_leads_with_what_its_files_hold() {
+        let (group, read) = gone_on_without_c();
+        let fellow = said("b:1", info("r8", "slave", 5, "n2", 0));
+        let stale = said("c:1", info("r3", "slave", 4, "h", 90));
+        for behind in [silent("c:1"), stale, said("c:1", loading())] {
+            assert_eq!(
+                decide(&group, 0, &read, &[fellow.clone(), behind.clone()]),
+                Decision::Lead
+            );
+            // Emptiness is no copy.
+            let others = [fellow.clone(), behind];
+            assert_ne!(decide(&group, 0, &empty("r9"), &others), Decision::Lead);
+        }
+    }
+
+    #[test]
+    fn a_primary_that_read_its_files_does_not_pass_over_a_replica_in_sync() {
+        let (group, read) = gone_on_without_c();
+        let behind = silent("c:1");
+        refused(
+            decide(&group, 0, &read, &[silent("b:1"), behind.clone()]),
+            "b:1 can't be asked",
+        );
+        waits(
+            decide(&group, 0, &read, &[said("b:1", loading()), behind.clone()]),
+            "loading",
+        );
+        let alive = said("b:1", info("r2", "slave", 5, "h", 90));
+        refused(decide(&group, 0, &read, &[alive, behind]), "b:1 may hold a newer copy");
+    }
+
+    #[test]
+    fn a_replica_that_is_not_in_sync_is_heeded_where_it_certainly_or_possibly_has_more() {
+        let (mut group, read) = gone_on_without_c();
+        group.in_sync.clear();
+        let other = |text: Info| [said("c:1", text)];
+        // Its history is known, so that offsets tell.
+        let older = info("r9", "slave", 5, "h", 50);
+        refused(
+            decide(&group, 0, &older, &other(info("r3", "slave", 5, "h", 90))),
+            "newer copy",
+        );
+        // It follows a history that was not recorded because nobody was in sync.
+        refused(
+            decide(&group, 0, &read, &other(info("r3", "slave", 5, "x", 90))),
+            "newer copy",
+        );
+        // The records may be old.
+        group.servers[0].admitted_run_id = None;
+        refused(decide(&group, 0, &read, &[silent("c:1")]), "can't be asked");
+    }
+
+    #[test]
+    fn a_primary_whose_data_were_chosen_leads_whatever_others_have() {
+        let (mut group, read) = gone_on_without_c();
+        let newer = said("b:1", info("r2", "slave", 9, "h", 90));
+        group.servers[0].action.forced = true;
+        for other in [newer.clone(), silent("b:1"), said("b:1", loading())] {
+            assert_eq!(decide(&group, 0, &read, &[other]), Decision::Lead);
+        }
+        // It has nothing, or not all of it yet; or somebody else leads.
+        refused(
+            decide(&group, 0, &empty("r9"), std::slice::from_ref(&newer)),
+            "b:1 has 9 keys",
+        );
+        refused(decide(&group, 0, &empty("r9"), &[silent("b:1")]), "can't be asked");
+        waits(decide(&group, 0, &loading(), &[newer]), "loading");
+        group.servers[0].admitted_run_id = None;
+        let leads = said("b:1", info("r2", "master", 9, "h", 90));
+        refused(decide(&group, 0, &read, &[leads]), "b:1 is a primary");
     }
 
     #[test]
@@ -455,6 +556,18 @@ mod tests {
             decide(&group(true), 1, &empty("r2"), &[said("a:1", primary)]),
             Decision::Follow(addr("a:1"))
         );
+    }
+
+    #[test]
+    fn a_second_primary_of_a_group_is_told_to_follow_the_recorded_one() {
+        let leads = said("a:1", info("r1", "master", 5, "h", 100));
+        for (keys, history) in [(7, "h2"), (0, "h2"), (5, "h")] {
+            let second = info("r2", "master", keys, history, 200);
+            assert_eq!(
+                decide(&group(true), 1, &second, std::slice::from_ref(&leads)),
+                Decision::Follow(addr("a:1"))
+            );
+        }
     }
 
     #[test]

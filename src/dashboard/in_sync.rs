@@ -46,7 +46,6 @@ pub(crate) fn judge(
     if !primary.is_primary() || primary.is_loading() || !is_admitted(record, primary) {
         return None;
     }
-    let fed: Vec<String> = primary.fed().collect();
     // When the poll began by which it stays.
     let stays = |replica: &GroupServer| {
         let was_in = group.in_sync.contains(&replica.server);
@@ -57,7 +56,11 @@ pub(crate) fn judge(
             }
             // It may be out of our reach only.
             None => {
-                let is_fed = address(&replica.server).is_some_and(|addr| fed.contains(&addr.to_string()));
+                // Where it answers us no more either, it is let go before a fenced primary stops for it.
+                let fails = seen.is_some_and(|seen| seen.answer.is_err());
+                let most = if fails { SILENT - 1 } else { SILENT };
+                let is_fed = |addr: SocketAddr| primary.fed(most).any(|fed| fed == addr.to_string());
+                let is_fed = address(&replica.server).is_some_and(is_fed);
                 (was_in && is_fed).then_some(poll.at)
             }
         }
@@ -209,6 +212,21 @@ mod tests {
     }
 
     #[test]
+    fn one_that_answers_nobody_goes_before_its_primary_stops_for_it_and_one_that_we_ask_too_late_does_not() {
+        let now = Instant::now();
+        let lagging = FED_B.replace("lag=0", "lag=2");
+        let fails = Seen {
+            answer: Err("no answer".to_owned()),
+            ..replica(now, "h", 100, "")
+        };
+        let late = replica(now.checked_sub(FRESH * 2).unwrap(), "h", 100, "");
+        for (seen, stays) in [(fails, vec![]), (late, vec![addr("b:1")])] {
+            let polls = [("a:1", primary(now, &lagging)), ("b:1", seen)];
+            assert_eq!(found(&group(&["b:1"]), &polls, now), Some(stays));
+        }
+    }
+
+    #[test]
     fn nothing_is_concluded_from_a_primary_that_is_silent_or_has_not_its_role() {
         let now = Instant::now();
         let good = replica(now, "h", 100, "");
@@ -228,8 +246,7 @@ mod tests {
         prepared.promoting = Promoting {
             index: 1,
             state: PromoteState::Preparing,
-            forced: false,
-            planned: false,
+            ..Promoting::default()
         };
         assert_eq!(found(&prepared, &polls, now), None);
     }

@@ -14,7 +14,7 @@ use super::{fences, leaving, marks, moves, polls, promotion, roles, sentinels};
 use crate::model::Topom;
 
 /// The shortest and the longest pause after the store failed.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+const PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_millis(500));
 
 /// A term that lasted this long was no failure to begin with.
 const SETTLED: Duration = Duration::from_secs(10);

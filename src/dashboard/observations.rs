@@ -137,9 +137,13 @@ impl Observations {
 
 /// Seconds since 1970.
 pub(crate) fn unixtime() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| since.as_secs().cast_signed())
+    unixtime_ms() / 1000
+}
+
+/// Milliseconds since 1970.
+pub(crate) fn unixtime_ms() -> i64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 fn guard<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,9 @@ use std::time::Instant;
 
 use super::observations::Seen;
 use super::term::Term;
-use crate::model::{Group, GroupServer, GroupStatus, HostPort, ProxyStatus, ServerStatus, SlotId, Status};
+use crate::model::{
+    Group, GroupServer, GroupStatus, HostPort, Proxy, ProxyStatsEntry, ProxyStatus, ServerStatus, SlotId, Status,
+};
 
 /// `GET /api/topom/v2/status`.
 pub(crate) fn status(term: &Term) -> Status {
@@ -28,22 +30,27 @@ pub(crate) fn status(term: &Term) -> Status {
             .collect(),
         proxies: topology
             .proxies()
-            .map(|proxy| ProxyStatus {
-                token: proxy.token.clone(),
-                epoch: topology.proxy_epoch(&proxy.token),
-                admin_addr: proxy.admin_addr.clone(),
-                reachable: polled
-                    .get(proxy.token.as_str())
-                    .is_some_and(|poll| poll.stats.is_some()),
-                acknowledged: term.links.of(&proxy.token).is_complete(),
-                shut_off: proxy.shut_off,
-                servers: polled
-                    .get(proxy.token.as_str())
-                    .and_then(|poll| poll.stats.as_ref())
-                    .map(|stats| stats.servers.clone())
-                    .unwrap_or_default(),
+            .map(|record| {
+                let acknowledged = term.links.of(&record.token).is_complete();
+                let (epoch, poll) = (topology.proxy_epoch(&record.token), polled.get(record.token.as_str()));
+                proxy(record, epoch, acknowledged, poll)
             })
             .collect(),
+    }
+}
+
+/// A proxy as its last poll of this term found it, if there was one.
+fn proxy(record: &Proxy, epoch: i64, acknowledged: bool, poll: Option<&ProxyStatsEntry>) -> ProxyStatus {
+    let stats = poll.and_then(|poll| poll.stats.as_ref());
+    ProxyStatus {
+        token: record.token.clone(),
+        epoch,
+        admin_addr: record.admin_addr.clone(),
+        polled: poll.is_some(),
+        reachable: stats.is_some(),
+        acknowledged,
+        shut_off: record.shut_off,
+        servers: stats.map(|stats| stats.servers.clone()).unwrap_or_default(),
     }
 }
 
@@ -70,5 +77,32 @@ fn server(group: &Group, record: &GroupServer, seen: &HashMap<HostPort, Seen>, n
         history: info.history().to_owned(),
         offset: info.offset(),
         keys: info.keys(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ProxyStatsBody;
+
+    #[test]
+    fn proxy_that_was_not_polled_in_this_term_is_told_apart_from_one_that_did_not_answer() {
+        let record: Proxy = serde_json::from_value(serde_json::json!({
+            "token": "t1", "start_time": "", "admin_addr": "p:11080", "proto_type": "tcp", "proxy_addr": "p:19000",
+            "product_name": "shop", "pid": 1, "pwd": "", "sys": "",
+        }))
+        .unwrap();
+        let answered = |poll: Option<&ProxyStatsEntry>| proxy(&record, 3, true, poll).answered();
+        let silent = ProxyStatsEntry {
+            timeout: true,
+            ..ProxyStatsEntry::default()
+        };
+        let answers = ProxyStatsEntry {
+            stats: Some(ProxyStatsBody::default()),
+            ..ProxyStatsEntry::default()
+        };
+        assert_eq!(answered(None), None);
+        assert_eq!(answered(Some(&silent)), Some(false));
+        assert_eq!(answered(Some(&answers)), Some(true));
     }
 }

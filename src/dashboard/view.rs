@@ -112,8 +112,7 @@ mod tests {
                 group.promoting = Promoting {
                     index: 1,
                     state,
-                    forced: false,
-                    planned: false,
+                    ..Promoting::default()
                 };
             }
             Change::PutGroup(group)

@@ -3,8 +3,8 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::HostPort;
 use super::slot::{is_false, is_zero};
+use super::{Failover, HostPort, PromotionCause};
 
 /// A group's number: 1 to 9999.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
@@ -91,6 +91,25 @@ pub struct ServerAction {
     /// How far it is.
     #[serde(default, skip_serializing_if = "ActionState::is_nothing")]
     pub state: ActionState,
+    /// Our own: a primary is to lead with the data that it has, whatever another server may have.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub forced: bool,
+}
+
+impl ServerAction {
+    /// One that waits for its turn, at this place in the queue.
+    pub fn pending(index: i64) -> Self {
+        Self {
+            index,
+            state: ActionState::Pending,
+            forced: false,
+        }
+    }
+
+    /// Whether it is still to be done, or done just now.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, ActionState::Pending | ActionState::Syncing)
+    }
 }
 
 /// A server of a group.
@@ -159,7 +178,7 @@ impl PromoteState {
 }
 
 /// A group's promotion: `{}` when there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub struct Promoting {
     /// The place of the candidate among the servers.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -173,6 +192,12 @@ pub struct Promoting {
     /// Our own: whether it is given up rather than done without the primary's help.
     #[serde(default, skip_serializing_if = "is_false")]
     pub planned: bool,
+    /// Our own: when it was asked for, in milliseconds since 1970; 0: that is not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub began_ms: i64,
+    /// Our own: what whoever asked for it knew about it.
+    #[serde(default, skip_serializing_if = "PromotionCause::is_empty")]
+    pub cause: PromotionCause,
 }
 
 /// A stretch of a group's history under one primary. A copy of the data belongs to the newest one whose id it has, and is
@@ -228,6 +253,9 @@ pub struct Group {
     /// Our own: servers that are to follow nobody of this group any more, and were not told yet.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub leaving: Vec<Leaving>,
+    /// Our own: the last time that its primary was replaced without anybody having planned it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failover: Option<Box<Failover>>,
 }
 
 /// How much of a group's history is kept. A copy older than that is one of unknown history.
@@ -246,6 +274,7 @@ impl Group {
             fenced: false,
             lineage: Vec::new(),
             leaving: Vec::new(),
+            last_failover: None,
         }
     }
 

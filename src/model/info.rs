@@ -47,6 +47,13 @@ impl Info {
         self.text("aof_last_write_status") == "err"
     }
 
+    /// Whether it refuses writes because its memory is used up (`-OOM`), by its own account of what counts.
+    pub fn memory_is_full(&self) -> bool {
+        let most = self.number("maxmemory");
+        let counts = self.number("used_memory") - self.number("mem_not_counted_for_evict");
+        most > 0 && counts >= most && self.text("maxmemory_policy") == "noeviction"
+    }
+
     /// What it says that it is: `master` or `slave`.
     pub fn role(&self) -> &str {
         self.text("role")
@@ -124,16 +131,16 @@ impl Info {
         self.number("uptime_in_seconds")
     }
 
-    /// The replicas that a primary feeds, `ip:port`, and that it heard of within two seconds.
-    pub fn fed(&self) -> impl Iterator<Item = String> + '_ {
+    /// The replicas that a primary feeds, `ip:port`, and that it heard of within so many whole seconds.
+    pub fn fed(&self, most: i64) -> impl Iterator<Item = String> + '_ {
         let slots = self.fields.iter().filter(|(name, _)| {
             name.strip_prefix("slave")
                 .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
         });
-        slots.filter_map(|(_, value)| {
+        slots.filter_map(move |(_, value)| {
             let part = |name| pair(value, name);
             let lag: i64 = part("lag")?.parse().ok()?;
-            let online = part("state")? == "online" && (0..=2).contains(&lag);
+            let online = part("state")? == "online" && (0..=most).contains(&lag);
             let (ip, port) = (part("ip")?, part("port")?);
             let ip = if ip.contains(':') {
                 format!("[{ip}]")
@@ -190,6 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn memory_is_full_where_nothing_may_be_evicted_and_all_that_counts_reaches_the_bound() {
+        let full = |used: u32, spared: u32, most: u32, policy: &str| {
+            let text = format!(
+                "used_memory:{used}\nmem_not_counted_for_evict:{spared}\nmaxmemory:{most}\nmaxmemory_policy:{policy}\n"
+            );
+            Info::parse(&text).memory_is_full()
+        };
+        assert!(full(100, 0, 100, "noeviction"));
+        for other in [
+            full(100, 1, 100, "noeviction"),
+            full(100, 0, 0, "noeviction"),
+            full(100, 0, 100, "allkeys-lru"),
+        ] {
+            assert!(!other);
+        }
+    }
+
+    #[test]
     fn keys_of_all_databases_count() {
         let info = Info::parse("db0:keys=3,expires=0,avg_ttl=0\ndb12:keys=4,expires=1\ndbsize:keys=9\n");
         assert_eq!(info.keys(), 7);
@@ -202,10 +227,10 @@ mod tests {
         let info = Info::parse(
             "slave0:ip=10.0.0.1,port=6379,state=online,offset=5,lag=0,type=replica\n\
              slave1:ip=10.0.0.2,port=6379,state=wait_bgsave,offset=0,lag=0\n\
-             slave2:ip=::1,port=7,state=online,offset=5,lag=2\nslave3:ip=10.0.0.3,port=6379,state=online,offset=5,lag=3\n\
+             slave2:ip=::1,port=7,state=online,offset=5,lag=1\nslave3:ip=10.0.0.3,port=6379,state=online,offset=5,lag=2\n\
              slave_repl_offset:5\n",
         );
-        assert_eq!(info.fed().collect::<Vec<_>>(), ["10.0.0.1:6379", "[::1]:7"]);
+        assert_eq!(info.fed(1).collect::<Vec<_>>(), ["10.0.0.1:6379", "[::1]:7"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod addr;
 mod error;
+mod failover;
 mod format;
 mod group;
 mod info;
@@ -18,6 +19,7 @@ mod v2;
 
 pub use addr::{AddrError, HostPort};
 pub use error::{CHANGED, REMOTE_ERROR_STATUS, RemoteError};
+pub use failover::{Failover, PromotionCause};
 pub use format::{ByteSize, FormatError, GoDuration};
 pub use group::{
     ActionState, Group, GroupId, GroupIdError, GroupServer, Leaving, Lineage, PromoteState, Promoting, ServerAction,

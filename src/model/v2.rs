@@ -104,6 +104,9 @@ pub struct ProxyStatus {
     pub epoch: i64,
     /// Where its admin API is.
     pub admin_addr: String,
+    /// Whether a poll ended since this dashboard is active; before that `reachable` says nothing.
+    #[serde(default = "polled")]
+    pub polled: bool,
     /// Whether the last poll was answered.
     pub reachable: bool,
     /// Whether it acknowledged the whole slot map, and every change since.
@@ -113,6 +116,18 @@ pub struct ProxyStatus {
     /// What it saw of the servers by the last poll.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub servers: Vec<ServerWitness>,
+}
+
+/// Dashboards of before don't tell.
+fn polled() -> bool {
+    true
+}
+
+impl ProxyStatus {
+    /// Whether the last poll was answered; `None`: there was none.
+    pub fn answered(&self) -> Option<bool> {
+        self.polled.then_some(self.reachable)
+    }
 }
 
 /// Everything that the store holds of a product: what `codis-admin --config-dump` prints, and more.
@@ -132,4 +147,24 @@ pub struct Export {
     /// Whether what is there is to be replaced.
     #[serde(default, skip_serializing_if = "is_false")]
     pub force: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn proxy_that_was_not_polled_yet_is_not_one_that_did_not_answer() {
+        let status = |polled: &str, reachable: bool| -> ProxyStatus {
+            serde_json::from_str(&format!(
+                r#"{{"token": "t1", "admin_addr": "p:11080", {polled} "reachable": {reachable}, "acknowledged": true, "shut_off": false}}"#
+            ))
+            .unwrap()
+        };
+        assert_eq!(status(r#""polled": false,"#, false).answered(), None);
+        assert_eq!(status(r#""polled": true,"#, false).answered(), Some(false));
+        assert_eq!(status(r#""polled": true,"#, true).answered(), Some(true));
+        // A dashboard of before does not tell.
+        assert_eq!(status("", false).answered(), Some(false));
+    }
 }

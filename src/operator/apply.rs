@@ -15,6 +15,7 @@ use serde::de::DeserializeOwned;
 use super::build::Children;
 use super::error::{Error, Invalid};
 use super::labels::{self, MANAGER};
+use super::old_configs;
 use super::validate::Cluster;
 
 /// How many objects of a kind are applied at the same time.
@@ -60,6 +61,7 @@ pub(super) async fn apply(
     } = children;
     let to = &Target { client, known, cluster };
     // What pods mount and are found by comes first, so that no pod starts without it; StatefulSets of servers come last.
+    let config_name = config.name_any();
     to.apply(vec![config]).await?;
     to.apply(users).await?;
     to.apply(services).await?;
@@ -68,6 +70,9 @@ pub(super) async fn apply(
     let dashboards = to.apply(vec![dashboard]).await?;
     let proxies = to.apply(vec![proxies]).await?;
     let servers = to.apply(servers).await?;
+    if let Err(error) = old_configs::delete_unused(client, cluster, &config_name).await {
+        tracing::warn!(cluster = %format!("{}/{}", cluster.namespace, cluster.name), %error, "what servers were configured with before is kept");
+    }
     Ok(Rollouts {
         proxies: proxies.first().map(of_deployment).unwrap_or_default(),
         dashboards: dashboards.first().map(of_stateful_set).unwrap_or_default(),

@@ -32,6 +32,13 @@ struct GroupLabels {
     group: u32,
 }
 
+/// What the HA loop asked for, and what came of it: `done`, `late`, `failed`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ActionLabels {
+    action: &'static str,
+    result: &'static str,
+}
+
 /// A part of a failover: `detect`, from the first look that did not find the primary at work to the decision; `promote`, from
 /// there until the new one led; `write`, from there until the proxies knew it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -54,11 +61,26 @@ pub(super) struct Metrics {
     reconciled: Family<ClusterLabels, Counter<u64, AtomicU64>>,
     failover: Family<PhaseLabels, Histogram>,
     at_risk: Family<GroupLabels, Gauge<i64>>,
+    actions: Family<ActionLabels, Counter<u64, AtomicU64>>,
 }
 
 impl Metrics {
     pub(super) fn new() -> Self {
-        let mut registry = Registry::with_prefix("codis_operator");
+        let mut all = Registry::default();
+        let failover: Family<PhaseLabels, Histogram> =
+            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 2.0, 14)));
+        all.register(
+            "codis_failover_seconds",
+            "Time that failovers took, by phase: detect, promote, write",
+            failover.clone(),
+        );
+        let at_risk = Family::default();
+        all.register(
+            "codis_acknowledged_bytes_at_risk",
+            "Bytes of the replication stream that a group's primary had at the last look, and no replica in sync",
+            at_risk.clone(),
+        );
+        let registry = all.sub_registry_with_prefix("codis_operator");
         let seconds = Histogram::new(exponential_buckets(0.005, 2.0, 14));
         registry.register(
             "reconciliation_seconds",
@@ -77,18 +99,11 @@ impl Metrics {
             "Reconciliations of the cluster that came to their end",
             reconciled.clone(),
         );
-        let failover: Family<PhaseLabels, Histogram> =
-            Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.01, 2.0, 14)));
+        let actions = Family::default();
         registry.register(
-            "failover_seconds",
-            "Time that failovers took, by phase: detect, promote, write",
-            failover.clone(),
-        );
-        let at_risk = Family::default();
-        registry.register(
-            "acknowledged_bytes_at_risk",
-            "Bytes of the replication stream that a group's primary had at the last look, and no replica in sync",
-            at_risk.clone(),
+            "ha_actions",
+            "What was asked for because something failed, and what came of it: done, late, failed",
+            actions.clone(),
         );
         let mut per_cluster = |name: &str, help: &str| {
             let family = PerCluster::default();
@@ -107,7 +122,8 @@ impl Metrics {
             reconciled,
             failover,
             at_risk,
-            registry,
+            actions,
+            registry: all,
             seconds,
             failures,
         }
@@ -128,6 +144,11 @@ impl Metrics {
                 .get_or_create(&PhaseLabels { phase })
                 .observe(time.as_secs_f64());
         }
+    }
+
+    /// Something was asked for, with this result.
+    pub(super) fn acted(&self, action: &'static str, result: &'static str) {
+        self.actions.get_or_create(&ActionLabels { action, result }).inc();
     }
 
     /// What the sudden end of a primary would lose, for as long as that is told.
@@ -243,6 +264,25 @@ impl Drop for Timer<'_> {
 mod tests {
     use super::*;
     use crate::operator::build::fixtures::shop;
+
+    #[test]
+    fn figures_have_the_names_that_dashboards_and_alerts_use() {
+        let metrics = Metrics::new();
+        metrics.failed_over(Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        let mut risk = metrics.risk_of(&shop());
+        risk.tell([(GroupId::new(1).unwrap(), 5)].into_iter());
+        metrics.acted("promote", "late");
+        metrics.acted("promote", "late");
+        let text = metrics.text();
+        for line in [
+            "codis_failover_seconds_count{phase=\"detect\"} 1",
+            "codis_operator_ha_actions_total{action=\"promote\",result=\"late\"} 2",
+            "codis_operator_reconciliation_seconds_count 0",
+            "codis_acknowledged_bytes_at_risk{",
+        ] {
+            assert!(text.lines().any(|found| found.starts_with(line)), "{line} in {text}");
+        }
+    }
 
     #[test]
     fn what_a_group_would_lose_is_told_while_the_cluster_is_watched() {

@@ -15,6 +15,7 @@ mod labels;
 mod leader;
 mod metrics;
 mod mirror;
+mod old_configs;
 mod purge;
 mod reconcile;
 mod rollout;

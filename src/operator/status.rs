@@ -14,10 +14,10 @@ use super::rollout;
 use super::topology::{Pods, Topology};
 use super::validate::Cluster;
 use crate::api::{
-    CodisCluster, CodisClusterStatus, ConditionType, DashboardStatus, FailoverStatus, GroupStatus, Phase,
-    ProxiesStatus, ServerRole, ServerStatus,
+    CodisCluster, CodisClusterStatus, ConditionType, DashboardStatus, DataLossStatus, FailoverStatus, GroupStatus,
+    Phase, ProxiesStatus, ServerRole, ServerStatus,
 };
-use crate::model::{GroupId, HostPort, SLOT_COUNT, Stats};
+use crate::model::{Failover, GroupId, HostPort, SLOT_COUNT, Stats};
 use crate::plan::ha::Notice;
 use crate::plan::{ServerState, Step};
 
@@ -69,7 +69,8 @@ pub(super) fn of_cluster(
     if topology.stats.is_err() {
         status.servers.ready = 0;
     }
-    tell_failovers(&mut status, &previous, report);
+    tell_failovers(&mut status, &previous, topology);
+    tell_losses(&mut status, &previous, report);
     let mut verdicts: Vec<Verdict> = judge(&status, topology, &rollouts, &report.notices).into();
     let was_paused = previous
         .conditions
@@ -113,30 +114,52 @@ pub(super) fn of_refused(
     }
 }
 
-/// The last failover of each group: what was told before, unless there is a newer one.
-fn tell_failovers(status: &mut CodisClusterStatus, previous: &CodisClusterStatus, report: &Report) {
+/// The last failover of each group, as its record has it, whoever asked for it; what was told before where it has none, as with a
+/// dashboard that keeps no such record.
+fn tell_failovers(status: &mut CodisClusterStatus, previous: &CodisClusterStatus, topology: &Topology) {
+    let records = topology.stats.as_ref().map_or(&[][..], |stats| &stats.group.models);
+    for group in &mut status.groups {
+        let record = records.iter().find(|record| i32::from(record.id.get()) == group.id);
+        let before = previous.groups.iter().find(|before| before.id == group.id);
+        group.last_failover = record
+            .and_then(|record| record.last_failover.as_deref())
+            .map(failover)
+            .or_else(|| before?.last_failover.clone());
+    }
+}
+
+fn failover(record: &Failover) -> FailoverStatus {
+    let pod = |server: &HostPort| server.pod().unwrap_or(server.as_str()).to_owned();
+    let number = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
+    // In seconds, as the API server keeps it: otherwise it would differ each time.
+    let at = Timestamp::from_second(record.at_ms / 1000).unwrap_or(Timestamp::UNIX_EPOCH);
+    FailoverStatus {
+        at: Time(at),
+        from: pod(&record.from),
+        to: pod(&record.to),
+        reason: match record.reason.as_str() {
+            "" => "it was asked for at the dashboard".to_owned(),
+            reason => reason.to_owned(),
+        },
+        detect_ms: record.detect_ms.map_or(0, number),
+        promote_ms: record.promote_ms.map_or(0, number),
+        write_ms: record.write_ms.map_or(0, number),
+        lost_bytes: record.lost_bytes.map(number),
+    }
+}
+
+/// The last time that each group lost its data, in the same way.
+fn tell_losses(status: &mut CodisClusterStatus, previous: &CodisClusterStatus, report: &Report) {
     for group in &mut status.groups {
         let before = previous.groups.iter().find(|before| before.id == group.id);
-        group.last_failover = before.and_then(|before| before.last_failover.clone());
-        let newest = report.failovers.iter().find(|(id, _)| i32::from(id.get()) == group.id);
-        if let Some((_, record)) = newest {
-            let pod = |server: &HostPort| server.pod().unwrap_or(server.as_str()).to_owned();
-            let number = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
-            // Kept in seconds, as the API server does: otherwise it would differ each time.
-            let at = Timestamp::from_second(record.at.as_second()).unwrap_or(record.at);
-            // Another instance may have done a later one.
-            if group.last_failover.as_ref().is_some_and(|told| told.at.0 > at) {
-                continue;
-            }
-            group.last_failover = Some(FailoverStatus {
+        group.last_data_loss = before.and_then(|before| before.last_data_loss.clone());
+        let newest = report.losses.iter().find(|(id, _)| i32::from(id.get()) == group.id);
+        let Some((_, record)) = newest else { continue };
+        let at = Timestamp::from_second(record.at.as_second()).unwrap_or(record.at);
+        if group.last_data_loss.as_ref().is_none_or(|told| told.at.0 < at) {
+            group.last_data_loss = Some(DataLossStatus {
                 at: Time(at),
-                from: pod(&record.from),
-                to: pod(&record.to),
-                reason: record.reason.clone(),
-                detect_ms: number(record.detect_ms),
-                promote_ms: number(record.promote_ms),
-                write_ms: number(record.write_ms),
-                lost_bytes: record.lost_bytes.map(number),
+                keys: i64::try_from(record.keys).unwrap_or(i64::MAX),
             });
         }
     }
@@ -212,6 +235,7 @@ fn fill_topology(status: &mut CodisClusterStatus, cluster: &Cluster, stats: &Sta
                 .count() as i32,
             primary: group.and_then(|g| g.primary()?.server.pod().map(str::to_owned)),
             last_failover: None,
+            last_data_loss: None,
             servers,
         });
     }

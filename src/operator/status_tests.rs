@@ -2,7 +2,8 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::model::{
-    Group, GroupServer, GroupStats, ProxyStats, RedisStats, SentinelStats, SlotActionStats, SlotId, SlotMapping,
+    Failover, Group, GroupServer, GroupStats, ProxyStats, RedisStats, SentinelStats, SlotActionStats, SlotId,
+    SlotMapping,
 };
 use crate::operator::apply::Rollout;
 use crate::operator::build::build;
@@ -332,6 +333,87 @@ fn the_default_coordinator_of_the_beginning_is_kept() {
     assert_eq!(later.coordinator, cluster.coordinator);
 }
 
+/// The status of the cluster after `object`, where the dashboard has this on record of group 2.
+fn told(object: &CodisCluster, record: Option<Failover>) -> CodisClusterStatus {
+    let cluster = valid_shop();
+    let mut stats = all_well(&cluster);
+    stats.group.models[1].last_failover = record.map(Box::new);
+    let (topology, report) = (topology(Ok(stats), Plan::default()), Report::default());
+    of_cluster(
+        object,
+        &cluster,
+        &topology,
+        rolled(2),
+        &pods(&cluster),
+        &report,
+        at(9000),
+    )
+}
+
+fn failover_of_group_2(at_ms: i64) -> Failover {
+    let addr = |pod: &str| valid_shop().server_addr(pod).unwrap();
+    Failover {
+        from: addr("shop-g2-0"),
+        to: addr("shop-g2-1"),
+        at_ms,
+        epoch: 3,
+        reason: "nobody listens there".to_owned(),
+        forced: false,
+        detect_ms: Some(5),
+        promote_ms: Some(40),
+        write_ms: Some(6),
+        lost_bytes: Some(12),
+    }
+}
+
+#[test]
+fn the_last_failover_is_told_from_the_record_whoever_asked_for_it() {
+    let status = told(&shop(), Some(failover_of_group_2(1_234_567)));
+    assert_eq!(status.groups[0].last_failover, None);
+    let expected = FailoverStatus {
+        at: Time(at(1234)),
+        from: "shop-g2-0".to_owned(),
+        to: "shop-g2-1".to_owned(),
+        reason: "nobody listens there".to_owned(),
+        detect_ms: 5,
+        promote_ms: 40,
+        write_ms: 6,
+        lost_bytes: Some(12),
+    };
+    assert_eq!(status.groups[1].last_failover, Some(expected));
+    // Somebody asked the dashboard, and knew nothing; nor is the promotion over.
+    let bare = Failover {
+        reason: String::new(),
+        detect_ms: None,
+        write_ms: None,
+        lost_bytes: None,
+        ..failover_of_group_2(1_234_567)
+    };
+    let told = told(&shop(), Some(bare)).groups[1].last_failover.clone().unwrap();
+    assert!(told.reason.contains("dashboard"));
+    assert_eq!((told.detect_ms, told.write_ms, told.lost_bytes), (0, 0, None));
+}
+
+#[test]
+fn what_was_told_of_the_last_failover_stays_until_there_is_another_record() {
+    let mut object = shop();
+    let status = told(&object, Some(failover_of_group_2(5_000)));
+    let first = status.groups[1].last_failover.clone();
+    object.status = Some(status);
+    let none = told(&object, None);
+    assert_eq!(
+        none.groups[1].last_failover, first,
+        "an older dashboard keeps no record"
+    );
+    let cluster = valid_shop();
+    let (gone, report) = (topology(Err("refused".to_owned()), Plan::default()), Report::default());
+    let gone = of_cluster(&object, &cluster, &gone, rolled(2), &pods(&cluster), &report, at(9));
+    assert_eq!(gone.groups[1].last_failover, first, "nobody tells");
+    // The clock of the dashboard that did this one is behind.
+    let other = told(&object, Some(failover_of_group_2(4_000)));
+    assert_ne!(other.groups[1].last_failover, first);
+}
+
 #[test]
 fn a_refused_spec_says_who_refused_what() {
     let status = of_refused(&shop(), "InvalidSpec", "spec.auth.secretRef: there is no Secret", at(1));
@@ -341,4 +423,28 @@ fn a_refused_spec_says_who_refused_what() {
         (ready.reason.as_str(), ready.message.as_str()),
         ("InvalidSpec", "spec.auth.secretRef: there is no Secret")
     );
+}
+
+#[test]
+fn last_data_loss_of_a_group_is_kept_in_its_status() {
+    let cluster = valid_shop();
+    let topology = topology(Ok(all_well(&cluster)), Plan::default());
+    let mut object = shop();
+    let told = |object: &CodisCluster, report: &Report| {
+        let status = of_cluster(object, &cluster, &topology, rolled(2), &pods(&cluster), report, at(9));
+        let losses: Vec<_> = status.groups.iter().map(|group| group.last_data_loss.clone()).collect();
+        (status, losses)
+    };
+    let mut report = Report::default();
+    let loss = |second, keys| crate::operator::ha::DataLossRecord { at: at(second), keys };
+    report.losses.insert(cluster.groups[0], loss(5, 42));
+    let (status, losses) = told(&object, &report);
+    let first = losses[0].clone().unwrap();
+    assert_eq!((first.at.0, first.keys, &losses[1]), (at(5), 42, &None));
+    assert_eq!(condition(&status, "Degraded").status, "False");
+    object.status = Some(status);
+    assert_eq!(told(&object, &Report::default()).1[0], Some(first.clone()));
+    // What another instance found later counts.
+    report.losses.insert(cluster.groups[0], loss(3, 7));
+    assert_eq!(told(&object, &report).1[0], Some(first));
 }

@@ -193,6 +193,23 @@ fn a_replica_of_a_wrong_server_is_repointed() {
     assert_eq!(plan.steps, [Step::GiveRole(GroupId::new(1).unwrap(), addr(1, 1))]);
 }
 
+/// Somebody made it one by hand, or it comes back from a time when it led.
+#[test]
+fn a_second_primary_of_a_group_is_told_to_follow() {
+    let desired = desired(1, 2);
+    let mut stats = brought_up(&desired);
+    for run_id in ["1", "2"] {
+        poll(&mut stats, &addr(1, 1), &[("run_id", run_id), ("role", "master")]);
+        let plan = plan_topology(&desired, &observe(&desired, &stats, true));
+        assert_eq!(plan.steps, [Step::GiveRole(GroupId::new(1).unwrap(), addr(1, 1))]);
+    }
+    carry_out(&mut stats, &[Step::GiveRole(GroupId::new(1).unwrap(), addr(1, 1))]);
+    assert_eq!(
+        plan_topology(&desired, &observe(&desired, &stats, true)),
+        Plan::default()
+    );
+}
+
 #[test]
 fn a_replica_that_is_not_recorded_as_in_sync_is_waited_for() {
     let desired = desired(1, 2);

@@ -71,7 +71,7 @@ impl Operator {
             uid: format!("p{number}"),
             pod_stays: true,
             answered: true,
-            polled: true,
+            polled: Some(true),
             epoch: 0,
             node: NodeSight::Well,
         });
@@ -152,19 +152,16 @@ impl World {
     fn take_answers(&mut self, number: usize) {
         let now = self.now;
         let operator = &mut self.operators[number];
-        let mut failovers = 0;
         operator.asked.retain_mut(|asked| {
             let late = (asked.since + PATIENCE <= now).then(|| Err("no answer".to_owned()));
             let Some(result) = asked.answer.take().or(late) else {
                 return true;
             };
-            failovers += usize::from(result.is_ok() && matches!(asked.action, Action::Promote { .. }));
             operator
                 .history
                 .ended(&asked.action, time(now), result.map_err(Undone::Failed));
             false
         });
-        (0..failovers).for_each(|_| self.failed_over(number));
     }
 
     /// What an operator asked for arrives.
@@ -279,6 +276,10 @@ impl World {
                 .is_none_or(|group| group.epoch != self.dashboard.epoch)
         {
             let record = self.dashboard.record.clone();
+            let before = round.groups.first().map(|group| &group.record.last_failover);
+            if before.is_some_and(|before| *before != record.last_failover) {
+                self.learns_of_failover(number);
+            }
             let servers = record.servers.iter().map(|known| ServerSight {
                 server: known.server.clone(),
                 probe: Probe::Refused,
@@ -308,7 +309,7 @@ impl World {
         };
         for proxy in 0..PROXIES {
             round.proxies[proxy].answered = answers(self, proxy);
-            round.proxies[proxy].polled = self.dashboard.proxy_polled[proxy];
+            round.proxies[proxy].polled = Some(self.dashboard.proxy_polled[proxy]);
             round.proxies[proxy].pod_stays = self.proxies[proxy].running;
         }
         for sight in round.groups.iter_mut().flat_map(|group| &mut group.servers) {

@@ -4,7 +4,7 @@ use super::dashboard::{Asking, Dashboard};
 use super::events::{DASHBOARD, PROXIES, Tick};
 use super::world::{World, name, place};
 use crate::dashboard::promotion::judge::{Asked, Way, judge};
-use crate::model::{PromoteState, Promoting};
+use crate::model::{Failover, PromoteState, Promoting};
 use crate::plan::ha::Action;
 
 /// How long the candidate may take to get what its primary has.
@@ -45,12 +45,12 @@ impl World {
         order.into_iter().map(ask).collect()
     }
 
-    fn judge(&mut self, promoting: Promoting) -> Result<Way, String> {
+    fn judge(&mut self, promoting: &Promoting) -> Result<Way, String> {
         let index = promoting.index as usize;
         let mut asked = self.asked();
         let broken = self.broken;
         let mut group = self.dashboard.record.clone();
-        group.promoting = promoting;
+        group.promoting = promoting.clone();
         if broken.in_sync {
             group.in_sync = group.servers.iter().map(|known| known.server.clone()).collect();
         }
@@ -103,8 +103,9 @@ impl World {
             state: PromoteState::Nothing,
             forced,
             planned,
+            ..Promoting::default()
         };
-        if let Err(reason) = self.judge(promoting) {
+        if let Err(reason) = self.judge(&promoting) {
             return Some(Err(reason));
         }
         self.dashboard.record.promoting = promoting;
@@ -140,9 +141,9 @@ impl World {
     }
 
     fn lead_candidate(&mut self) {
-        let promoting = self.dashboard.record.promoting;
+        let promoting = self.dashboard.record.promoting.clone();
         let (index, forced, now) = (promoting.index as usize, promoting.forced, self.now);
-        let way = match self.judge(promoting) {
+        let way = match self.judge(&promoting) {
             Ok(way) => way,
             Err(reason) => return self.give_up(reason),
         };
@@ -240,6 +241,21 @@ impl World {
         let mut candidate = record.servers.remove(index);
         candidate.admitted_run_id = Some(run_id);
         let former = record.servers.remove(0);
+        if !record.promoting.planned {
+            record.last_failover = Some(Box::new(Failover {
+                from: former.server.clone(),
+                to: candidate.server.clone(),
+                at_ms: i64::from(self.now) * 100,
+                epoch: record.lineage_epoch(),
+                reason: String::new(),
+                forced: record.promoting.forced,
+                detect_ms: None,
+                promote_ms: None,
+                write_ms: None,
+                lost_bytes: None,
+            }));
+            self.ledger.failovers += 1;
+        }
         record.servers.push(former);
         record.servers.insert(0, candidate);
         record.in_sync.clear();

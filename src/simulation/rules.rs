@@ -30,7 +30,10 @@ pub(super) struct Ledger {
     /// Since when the primary has been well, for all but operators.
     pub(super) well: Option<Tick>,
     pub(super) asked: [Vec<(Tick, Discriminant<Action>)>; 2],
-    pub(super) failovers: [Vec<Tick>; 2],
+    /// How many there were.
+    pub(super) failovers: usize,
+    /// When each operator came to know of one.
+    pub(super) known_failovers: [Vec<Tick>; 2],
 }
 
 impl Ledger {
@@ -174,7 +177,7 @@ impl World {
             ));
         }
         if matches!(action, Action::Promote { .. }) {
-            let done = &self.ledger.failovers[operator];
+            let done = &self.ledger.known_failovers[operator];
             let third = done.len() >= 2 && done.last().is_some_and(|last| last + 98 > now);
             if third {
                 self.fail(format!(
@@ -184,8 +187,9 @@ impl World {
         }
     }
 
-    pub(super) fn failed_over(&mut self, operator: usize) {
-        self.ledger.failovers[operator].push(self.now);
+    /// An operator learns from the record that there was a failover, whoever asked for it.
+    pub(super) fn learns_of_failover(&mut self, operator: usize) {
+        self.ledger.known_failovers[operator].push(self.now);
     }
 
     /// A server's pod is deleted. What ends after that, before its server does, nobody can foresee.

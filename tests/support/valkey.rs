@@ -46,7 +46,12 @@ impl Valkey {
         Self::launch(Some(pod), secret, &[]).await
     }
 
-    /// The same with a name that programs of their own find, too: the old way to write 127.0.0.1 as `127.1`, the first
+    /// The same with a volume: what it acknowledged is there again after a restart.
+    pub async fn durable(pod: &str, secret: &str) -> Self {
+        Self::launch(Some(pod), secret, &["--appendonly", "yes", "--appendfsync", "always"]).await
+    }
+
+    /// A prepared one with a name that programs of their own find, too: the old way to write 127.0.0.1 as `127.1`, the first
     /// number as an octal one with so many zeros before it.
     pub async fn prepared_anywhere(number: usize, secret: &str) -> Self {
         let mut server = Self::launch(Some(&format!("{}177", "0".repeat(number + 1))), secret, &[]).await;
@@ -86,7 +91,7 @@ impl Valkey {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// A power cut, and a new process at the same place: it comes back empty.
+    /// A power cut, and a new process at the same place: it comes back empty, unless it is durable.
     pub async fn restart(&mut self) {
         self.kill();
         self.process = Process::start(&command(

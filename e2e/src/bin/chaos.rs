@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
-use e2e::Verdict;
 use e2e::faults::{FAULTS, Fault, Scene};
+use e2e::{Broken, Verdict};
 use tokio::runtime::Runtime;
 
 /// Tries faults on a cluster under load, and prints a table: how long writes were held up, what was acknowledged, what was
@@ -113,7 +113,7 @@ impl Account {
         let (scene, verdict) = tried?;
         println!("{verdict}");
         let good = verdict.broken.is_empty();
-        self.broken.extend(verdict.broken.iter().cloned());
+        self.broken.extend(verdict.broken.iter().map(Broken::to_string));
         self.verdicts.push(verdict);
         good.then_some(scene)
     }

@@ -1,7 +1,12 @@
 //! Pods that end, asked or not.
 
+use std::time::Duration;
+
 use super::{Scene, wait_for_writes};
-use crate::{Server, Writer, now};
+use crate::{Server, Writer, eventually, now};
+
+/// How long an Event may take to be there.
+const TOLD: Duration = Duration::from_secs(20);
 
 pub(super) async fn pod_of_the_primary_is_deleted(scene: &Scene, writer: &Writer) -> u64 {
     let former = scene.primary().await;
@@ -57,9 +62,32 @@ pub(super) async fn all_servers_are_killed_at_once(scene: &Scene, writer: &Write
     for pod in scene.pods_of("server").await {
         processes.push(Server::in_pod(scene.codis(), &pod).await);
     }
+    let told = data_losses(scene).await;
     let since = now();
     processes.iter().for_each(Server::kill);
-    wait_for_writes(writer, since, 3000).await
+    wait_for_writes(writer, since, 3000).await;
+    eventually(TOLD, "an Event tells that data is lost", async || {
+        let now = data_losses(scene).await;
+        if now > told {
+            Ok(())
+        } else {
+            Err(format!("{now} Events, as before"))
+        }
+    })
+    .await;
+    since
+}
+
+/// How many Events tell that the group lost its data.
+async fn data_losses(scene: &Scene) -> usize {
+    let events = [
+        "get",
+        "events.events.k8s.io",
+        "-o",
+        "jsonpath={range .items[?(@.reason==\"DataLost\")]}{.note}{\"\\n\"}{end}",
+    ];
+    let told = scene.codis().kubectl(&events).await;
+    told.unwrap_or_else(|failed| panic!("{failed}")).lines().count()
 }
 
 pub(super) async fn all_pods_are_killed_at_once(scene: &Scene, writer: &Writer) -> u64 {

@@ -3,9 +3,8 @@ use std::time::Duration;
 
 use crate::{Cluster, Codis, Node, Server, eventually, operator};
 
-/// One group, with a limit of memory for what is to run out of it.
-const SPEC: &str =
-    "{servers: {groups: 1, replicasPerGroup: 2, resources: {limits: {memory: 256Mi}}}, proxies: {replicas: 2}}";
+/// One group, with a limit of memory for what is to run out of it. Nothing waits because the fault before was not long ago.
+const SPEC: &str = "{servers: {groups: 1, replicasPerGroup: 2, resources: {limits: {memory: 256Mi}}}, proxies: {replicas: 2}, ha: {cooldown: 0s}}";
 /// How long the cluster may take to be as its spec says, after a node's return too.
 const WHOLE: Duration = Duration::from_secs(180);
 

@@ -2,8 +2,8 @@
 
 use std::sync::LazyLock;
 
-use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
+use schemars::{Schema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::call::XAUTH;
@@ -70,6 +70,18 @@ fn epoch(what: &str) -> Option<Value> {
     }))
 }
 
+/// The fields that a caller may name.
+fn fields(mut schema: Schema) -> Vec<Value> {
+    let fields = schema.remove("properties");
+    let fields = fields.as_ref().and_then(Value::as_object).into_iter().flatten();
+    let parameter = |(name, schema): (&String, &Value)| {
+        let mut schema = schema.clone();
+        let text = schema.as_object_mut().and_then(|schema| schema.remove("description"));
+        json!({"name": name, "in": "query", "required": false, "description": text, "schema": schema})
+    };
+    fields.map(parameter).collect()
+}
+
 fn document(entries: &[Entry]) -> Value {
     let mut answers = SchemaSettings::draft2020_12()
         .for_serialize()
@@ -119,8 +131,13 @@ fn operation(entry: &Entry, answers: &mut SchemaGenerator, bodies: &mut SchemaGe
         takes,
         answer,
         expects,
+        asks,
     } = &entry.says;
-    let parameters = parameters(&entry.path).map(parameter).chain(expects.map(epoch));
+    let named = asks.map(|asks| fields(asks(bodies))).unwrap_or_default();
+    let parameters = parameters(&entry.path)
+        .map(parameter)
+        .chain(expects.map(epoch))
+        .chain(named.into_iter().map(Some));
     let mut operation = json!({
         "operationId": operation_id(entry),
         "tags": [entry.subject],

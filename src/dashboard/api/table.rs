@@ -35,6 +35,8 @@ pub(crate) struct Says {
     pub(crate) answer: Answer,
     /// What has the epoch that may stand behind its path.
     pub(crate) expects: Option<&'static str>,
+    /// What else may stand behind its path.
+    pub(crate) asks: Option<SchemaOf>,
 }
 
 /// A route that reads no body and answers `"OK"`, until more is said.
@@ -44,6 +46,7 @@ pub(crate) fn says(text: &'static str) -> Says {
         takes: None,
         answer: Answer::Done,
         expects: None,
+        asks: None,
     }
 }
 
@@ -60,6 +63,14 @@ impl Says {
     pub(crate) fn expects(self, what: &'static str) -> Self {
         Self {
             expects: Some(what),
+            ..self
+        }
+    }
+
+    /// The caller may name the fields of this behind the path.
+    pub(crate) fn asks<T: JsonSchema>(self) -> Self {
+        Self {
+            asks: Some(T::json_schema),
             ..self
         }
     }

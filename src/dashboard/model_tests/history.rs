@@ -342,6 +342,8 @@ impl World {
             epoch: (place % 2 == 0).then(|| topology.group_epoch(id)),
             forced,
             planned: false,
+            at_ms: 0,
+            cause: Default::default(),
         };
         self.wish(active, &wish, shut_off);
     }

@@ -303,13 +303,15 @@ impl World {
                     Err(error) => return Err(error),
                 }
             }
-            Promotion::Led(leader) => match self.change(d, |topology| promotion::finished(topology, id, &leader)) {
+            Promotion::Led(leader) => match self.change(d, |topology| {
+                promotion::finished(topology, id, &leader, promotion::Turnover::default())
+            }) {
                 Ok(_) => Promotion::Look,
                 Err(Error::Refused(_)) => Promotion::GiveUp,
                 Err(error) => return Err(error),
             },
             Promotion::Unlocked { known } => {
-                self.change(d, |topology| promotion::done(topology, id, known))?;
+                self.change(d, |topology| promotion::done(topology, id, known, 0))?;
                 Promotion::TellLast
             }
             Promotion::GiveUp => {

@@ -167,8 +167,7 @@ mod tests {
         group.promoting = Promoting {
             index: 1,
             state: PromoteState::Preparing,
-            forced: false,
-            planned: false,
+            ..Promoting::default()
         };
         group
     }
@@ -213,7 +212,7 @@ mod tests {
         let forced = Group {
             promoting: Promoting {
                 forced: true,
-                ..group.promoting
+                ..group.promoting.clone()
             },
             ..group.clone()
         };

@@ -14,8 +14,9 @@ use std::time::{Duration, Instant};
 use self::judge::{Way, judge};
 use self::servers::{Examined, examine};
 use super::error::Error;
+use super::observations::unixtime_ms;
 use super::rules::epochs::{Expected, Subject};
-use super::rules::promotion::{self as rules, Acknowledged, Wish};
+use super::rules::promotion::{self as rules, Acknowledged, Turnover, Wish};
 use super::rules::{self as all_rules, Refusal};
 use super::term::Term;
 use super::workers::Workers;
@@ -72,7 +73,7 @@ pub(crate) async fn promote(term: &Term, wish: &Wish, manner: Manner) -> Result<
     term.wait_swept().await;
     // So that a wish that can't come true disturbs nobody.
     let topology = term.topology();
-    let mut times = Times::new(began);
+    let mut times = Times::new(began, wish.at_ms);
     if !rules::begin(&topology, wish)?.is_empty() {
         let mut group = all_rules::existing(&topology, wish.group)?.clone();
         (group.promoting.forced, group.promoting.planned) = (wish.forced, wish.planned);
@@ -121,7 +122,8 @@ async fn resume(term: &Term, id: GroupId) {
         return;
     }
     tracing::info!(group = %id, ?state, "going on with a promotion that was left undone");
-    match advance(term, id, Manner::default(), &mut Times::new(Instant::now())).await {
+    let mut times = Times::new(Instant::now(), unixtime_ms());
+    match advance(term, id, Manner::default(), &mut times).await {
         Ok(()) => tracing::info!(group = %id, "the promotion is finished"),
         Err(error) => tracing::warn!(group = %id, %error, "the promotion is not finished"),
     }
@@ -130,6 +132,8 @@ async fn resume(term: &Term, id: GroupId) {
 /// When things happened, and how.
 struct Times {
     began: Instant,
+    /// The same by the clock on the wall, which is looked at once: it may be set meanwhile.
+    began_ms: i64,
     /// How the primary is replaced, as far as that is known.
     way: Option<Way>,
     /// The servers as they were before clients had to wait.
@@ -141,9 +145,10 @@ struct Times {
 }
 
 impl Times {
-    fn new(began: Instant) -> Self {
+    fn new(began: Instant, began_ms: i64) -> Self {
         Self {
             began,
+            began_ms,
             way: None,
             examined: None,
             locked: None,
@@ -151,6 +156,12 @@ impl Times {
             unlocked: None,
             handed_over: false,
         }
+    }
+
+    /// Milliseconds since 1970.
+    fn now_ms(&self) -> i64 {
+        let took = i64::try_from(self.began.elapsed().as_millis()).unwrap_or(i64::MAX);
+        self.began_ms.saturating_add(took)
     }
 
     fn done(&self) -> Promoted {
@@ -313,7 +324,11 @@ async fn lead(term: &Term, group: &Group, times: &mut Times) -> Result<(), Error
         Way::Recorded => examined.leader(term, index).await?,
     };
     fault::point("promote.commanded");
-    let recorded = term.change(|topology| rules::finished(topology, id, &leader));
+    let turnover = Turnover {
+        at_ms: times.now_ms(),
+        handed_over: times.handed_over,
+    };
+    let recorded = term.change(|topology| rules::finished(topology, id, &leader, turnover));
     let recorded = if way == Way::HandOver {
         tokio::join!(recorded, examined.demote(term, index)).0
     } else {
@@ -339,12 +354,14 @@ async fn unlock(term: &Term, id: GroupId, times: &mut Times) -> Result<(), Error
     let slots: Vec<SlotId> = all_rules::slots::of_group(&term.topology(), id);
     let told = proxies::tell_all(term, &slots, None).await;
     times.unlocked.get_or_insert_with(Instant::now);
+    let unlocked_ms = times.now_ms();
     fault::point("promote.unlocked");
     let known = told.iter().all(|told| told.result.is_ok());
     for told in told.into_iter().filter_map(|told| told.result.err()) {
         tracing::warn!(group = %id, error = %told, "a proxy does not know the new primary yet");
     }
-    term.change(|topology| rules::done(topology, id, known)).await?;
+    term.change(|topology| rules::done(topology, id, known, unlocked_ms))
+        .await?;
     term.actions_asked.notify_one();
     let topology = term.topology();
     if topology

@@ -30,11 +30,35 @@ pub(crate) fn create(topology: &Topology, server: &HostPort) -> Ruling {
     if group.servers[index].action.state == ActionState::Pending {
         return refuse(format!("server-[{server}] action already exist"));
     }
-    let action = ServerAction {
-        index: next_index(topology),
-        state: ActionState::Pending,
-    };
+    let action = ServerAction::pending(next_index(topology));
     Ok(vec![with_server(group, index, |server| server.action = action)])
+}
+
+/// Asks that the primary of a group be given its role with the data that it has, whatever another server may have. Nothing
+/// changes when the same is under way.
+///
+/// # Errors
+/// When the server is no group's primary, or its group is promoting.
+pub(crate) fn keep_primary(topology: &Topology, server: &HostPort) -> Ruling {
+    let (group, index) = find(topology, server)?;
+    not_promoting(group)?;
+    if index > 0 {
+        return refuse(format!(
+            "server-[{server}] is not the primary of group-[{}]; promote it",
+            group.id
+        ));
+    }
+    let asked = group.servers[0].action;
+    if asked.is_open() && asked.forced {
+        return Ok(Vec::new());
+    }
+    let action = if asked.is_open() {
+        asked
+    } else {
+        ServerAction::pending(next_index(topology))
+    };
+    let forced = ServerAction { forced: true, ..action };
+    Ok(vec![with_server(group, index, |server| server.action = forced)])
 }
 
 /// Forgets a server's sync-action, whatever became of it.
@@ -61,12 +85,14 @@ pub(crate) fn remove(topology: &Topology, server: &HostPort) -> Ruling {
 pub(crate) fn begin(topology: &Topology, group: GroupId, server: &HostPort, index: usize, run_id: &str) -> Ruling {
     let (found, place) = find(topology, server)?;
     not_promoting(found)?;
-    if found.id != group || place != index || !is_open(found.servers[place].action.state) {
+    let asked = found.servers[place].action;
+    if found.id != group || place != index || !asked.is_open() {
         return refuse(format!("the sync-action of server-[{server}] was changed"));
     }
     let syncing = ServerAction {
         index: 0,
         state: ActionState::Syncing,
+        ..asked
     };
     let mut group = found.clone();
     group.servers[place].action = syncing;
@@ -86,20 +112,19 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
     let Ok((group, index)) = find(topology, server) else {
         return Ok(Vec::new());
     };
-    let state = group.servers[index].action.state;
-    let under_way = state == ActionState::Syncing || (state == ActionState::Pending && *outcome == Outcome::Failed);
+    let asked = group.servers[index].action;
+    let under_way =
+        asked.state == ActionState::Syncing || (asked.state == ActionState::Pending && *outcome == Outcome::Failed);
+    let ended = |state| ServerAction {
+        state,
+        ..ServerAction::default()
+    };
     let action = match outcome {
-        Outcome::Admitted { .. } => ServerAction {
-            index: 0,
-            state: ActionState::Synced,
-        },
-        Outcome::Failed => ServerAction {
-            index: 0,
-            state: ActionState::SyncedFailed,
-        },
+        Outcome::Admitted { .. } => ended(ActionState::Synced),
+        Outcome::Failed => ended(ActionState::SyncedFailed),
         Outcome::Postponed => ServerAction {
-            index: next_index(topology),
-            state: ActionState::Pending,
+            forced: asked.forced,
+            ..ServerAction::pending(next_index(topology))
         },
     };
     let mut group = group.clone();
@@ -133,13 +158,9 @@ pub(crate) fn end(topology: &Topology, server: &HostPort, outcome: &Outcome) -> 
 /// The servers of a group that wait for their role, in the order of asking. Those whose role was being given come first:
 /// whoever asks does not work on the group, so that was interrupted, and nobody else will finish it.
 pub(crate) fn waiting(group: &Group) -> Vec<HostPort> {
-    let mut waiting: Vec<_> = group.servers.iter().filter(|s| is_open(s.action.state)).collect();
+    let mut waiting: Vec<_> = group.servers.iter().filter(|s| s.action.is_open()).collect();
     waiting.sort_by_key(|server| server.action.index);
     waiting.into_iter().map(|server| server.server.clone()).collect()
-}
-
-fn is_open(state: ActionState) -> bool {
-    matches!(state, ActionState::Pending | ActionState::Syncing)
 }
 
 fn find<'a>(topology: &'a Topology, server: &HostPort) -> Result<(&'a Group, usize), Refusal> {
@@ -190,13 +211,7 @@ mod tests {
     #[test]
     fn actions_queue_up_and_are_asked_once() {
         let t = asked(&["b:1", "c:1"]);
-        assert_eq!(
-            action(&t, "b:1"),
-            ServerAction {
-                index: 1,
-                state: ActionState::Pending
-            }
-        );
+        assert_eq!(action(&t, "b:1"), ServerAction::pending(1));
         assert_eq!(action(&t, "c:1").index, 2);
         assert_eq!(refused(create(&t, &addr("b:1"))), "server-[b:1] action already exist");
         assert_eq!(refused(create(&t, &addr("x:1"))), "server-[x:1] doesn't exist");
@@ -218,8 +233,8 @@ mod tests {
         assert_eq!(
             action(&t, "a:1"),
             ServerAction {
-                index: 0,
-                state: ActionState::Syncing
+                state: ActionState::Syncing,
+                ..ServerAction::default()
             }
         );
         let t = after(&t, &end(&t, &addr("a:1"), &admitted("r1")).unwrap());
@@ -229,8 +244,8 @@ mod tests {
         assert_eq!(
             action(&t, "a:1"),
             ServerAction {
-                index: 0,
-                state: ActionState::Synced
+                state: ActionState::Synced,
+                ..ServerAction::default()
             }
         );
     }
@@ -298,13 +313,32 @@ mod tests {
         let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
         assert_eq!(action(&t, "a:1").state, ActionState::Syncing);
         let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());
-        assert_eq!(
-            action(&t, "a:1"),
-            ServerAction {
-                index: 2,
-                state: ActionState::Pending
-            }
-        );
+        assert_eq!(action(&t, "a:1"), ServerAction::pending(2));
+    }
+
+    #[test]
+    fn that_a_primary_leads_with_what_it_has_is_asked_once_and_stays_asked_until_it_does() {
+        let keep = |t: &Topology| keep_primary(t, &addr("a:1")).unwrap();
+        let forced = |t: &Topology| action(t, "a:1").forced;
+        let t = topology();
+        assert!(refused(keep_primary(&t, &addr("b:1"))).contains("not the primary"));
+        let t = after(&t, &keep(&t));
+        assert!(forced(&t) && action(&t, "a:1").state == ActionState::Pending);
+        assert_eq!(keep(&t), []);
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
+        let t = after(&t, &end(&t, &addr("a:1"), &Outcome::Postponed).unwrap());
+        let t = after(&t, &begin(&t, gid(1), &addr("a:1"), 0, "r1").unwrap());
+        assert!(forced(&t) && keep(&t).is_empty());
+        for outcome in [admitted("r1"), Outcome::Failed] {
+            assert!(
+                !forced(&after(&t, &end(&t, &addr("a:1"), &outcome).unwrap())),
+                "{outcome:?}"
+            );
+        }
+        // What waits already keeps its turn.
+        let t = asked(&["a:1", "b:1"]);
+        let t = after(&t, &keep(&t));
+        assert!(forced(&t) && action(&t, "a:1").index == 1);
     }
 
     #[test]

@@ -271,8 +271,7 @@ mod tests {
         group.promoting = Promoting {
             index: 1,
             state: PromoteState::Preparing,
-            forced: false,
-            planned: false,
+            ..Promoting::default()
         };
         let t = after(&topology(), &[Change::PutGroup(group)]);
         assert_eq!(

@@ -2,9 +2,7 @@ use std::collections::BTreeSet;
 
 use super::{Ruling, refuse};
 use crate::dashboard::topology::{Change, Epochs, Topology};
-use crate::model::{
-    ActionState, Export, Group, GroupId, Promoting, SLOT_COUNT, ServerAction, SlotActionState, SlotId, SlotMapping,
-};
+use crate::model::{Export, Group, GroupId, Promoting, SLOT_COUNT, ServerAction, SlotActionState, SlotId, SlotMapping};
 
 /// Everything that is stored.
 pub(crate) fn export(topology: &Topology) -> Export {
@@ -96,10 +94,7 @@ fn to_be_admitted(group: &Group, number: &mut i64) -> Group {
     };
     for server in &mut group.servers {
         *number += 1;
-        server.action = ServerAction {
-            index: *number,
-            state: ActionState::Pending,
-        };
+        server.action = ServerAction::pending(*number);
         server.admitted_run_id = None;
         server.leaky = server.prepared;
     }
@@ -111,6 +106,7 @@ mod tests {
     use super::super::fixture::*;
     use super::super::slots::assign;
     use super::*;
+    use crate::model::ActionState;
 
     fn full() -> Topology {
         let t = topology();

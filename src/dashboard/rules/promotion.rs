@@ -2,8 +2,8 @@ use super::epochs::{Expected, Subject};
 use super::{Refusal, Ruling, actions, existing, refuse, sentinels, slot_moves};
 use crate::dashboard::topology::{Change, Topology};
 use crate::model::{
-    ActionState, Group, GroupId, HostPort, PromoteState, Promoting, Proxy, ProxyToken, ServerAction, SlotActionState,
-    SlotId, SlotMapping,
+    Failover, Group, GroupId, HostPort, PromoteState, Promoting, PromotionCause, Proxy, ProxyToken, ServerAction,
+    SlotActionState, SlotId, SlotMapping,
 };
 
 /// Who is to lead, and on what condition.
@@ -19,6 +19,10 @@ pub(crate) struct Wish {
     pub(crate) forced: bool,
     /// Only if the primary can hand over: no acknowledged write is lost, no client sees an error.
     pub(crate) planned: bool,
+    /// When it was uttered, in milliseconds since 1970.
+    pub(crate) at_ms: i64,
+    /// What is known of the reason for it.
+    pub(crate) cause: PromotionCause,
 }
 
 /// The process of a proxy that acknowledged the lock.
@@ -36,7 +40,7 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
         return refuse(format!("group-[{id}] doesn't have server-[{}]", wish.server));
     };
     let place = i64::try_from(index).unwrap_or(i64::MAX);
-    let under_way = group.promoting;
+    let under_way = &group.promoting;
     if !under_way.state.is_nothing() {
         if under_way.index != place {
             return refuse(format!("group-[{id}] is promoting index = {}", under_way.index));
@@ -44,7 +48,7 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
         if wish.forced && !under_way.forced && under_way.state != PromoteState::Finished {
             let promoting = Promoting {
                 forced: true,
-                ..under_way
+                ..under_way.clone()
             };
             return Ok(vec![Change::PutGroup(Group {
                 promoting,
@@ -83,6 +87,8 @@ pub(crate) fn begin(topology: &Topology, wish: &Wish) -> Ruling {
             state: PromoteState::Preparing,
             forced: wish.forced,
             planned: wish.planned,
+            began_ms: wish.at_ms,
+            cause: wish.cause.clone(),
         },
         ..group.clone()
     }));
@@ -146,12 +152,21 @@ pub(crate) struct Leader {
     pub(crate) fenced: bool,
 }
 
+/// How it came to lead.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Turnover {
+    /// When, in milliseconds since 1970.
+    pub(crate) at_ms: i64,
+    /// Whether the former primary handed over: then the candidate lacks nothing.
+    pub(crate) handed_over: bool,
+}
+
 /// Notes that the candidate leads: it becomes the first of the group and its former primary the last, as in Codis. All
 /// others are to be given the new primary.
 ///
 /// # Errors
 /// When the promotion is not at this point.
-pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Ruling {
+pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader, turnover: Turnover) -> Ruling {
     let group = in_state(topology, id, PromoteState::Prepared)?;
     let index = usize::try_from(group.promoting.index).unwrap_or(usize::MAX);
     if index == 0 || index >= group.servers.len() {
@@ -165,15 +180,15 @@ pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Rul
     let former = group.servers.remove(0);
     group.servers.push(former);
     for (index, server) in (actions::next_index(topology)..).zip(&mut group.servers) {
-        server.action = ServerAction {
-            index,
-            state: ActionState::Pending,
-        };
+        server.action = ServerAction::pending(index);
     }
     group.servers.insert(0, candidate);
     group.in_sync.clear();
     (group.fenced, group.bootstrapped) = (leader.fenced, true);
     group.begin_lineage(&leader.history, leader.offset);
+    if is_failover(&group.promoting, turnover) {
+        group.last_failover = failover(&group, turnover).map(Box::new);
+    }
     let known = sentinels::mark(topology);
     Ok(known
         .into_iter()
@@ -181,17 +196,54 @@ pub(crate) fn finished(topology: &Topology, id: GroupId, leader: &Leader) -> Rul
         .collect())
 }
 
-/// Ends a promotion; `known`: every proxy acknowledged the new primary.
+/// Whether nobody planned it. A primary that hands over without anybody having said why is one that a person moves, as with
+/// Codis' own tools.
+fn is_failover(promoting: &Promoting, turnover: Turnover) -> bool {
+    !(promoting.planned || turnover.handed_over && promoting.cause.reason.is_empty())
+}
+
+/// What is to be kept of it; the group is in its new order, and its promotion not yet forgotten.
+fn failover(group: &Group, Turnover { at_ms, handed_over }: Turnover) -> Option<Failover> {
+    let Promoting {
+        forced,
+        began_ms,
+        cause,
+        ..
+    } = &group.promoting;
+    let [to, .., from] = &group.servers[..] else {
+        return None;
+    };
+    Some(Failover {
+        from: from.server.clone(),
+        to: to.server.clone(),
+        at_ms,
+        epoch: group.lineage_epoch(),
+        reason: cause.reason.clone(),
+        forced: *forced,
+        detect_ms: cause.detect_ms,
+        promote_ms: (*began_ms != 0).then(|| millis_between(*began_ms, at_ms)),
+        write_ms: None,
+        lost_bytes: if handed_over { Some(0) } else { cause.behind },
+    })
+}
+
+/// Two dashboards may have told the time, each by its own clock.
+fn millis_between(earlier: i64, later: i64) -> u64 {
+    u64::try_from(later.saturating_sub(earlier)).unwrap_or(0)
+}
+
+/// Ends a promotion; `known`: every proxy acknowledged the new primary, which all of them were told by `at_ms`.
 ///
 /// # Errors
 /// When the promotion is not at this point.
-pub(crate) fn done(topology: &Topology, id: GroupId, known: bool) -> Ruling {
-    let group = in_state(topology, id, PromoteState::Finished)?;
-    Ok(vec![Change::PutGroup(Group {
-        promoting: Promoting::default(),
-        out_of_sync: !known,
-        ..group.clone()
-    })])
+pub(crate) fn done(topology: &Topology, id: GroupId, known: bool, at_ms: i64) -> Ruling {
+    let mut group = in_state(topology, id, PromoteState::Finished)?.clone();
+    (group.promoting, group.out_of_sync) = (Promoting::default(), !known);
+    // What was kept of an earlier one is complete.
+    if let Some(failover) = group.last_failover.as_mut().filter(|last| last.write_ms.is_none()) {
+        failover.write_ms = Some(millis_between(failover.at_ms, at_ms));
+    }
+    Ok(vec![Change::PutGroup(group)])
 }
 
 /// Gives a promotion up: everything is as before, and the replicas are told once more whom to follow, should the candidate
@@ -207,10 +259,7 @@ pub(crate) fn undo(topology: &Topology, id: GroupId) -> Ruling {
         PromoteState::Preparing => {}
         PromoteState::Prepared => {
             for (index, replica) in (actions::next_index(topology)..).zip(group.servers.iter_mut().skip(1)) {
-                replica.action = ServerAction {
-                    index,
-                    state: ActionState::Pending,
-                };
+                replica.action = ServerAction::pending(index);
             }
         }
     }
@@ -232,7 +281,7 @@ fn with_state(group: &Group, index: i64, state: PromoteState) -> Change {
         promoting: Promoting {
             index,
             state,
-            ..group.promoting
+            ..group.promoting.clone()
         },
         ..group.clone()
     })
@@ -252,6 +301,16 @@ mod tests {
             epoch: None,
             forced: false,
             planned: false,
+            at_ms: 1000,
+            cause: PromotionCause::default(),
+        }
+    }
+
+    /// It does so 30 ms after it was asked for.
+    fn turnover(handed_over: bool) -> Turnover {
+        Turnover {
+            at_ms: 1030,
+            handed_over,
         }
     }
 
@@ -266,7 +325,7 @@ mod tests {
     }
 
     fn promoting(t: &Topology) -> Promoting {
-        t.group(gid(1)).unwrap().promoting
+        t.group(gid(1)).unwrap().promoting.clone()
     }
 
     #[test]
@@ -283,7 +342,7 @@ mod tests {
         assert!(promoting(&after(&t, &begin(&t, &forced).unwrap())).forced);
         assert_eq!(refused(begin(&t, &wish(1, "d:1"))), "group-[1] is promoting index = 1");
         let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
-        let t = after(&t, &finished(&t, gid(1), &leader()).unwrap());
+        let t = after(&t, &finished(&t, gid(1), &leader(), turnover(false)).unwrap());
         let group = t.group(gid(1)).unwrap();
         let order: Vec<_> = group.servers.iter().map(|s| s.server.as_str()).collect();
         assert_eq!(order, ["b:1", "d:1", "a:1"]);
@@ -291,8 +350,92 @@ mod tests {
         assert_eq!(actions::waiting(group), [addr("d:1"), addr("a:1")]);
         assert_eq!(promoting(&t).index, 0);
         assert_eq!(begin(&t, &wish(1, "b:1")).unwrap(), [], "asked again, it is the same");
-        let t = after(&t, &done(&t, gid(1), true).unwrap());
+        let t = after(&t, &done(&t, gid(1), true, 1034).unwrap());
         assert_eq!(promoting(&t), Promoting::default());
+    }
+
+    /// What is kept of a promotion of `b`, and the group at its end.
+    fn kept(wish: &Wish, handed_over: bool) -> Group {
+        let t = topology();
+        let t = after(&t, &begin(&t, wish).unwrap());
+        let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
+        let t = after(&t, &finished(&t, gid(1), &leader(), turnover(handed_over)).unwrap());
+        after(&t, &done(&t, gid(1), true, 1034).unwrap())
+            .group(gid(1))
+            .unwrap()
+            .clone()
+    }
+
+    #[test]
+    fn a_failover_is_kept_with_all_that_is_known_of_it() {
+        let cause = PromotionCause {
+            reason: "nobody listens at a:1".to_owned(),
+            detect_ms: Some(7),
+            behind: Some(12),
+        };
+        let wish = Wish {
+            forced: true,
+            cause,
+            ..wish(1, "b:1")
+        };
+        let group = kept(&wish, false);
+        let expected = Failover {
+            from: addr("a:1"),
+            to: addr("b:1"),
+            at_ms: 1030,
+            epoch: group.lineage_epoch(),
+            reason: "nobody listens at a:1".to_owned(),
+            forced: true,
+            detect_ms: Some(7),
+            promote_ms: Some(30),
+            write_ms: Some(4),
+            lost_bytes: Some(12),
+        };
+        assert_eq!(group.last_failover, Some(Box::new(expected)));
+        // The primary answered after all, and handed over all that it had.
+        assert_eq!(kept(&wish, true).last_failover.unwrap().lost_bytes, Some(0));
+    }
+
+    #[test]
+    fn a_hand_over_is_no_failover_and_leaves_what_is_kept_of_the_last_one() {
+        let planned = Wish {
+            planned: true,
+            ..wish(1, "b:1")
+        };
+        assert_eq!(kept(&planned, true).last_failover, None);
+        assert_eq!(
+            kept(&wish(1, "b:1"), true).last_failover,
+            None,
+            "as Codis' tools ask for it"
+        );
+        let bare = kept(&wish(1, "b:1"), false);
+        let failover = bare.last_failover.clone().unwrap();
+        assert_eq!((failover.detect_ms, failover.lost_bytes), (None, None));
+        let back = Wish {
+            planned: true,
+            at_ms: 9000,
+            ..wish(1, "a:1")
+        };
+        let t = after(&topology(), &[Change::PutGroup(bare)]);
+        let t = after(&t, &begin(&t, &back).unwrap());
+        let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
+        let t = after(&t, &finished(&t, gid(1), &leader(), turnover(true)).unwrap());
+        let t = after(&t, &done(&t, gid(1), true, 9999).unwrap());
+        assert_eq!(t.group(gid(1)).unwrap().last_failover, Some(failover));
+    }
+
+    #[test]
+    fn clocks_that_differ_and_a_beginning_that_nobody_kept_make_no_nonsense() {
+        let late = Wish {
+            at_ms: 5000,
+            ..wish(1, "b:1")
+        };
+        assert_eq!(kept(&late, false).last_failover.unwrap().promote_ms, Some(0));
+        let unknown = Wish {
+            at_ms: 0,
+            ..wish(1, "b:1")
+        };
+        assert_eq!(kept(&unknown, false).last_failover.unwrap().promote_ms, None);
     }
 
     /// Group 1 with one server more.
@@ -375,8 +518,8 @@ mod tests {
         let t = after(&t, &prepared(&t, gid(1), &[]).unwrap());
         let undone = after(&t, &undo(&t, gid(1)).unwrap());
         assert_eq!(actions::waiting(undone.group(gid(1)).unwrap()), [addr("b:1")]);
-        let t = after(&t, &finished(&t, gid(1), &leader()).unwrap());
+        let t = after(&t, &finished(&t, gid(1), &leader(), turnover(false)).unwrap());
         assert!(undo(&t, gid(1)).is_err());
-        assert!(prepared(&t, gid(1), &[]).is_err() && done(&topology(), gid(1), true).is_err());
+        assert!(prepared(&t, gid(1), &[]).is_err() && done(&topology(), gid(1), true, 1034).is_err());
     }
 }

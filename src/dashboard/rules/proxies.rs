@@ -271,6 +271,8 @@ mod tests {
             epoch: None,
             forced: true,
             planned: false,
+            at_ms: 0,
+            cause: Default::default(),
         };
         let t = after(&t, &promotion::begin(&t, &wish).unwrap());
         let t = after(
@@ -286,7 +288,10 @@ mod tests {
             offset: 9,
             fenced: false,
         };
-        let t = after(&t, &promotion::finished(&t, gid(1), &leader).unwrap());
+        let t = after(
+            &t,
+            &promotion::finished(&t, gid(1), &leader, promotion::Turnover::default()).unwrap(),
+        );
         let primary = t.group(gid(1)).unwrap().primary().unwrap();
         assert!(primary.leaky && primary.prepared, "its next promotion has to know");
         let t = after(&t, &tight(&t, &[(addr("b:1"), vec![])]));

@@ -174,6 +174,8 @@ mod tests {
             epoch: None,
             forced: false,
             planned: false,
+            at_ms: 0,
+            cause: Default::default(),
         };
         let promoting = after(&t, &promotion::begin(&t, &wish).unwrap());
         assert!(waiting(&promoting).is_empty() && begin(&promoting, &[sid(0)]).unwrap().is_empty());

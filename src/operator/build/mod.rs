@@ -8,6 +8,7 @@ mod server_config;
 mod servers;
 mod services;
 
+pub(super) use self::server_config::is_config_map_name;
 pub(super) use self::servers::{IN_SYNC, SERVER_CONTAINER, SPEC_DIGEST, claim_name};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
@@ -20,7 +21,7 @@ use super::validate::Cluster;
 /// Everything that a cluster consists of, but for its generated password, which is made once and kept.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Children {
-    /// What servers are configured with.
+    /// What servers are configured with from now on.
     pub config: ConfigMap,
     /// The static users of each group's servers.
     pub users: Vec<Secret>,
@@ -38,8 +39,10 @@ pub struct Children {
 
 /// Builds all children of a cluster.
 pub fn build(cluster: &Cluster) -> Children {
+    let config = server_config::config_map(cluster);
+    let config_name = config.metadata.name.clone().unwrap_or_default();
     Children {
-        config: server_config::config_map(cluster),
+        config,
         users: cluster
             .groups
             .iter()
@@ -52,7 +55,7 @@ pub fn build(cluster: &Cluster) -> Children {
         servers: cluster
             .groups
             .iter()
-            .map(|group| servers::stateful_set(cluster, *group))
+            .map(|group| servers::stateful_set(cluster, *group, &config_name))
             .collect(),
     }
 }

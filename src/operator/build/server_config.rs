@@ -7,7 +7,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 
 use super::child_meta;
-use crate::model::{GroupId, ServerUser, ServerUserKind};
+use crate::model::{GroupId, ServerUser, ServerUserKind, keyed_hash};
 use crate::operator::validate::{Cluster, SERVER_PORT};
 
 /// Starts the server with the configuration of now, as a replica of nothing: it answers INFO and ROLE and refuses data
@@ -37,30 +37,75 @@ exit 1
 "#;
 
 /// Runs before the server is told to stop: a primary waits until it handed over, while it has a replica that could take
-/// over, and no longer than a part of the pod's grace period: without an operator it goes all the same. Then the server is
-/// told to stop, again and again: just after a full synchronisation it would not hear the one time that it is told anyway.
+/// over, and no longer than a part of the pod's grace period: without an operator it goes all the same. A process of its own
+/// measures that, because the clock may be set meanwhile, and a server that hangs is not waited for longer either.
+///
+/// It ends well before its container does, so that Kubernetes does not take it for one that failed. The server is told to stop
+/// by Kubernetes then, and again and again by what stays behind: just after a full synchronisation it would not hear the one
+/// time that it is told anyway.
 const STOP: &str = r#"cli=$(command -v valkey-cli || command -v redis-cli) || exit 0
 REDISCLI_AUTH=$(cat "/etc/codis/users/$POD_NAME.probe") || exit 0
 export REDISCLI_AUTH
-end=$(($(date +%s) + 20))
-while [ "$(date +%s)" -lt "$end" ]; do
-  info=$("$cli" --no-auth-warning --user "probe@$POD_NAME" INFO replication) || exit 0
-  case $info in
-  *role:master*connected_slaves:0*) break ;;
-  *role:master*) sleep 0.2 ;;
-  *) break ;;
+limit=
+if command -v timeout >/dev/null; then limit="timeout 1"; fi
+sleep 20 </dev/null >/dev/null 2>&1 &
+timer=$!
+there=yes
+while kill -0 "$timer" 2>/dev/null; do
+  info=$($limit "$cli" --no-auth-warning --user "probe@$POD_NAME" INFO replication 2>/dev/null)
+  case $?:$info in
+  0:*role:master*connected_slaves:0*) break ;;
+  0:*role:master*) sleep 0.2 ;;
+  0:*) break ;;
+  # No answer in time, as coreutils and busybox tell it.
+  124:* | 143:*) ;;
+  *) there=no && break ;;
   esac
 done
+kill "$timer" 2>/dev/null
+wait "$timer" 2>/dev/null
+[ "$there" = yes ] || exit 0
 # By now the operator has told the primary to go on without this replica.
 sleep 2
-while kill -TERM 1 2>/dev/null; do sleep 1; done
+{
+  sleep 1
+  while kill -TERM 1 2>/dev/null; do sleep 1; done
+} </dev/null >/dev/null 2>&1 &
 "#;
 
-pub(super) fn config_map_name(cluster: &Cluster) -> String {
-    format!("{}-servers", cluster.name)
+/// What the names of a cluster's ConfigMaps of this kind begin with; one of the first version has no more in its name.
+fn config_map_prefix(cluster: &str) -> String {
+    format!("{cluster}-servers")
 }
 
+/// The digits of a digest that stand in the name of a ConfigMap.
+const DIGITS: usize = 8;
+
+/// Whether a ConfigMap of this name is one with which this cluster's servers are, or once were, configured.
+pub(in crate::operator) fn is_config_map_name(cluster: &str, name: &str) -> bool {
+    let Some(rest) = name.strip_prefix(&config_map_prefix(cluster)) else {
+        return false;
+    };
+    let digest = |text: &str| text.len() == DIGITS && text.bytes().all(|b| b.is_ascii_hexdigit());
+    rest.is_empty() || rest.strip_prefix('-').is_some_and(digest)
+}
+
+/// Each content has a name of its own, and keeps it: a pod starts anew with what it was made with, whatever the spec says
+/// by then. So a configuration that no server can start with reaches nobody but those who were replaced for it.
 pub(super) fn config_map(cluster: &Cluster) -> ConfigMap {
+    let files = files(cluster);
+    let text = serde_json::json!(files).to_string();
+    let digest = &keyed_hash(&cluster.uid, &text)[..DIGITS];
+    let name = format!("{}-{digest}", config_map_prefix(&cluster.name));
+    ConfigMap {
+        metadata: child_meta(cluster, name),
+        data: Some(files),
+        immutable: Some(true),
+        ..ConfigMap::default()
+    }
+}
+
+fn files(cluster: &Cluster) -> BTreeMap<String, String> {
     let max_memory = cluster
         .max_memory
         .map_or_else(String::new, |bytes| format!("maxmemory {bytes}\n"));
@@ -88,11 +133,7 @@ pub(super) fn config_map(cluster: &Cluster) -> ConfigMap {
         ("ready.sh", READY.to_owned()),
         ("stop.sh", STOP.to_owned()),
     ];
-    ConfigMap {
-        metadata: child_meta(cluster, config_map_name(cluster)),
-        data: Some(files.into_iter().map(|(name, text)| (name.to_owned(), text)).collect()),
-        ..ConfigMap::default()
-    }
+    files.map(|(name, text)| (name.to_owned(), text)).into()
 }
 
 pub(super) fn users_secret_name(cluster: &Cluster, group: GroupId) -> String {

@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::ObjectMeta;
 
-use super::server_config::{config_map_name, users_secret_name};
+use super::server_config::users_secret_name;
 use super::{child_meta, pod};
 use crate::api::StorageSpec;
 use crate::model::{GroupId, keyed_hash};
@@ -34,8 +34,9 @@ const GRACE: i64 = 60;
 const SERVER_UID: i64 = 999;
 
 /// The servers of one group. One set for each group, so that Kubernetes knows what a group is. `Parallel`, because a
-/// server is not ready before it has a role, and `OnDelete`, because servers are rolled by role, not by ordinal.
-pub(super) fn stateful_set(cluster: &Cluster, group: GroupId) -> StatefulSet {
+/// server is not ready before it has a role, and `OnDelete`, because servers are rolled by role, not by ordinal. They are
+/// configured with this ConfigMap.
+pub(super) fn stateful_set(cluster: &Cluster, group: GroupId, config_map: &str) -> StatefulSet {
     let mut selector = labels::selector(&cluster.name, Component::Server);
     selector.insert(GROUP_LABEL.to_owned(), group.to_string());
     let mut template = PodTemplateSpec {
@@ -56,7 +57,7 @@ pub(super) fn stateful_set(cluster: &Cluster, group: GroupId) -> StatefulSet {
             security_context: Some(pod::pod_security(SERVER_UID)),
             termination_grace_period_seconds: Some(GRACE),
             tolerations: Some(pod::stay_on_lost_nodes()),
-            volumes: Some(volumes(cluster, group)),
+            volumes: Some(volumes(cluster, group, config_map)),
             ..PodSpec::default()
         }),
     };
@@ -165,7 +166,7 @@ fn container(cluster: &Cluster) -> Container {
     }
 }
 
-fn volumes(cluster: &Cluster, group: GroupId) -> Vec<Volume> {
+fn volumes(cluster: &Cluster, group: GroupId, config_map: &str) -> Vec<Volume> {
     let named = |name: &str| Volume {
         name: name.to_owned(),
         ..Volume::default()
@@ -173,7 +174,7 @@ fn volumes(cluster: &Cluster, group: GroupId) -> Vec<Volume> {
     let mut volumes = vec![
         Volume {
             config_map: Some(ConfigMapVolumeSource {
-                name: config_map_name(cluster),
+                name: config_map.to_owned(),
                 ..ConfigMapVolumeSource::default()
             }),
             ..named("config")

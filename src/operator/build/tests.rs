@@ -164,3 +164,52 @@ fn a_changed_client_password_rolls_the_proxies_only() {
     assert_eq!((before.servers, before.dashboard), (second.servers, second.dashboard));
     assert_eq!(second.proxies.name_any(), "shop-proxy");
 }
+
+/// The ConfigMap that the servers of a cluster are made with.
+fn mounted(children: &Children) -> String {
+    let pod = children.servers[0]
+        .spec
+        .as_ref()
+        .unwrap()
+        .template
+        .spec
+        .as_ref()
+        .unwrap();
+    let mut volumes = pod.volumes.iter().flatten();
+    let config = volumes.find(|volume| volume.name == "config").unwrap();
+    config.config_map.as_ref().unwrap().name.clone()
+}
+
+#[test]
+fn each_content_of_the_servers_configuration_has_a_name_of_its_own() {
+    let mut cluster = valid_shop();
+    let before = build(&cluster);
+    assert_eq!(mounted(&before), before.config.name_any());
+    assert!(is_config_map_name("shop", &before.config.name_any()));
+    cluster.server_config.insert("no-such-setting".into(), "1".into());
+    let changed = build(&cluster);
+    assert_eq!(mounted(&changed), changed.config.name_any());
+    assert_ne!(before.config.name_any(), changed.config.name_any());
+    cluster.server_config.clear();
+    assert_eq!(build(&cluster).config, before.config);
+}
+
+/// Upgrades of the operator replace no server: what is compared is what a person said.
+#[test]
+fn other_content_alone_outdates_no_server() {
+    let children = build(&valid_shop());
+    let mut set = children.servers[0].clone();
+    let pod = k8s_openapi::api::core::v1::Pod {
+        metadata: set.spec.as_ref().unwrap().template.metadata.clone().unwrap(),
+        ..Default::default()
+    };
+    let template = set.spec.as_mut().unwrap().template.spec.as_mut().unwrap();
+    let config = template
+        .volumes
+        .as_mut()
+        .unwrap()
+        .iter_mut()
+        .find(|v| v.name == "config");
+    config.unwrap().config_map.as_mut().unwrap().name = "shop-servers-0123abcd".to_owned();
+    assert!(!crate::operator::rollout::is_outdated(&pod, &set));
+}

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::jiff::Timestamp;
 use kube::api::{Patch, PatchParams};
 use kube::runtime::events::{Event, Recorder};
 use kube::{Api, Client, ResourceExt};
@@ -15,10 +14,9 @@ use super::deletions::{
 use super::live::check_lead;
 use super::marks;
 use super::patrol::Means;
-use super::reports::{FailoverRecord, Reports};
 use crate::api::CodisCluster;
 use crate::client::{ClientError, DashboardClient};
-use crate::model::{GroupId, HostPort, ProductName, Promotion, PromotionOptions, ProxyToken};
+use crate::model::{GroupId, HostPort, ProductName, Promotion, PromotionCause, PromotionOptions, ProxyToken};
 use crate::operator::error::Error;
 use crate::operator::events;
 use crate::operator::labels::MANAGER;
@@ -32,12 +30,14 @@ pub(in crate::operator) const DASHBOARD_TIMEOUT: Duration = Duration::from_secs(
 /// How long a call of the API server may take.
 const KUBERNETES_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long the pod of a proxy waits for the servers to keep the proxy out.
+const SHUT_OFF_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Who carries out one order for one cluster.
 pub(super) struct Actor {
     pub(super) client: Client,
     recorder: Recorder,
     metrics: Arc<Metrics>,
-    reports: Arc<Reports>,
     /// The namespace of the Lease, and the name that this instance has in it.
     pub(super) lease: (String, String),
     cluster: CodisCluster,
@@ -88,7 +88,6 @@ impl Actor {
             client: means.client.clone(),
             recorder: means.recorder.clone(),
             metrics: Arc::clone(&means.metrics),
-            reports: Arc::clone(&means.reports),
             lease: (means.namespace.clone(), means.identity.clone()),
             dashboard: DashboardClient::new(means.http.clone(), dashboards, product),
             product_auth,
@@ -103,11 +102,16 @@ impl Actor {
 
     /// Tells it when it can be told; the work is done, and does not wait for that.
     pub(super) fn tell(&self, event: Event) {
-        let (recorder, cluster) = (self.recorder.clone(), self.cluster.clone());
-        tokio::spawn(tokio::time::timeout(KUBERNETES_TIMEOUT, async move {
-            events::publish(&recorder, &cluster, event).await;
-        }));
+        tell(&self.recorder, &self.cluster, event);
     }
+}
+
+/// Tells an Event of a cluster when it can be told; nobody waits for that.
+pub(super) fn tell(recorder: &Recorder, cluster: &CodisCluster, event: Event) {
+    let (recorder, cluster) = (recorder.clone(), cluster.clone());
+    tokio::spawn(tokio::time::timeout(KUBERNETES_TIMEOUT, async move {
+        events::publish(&recorder, &cluster, event).await;
+    }));
 }
 
 /// Carries out an order; says why not, if it was not done.
@@ -122,6 +126,7 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), Undone>
             behind,
         } => promote(&actor, order, (*group, from, to), *epoch, *force, *behind).await,
         Action::HandOver { group, from, to, epoch } => hand_over(&actor, order, (*group, from, to), *epoch).await,
+        Action::KeepPrimary { group, server, epoch } => keep_primary(&actor, order, *group, server, *epoch).await,
         Action::DropProxy { token, pod, uid, epoch } => drop_proxy(&actor, order, token, (pod, uid), *epoch).await,
         Action::SetAside { server, epoch, .. } => actor.dashboard.set_aside(server, *epoch).await.map_err(Failed::from),
         Action::ReplaceServer {
@@ -152,20 +157,22 @@ pub(super) async fn carry_out(actor: Actor, order: &Order) -> Result<(), Undone>
         Action::ClearMark { group, mark, server } => clear_mark(&actor, *group, *mark, server).await,
     };
     let cluster = id(&actor.cluster);
-    match result {
+    let (result, word) = match result {
         Ok(()) => {
             tracing::info!(%cluster, action = ?order.action, "done");
-            Ok(())
+            (Ok(()), "done")
         }
         Err(error) if error.is_late() => {
             tracing::info!(%cluster, action = ?order.action, %error, "not done: it came too late");
-            Err(Undone::Late(error.to_string()))
+            (Err(Undone::Late(error.to_string())), "late")
         }
         Err(error) => {
             tracing::warn!(%cluster, action = ?order.action, %error, "not done");
-            Err(Undone::Failed(error.to_string()))
+            (Err(Undone::Failed(error.to_string())), "failed")
         }
-    }
+    };
+    actor.metrics.acted(order.action.kind(), word);
+    result
 }
 
 async fn promote(
@@ -182,31 +189,23 @@ async fn promote(
         force,
         shut_off: true,
     };
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    // The dashboard keeps it with the group: the status is told from there, whoever asked and whether or not the answer arrives.
+    let cause = PromotionCause {
+        reason: order.reason.clone(),
+        detect_ms: Some(millis(order.after)),
+        behind,
+    };
     let Promotion {
         handed_over, unlock_ms, ..
-    } = actor.dashboard.promote(group, to, &options).await?;
+    } = actor.dashboard.promote(group, to, &options, &cause).await?;
     let took = began.elapsed();
     let write = Duration::try_from_secs_f64(unlock_ms / 1000.0)
         .unwrap_or_default()
         .min(took);
     let promote = took - write;
     let lost = if handed_over { Some(0) } else { behind };
-    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     actor.metrics.failed_over(order.after, promote, write);
-    actor.reports.failed_over(
-        &actor.cluster.uid().unwrap_or_default(),
-        group,
-        FailoverRecord {
-            at: Timestamp::now(),
-            from: from.clone(),
-            to: to.clone(),
-            reason: order.reason.clone(),
-            detect_ms: millis(order.after),
-            promote_ms: millis(promote),
-            write_ms: millis(write),
-            lost_bytes: lost,
-        },
-    );
     let kept = match (handed_over, force, lost) {
         (true, ..) => "; it handed over".to_owned(),
         (_, true, None) => "; what the new primary lacked is lost".to_owned(),
@@ -245,6 +244,22 @@ async fn hand_over(
     Ok(())
 }
 
+async fn keep_primary(
+    actor: &Actor,
+    order: &Order,
+    group: GroupId,
+    server: &HostPort,
+    epoch: i64,
+) -> Result<(), Failed> {
+    actor.dashboard.keep_primary(server, epoch).await?;
+    let note = format!(
+        "group {group}: {server} is to lead again with what it has: {}",
+        order.reason
+    );
+    actor.tell(events::warning("PrimaryKept", note));
+    Ok(())
+}
+
 async fn drop_proxy(
     actor: &Actor,
     order: &Order,
@@ -253,17 +268,32 @@ async fn drop_proxy(
     epoch: i64,
 ) -> Result<(), Failed> {
     check_lead(actor).await?;
-    // It leaves the Service with its pod, whatever the dashboard waits for. The servers keep it out: it may wake up and go on
-    // with an old map. Its record goes last: while it is there, what failed is tried again.
+    // The servers keep it out: it may wake up and go on with an old map. Its record goes last: while it is there, what failed
+    // is tried again.
     let shut_off = async { Ok(actor.dashboard.shut_off_proxy(token, epoch).await?) };
-    let (ended, shut_off) = tokio::join!(end_pod(actor, pod, uid), shut_off);
-    shut_off.and(ended)?;
+    shut_off_and_end(shut_off, SHUT_OFF_PATIENCE, end_pod(actor, pod, uid)).await?;
     actor.dashboard.remove_proxy(token, true).await?;
     actor.tell(events::warning(
         "ProxyDropped",
         format!("{}: it is replaced", order.reason),
     ));
     Ok(())
+}
+
+/// Ends a proxy's pod after the proxy is shut off. One that registered anew meanwhile works, maybe in the same pod, and stays. The
+/// proxy leaves the Service only with its pod, which therefore waits no longer than `patience` for whatever the dashboard waits for.
+async fn shut_off_and_end(
+    shut_off: impl Future<Output = Result<(), Failed>>,
+    patience: Duration,
+    end: impl Future<Output = Result<(), Failed>>,
+) -> Result<(), Failed> {
+    let mut shut_off = std::pin::pin!(shut_off);
+    let (shut_off, ended) = match tokio::time::timeout(patience, &mut shut_off).await {
+        Ok(Err(error)) if error.is_late() => return Err(error),
+        Ok(result) => (result, end.await),
+        Err(_) => tokio::join!(shut_off, end),
+    };
+    shut_off.and(ended)
 }
 
 /// Bounds a call of the API server: one that hangs must not keep a group from being helped.
@@ -302,4 +332,51 @@ async fn clear_mark(actor: &Actor, group: GroupId, mark: Mark, server: &HostPort
     let action = format!("taking group {group} out of the annotation {annotation} of {name}");
     bounded(action, api.patch_metadata(&name, &params, &patch)).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(3600);
+
+    /// What comes of it, and whether the pod was ended.
+    async fn dropped(shut_off: Result<(), Failed>) -> (Result<(), Failed>, bool) {
+        let mut is_ended = false;
+        let end = async {
+            is_ended = true;
+            Ok(())
+        };
+        let result = shut_off_and_end(std::future::ready(shut_off), LONG, end).await;
+        (result, is_ended)
+    }
+
+    fn one() -> GroupId {
+        GroupId::new(1).unwrap()
+    }
+
+    #[tokio::test]
+    async fn proxy_that_registered_anew_keeps_its_pod() {
+        let (result, is_ended) = dropped(Err(Failed::Changed(one()))).await;
+        assert!(matches!(result, Err(Failed::Changed(_))) && !is_ended);
+    }
+
+    #[tokio::test]
+    async fn proxy_that_can_not_be_shut_off_loses_its_pod_and_keeps_its_record() {
+        let (result, is_ended) = dropped(Err(Failed::Slow("shutting it off".to_owned()))).await;
+        assert!(matches!(result, Err(Failed::Slow(_))) && is_ended);
+        let (result, is_ended) = dropped(Ok(())).await;
+        assert!(result.is_ok() && is_ended);
+    }
+
+    #[tokio::test]
+    async fn proxy_leaves_the_service_though_shutting_it_off_takes_long() {
+        let (tell, ended) = oneshot::channel();
+        // It ends only after the pod did.
+        let shut_off = async { ended.await.map_err(|_| Failed::NotLeading) };
+        let end = async { tell.send(()).map_err(|()| Failed::NotLeading) };
+        shut_off_and_end(shut_off, Duration::ZERO, end).await.unwrap();
+    }
 }

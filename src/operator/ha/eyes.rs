@@ -124,6 +124,7 @@ impl Eyes {
             groups: status.groups.iter().map(group).collect(),
             proxies: proxies_seen(status, &proxies, &pods, world),
             stateless,
+            ..Round::default()
         }
     }
 }
@@ -313,7 +314,7 @@ fn proxies_seen(status: &Status, answered: &[String], pods: &Pods, world: &World
             uid: pod.uid().unwrap_or_default(),
             pod_stays: pod.metadata.deletion_timestamp.is_none(),
             answered: answered.contains(&proxy.admin_addr),
-            polled: proxy.reachable,
+            polled: proxy.answered(),
             epoch: proxy.epoch,
             node: world.node(pod),
         })

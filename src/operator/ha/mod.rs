@@ -15,4 +15,6 @@ mod world;
 
 pub(super) use act::DASHBOARD_TIMEOUT;
 pub(super) use patrol::{ClusterRef, Means, run};
+#[cfg(test)]
+pub(super) use reports::DataLossRecord;
 pub(super) use reports::{Report, Reports};

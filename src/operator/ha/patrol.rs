@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use k8s_openapi::jiff::Timestamp;
 use kube::core::DeserializeGuard;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector::ObjectRef;
@@ -14,16 +15,17 @@ use tokio::task::{AbortHandle, JoinSet};
 use super::act::{self, Actor};
 use super::eyes::Eyes;
 use super::marks;
-use super::reports::Reports;
+use super::reports::{DataLossRecord, Reports};
 use super::world::World;
 use crate::api::CodisCluster;
 use crate::client::Http;
 use crate::operator::dereference::product_auth;
 use crate::operator::error::Error;
+use crate::operator::events;
 use crate::operator::metrics::Metrics;
 use crate::operator::reconcile::id;
 use crate::operator::validate::{self, HaSettings};
-use crate::plan::ha::{History, Mark, Notice, NoticeReason, Turn, Undone, decide};
+use crate::plan::ha::{DataLoss, History, Notice, Round, Turn, Undone, decide};
 
 /// How often the list of clusters is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -137,13 +139,17 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
                 )
             });
         }
-        if let Some((_, eyes)) = eyes.as_mut().filter(|_| !cluster.spec.paused) {
+        if let Some((_, eyes)) = eyes.as_mut() {
             let turn = if *means.leads.borrow() {
                 Turn::Leader
             } else {
                 Turn::Standby
             };
-            let round = eyes.look(&cluster, world, (began.elapsed(), turn), patience).await;
+            let round = Round {
+                interval: settings.probe_interval,
+                paused: cluster.spec.paused,
+                ..eyes.look(&cluster, world, (began.elapsed(), turn), patience).await
+            };
             while let Some(ended) = operations.try_join_next() {
                 if let Ok((action, result)) = ended {
                     history.ended(&action, began.elapsed(), result);
@@ -151,6 +157,9 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
                 }
             }
             history.note(&round);
+            for loss in history.data_losses() {
+                tell_loss(means, &cluster, loss, turn);
+            }
             let groups = round.groups.iter().map(|group| group.record.id);
             risk.tell(groups.filter_map(|id| Some((id, history.at_risk(id)?))));
             let decision = decide(&settings.policy, &history, &round);
@@ -169,30 +178,38 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
                     )
                 });
             }
-            report(means, &cluster, decision.notices);
+            let mut notices = decision.notices;
+            notices.extend(marks::complaints(&cluster, &round));
+            report(means, &cluster, &notices);
         }
         tokio::time::sleep_until((started + settings.probe_interval).into()).await;
     }
 }
 
 /// Hands on what people should know, once each time that it changes.
-fn report(means: &Means, cluster: &CodisCluster, mut notices: Vec<Notice>) {
-    for mark in [Mark::HandOver, Mark::AcceptDataLoss] {
-        let annotation = marks::annotation(mark);
-        for part in marks::read(cluster, mark).1 {
-            notices.push(Notice {
-                reason: NoticeReason::BadAnnotation,
-                message: format!(
-                    "the annotation {annotation} holds {part:?}; write gN=POD, several separated by commas"
-                ),
-            });
-        }
-    }
-    if means.reports.note(&cluster.uid().unwrap_or_default(), &notices) {
-        for notice in &notices {
+fn report(means: &Means, cluster: &CodisCluster, notices: &[Notice]) {
+    if means.reports.note(&cluster.uid().unwrap_or_default(), notices) {
+        for notice in notices {
             tracing::warn!(cluster = %id(cluster), reason = notice.reason.as_str(), message = notice.message, "found");
         }
         means.tell(cluster);
+    }
+}
+
+/// Tells that a group lost its data: an Event of the instance that leads, and the status, whoever writes it.
+fn tell_loss(means: &Means, cluster: &CodisCluster, loss: &DataLoss, turn: Turn) {
+    let message = loss.message();
+    tracing::warn!(cluster = %id(cluster), "{message}");
+    let record = DataLossRecord {
+        at: Timestamp::now(),
+        keys: loss.keys,
+    };
+    means
+        .reports
+        .lost(&cluster.uid().unwrap_or_default(), loss.group, record);
+    means.tell(cluster);
+    if turn == Turn::Leader {
+        act::tell(&means.recorder, cluster, events::warning("DataLost", message));
     }
 }
 

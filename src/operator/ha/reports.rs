@@ -3,28 +3,16 @@ use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::jiff::Timestamp;
 
-use crate::model::{GroupId, HostPort};
+use crate::model::GroupId;
 use crate::plan::ha::Notice;
 
-/// A primary that was replaced without anybody having planned it.
+/// A group that lost its data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::operator) struct FailoverRecord {
-    /// When it was done.
+pub(in crate::operator) struct DataLossRecord {
+    /// When that was found.
     pub(in crate::operator) at: Timestamp,
-    /// Who led until then.
-    pub(in crate::operator) from: HostPort,
-    /// Who leads since.
-    pub(in crate::operator) to: HostPort,
-    /// Why.
-    pub(in crate::operator) reason: String,
-    /// From the first round that did not find the primary at work to the order, in ms.
-    pub(in crate::operator) detect_ms: u64,
-    /// From the order until the new primary led, in ms.
-    pub(in crate::operator) promote_ms: u64,
-    /// From there until the proxies wrote to it, in ms.
-    pub(in crate::operator) write_ms: u64,
-    /// Bytes of the replication stream that the former primary was seen to have and the new one had not.
-    pub(in crate::operator) lost_bytes: Option<u64>,
+    /// The keys that were seen in it before.
+    pub(in crate::operator) keys: u64,
 }
 
 /// What the loop has to tell of a cluster.
@@ -32,8 +20,8 @@ pub(in crate::operator) struct FailoverRecord {
 pub(in crate::operator) struct Report {
     /// What people should know.
     pub(in crate::operator) notices: Vec<Notice>,
-    /// The last failover of each group.
-    pub(in crate::operator) failovers: BTreeMap<GroupId, FailoverRecord>,
+    /// The last loss of each group.
+    pub(in crate::operator) losses: BTreeMap<GroupId, DataLossRecord>,
 }
 
 /// The reports of all clusters, by UID.
@@ -55,12 +43,12 @@ impl Reports {
         news
     }
 
-    /// A group's primary was replaced.
-    pub(super) fn failed_over(&self, uid: &str, group: GroupId, record: FailoverRecord) {
+    /// A group lost its data.
+    pub(super) fn lost(&self, uid: &str, group: GroupId, record: DataLossRecord) {
         self.lock()
             .entry(uid.to_owned())
             .or_default()
-            .failovers
+            .losses
             .insert(group, record);
     }
 

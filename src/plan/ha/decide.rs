@@ -1,7 +1,7 @@
 use super::history::History;
 use super::policy::{Mode, Policy};
 use super::sight::{Decision, Notice, NoticeReason, Round};
-use super::{group, leaving, lost, pods, proxies, rolling};
+use super::{behind, group, leaving, lost, memory, pods, proxies, rolling};
 
 /// What is to be asked for after this round, which the history took in ([`History::note`]).
 pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
@@ -13,17 +13,27 @@ pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
             group::decide(group, round, policy, history, &mut decision);
             pods::decide(group, round, policy, history, &mut decision);
             leaving::decide(group, round, policy, history, &mut decision);
+            memory::tell(group, &mut decision);
+            behind::tell(group, round, history, &mut decision);
             lost::servers(group, round, policy, history, &mut decision);
         }
         proxies::decide(round, policy, history, &mut decision);
         rolling::decide(round, policy, history, &mut decision);
     }
-    if policy.mode == Mode::ReportOnly {
+    if let Some((reason, why)) = withheld(policy, round) {
         let would = decision.orders.drain(..).map(|order| Notice {
-            reason: NoticeReason::ReportOnly,
-            message: format!("{}: nothing is done, because spec.ha.mode is ReportOnly", order.reason),
+            reason,
+            message: format!("{}: nothing is done, because {why}", order.reason),
         });
         decision.notices.extend(would);
     }
     decision
+}
+
+/// Why nothing may be asked for, if nothing may.
+fn withheld(policy: &Policy, round: &Round) -> Option<(NoticeReason, &'static str)> {
+    if round.paused {
+        return Some((NoticeReason::Paused, "the cluster is paused (spec.paused)"));
+    }
+    (policy.mode == Mode::ReportOnly).then_some((NoticeReason::ReportOnly, "spec.ha.mode is ReportOnly"))
 }

@@ -16,18 +16,26 @@ const LONG: Duration = Duration::from_secs(10);
 /// Decides for one group.
 pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
     let id = group.record.id;
-    if let Some(why) = history.failure(&Subject::Group(id)) {
+    for why in Subject::all_of(id)
+        .iter()
+        .filter_map(|subject| history.failure(subject))
+    {
         notice(decision, NoticeReason::NotDone, format!("group {id}: {why}"));
     }
     tell_of_disks(group, history, decision);
-    if group.servers.is_empty() || !history.is_free(&Subject::Group(id), round.at) {
-        return;
-    }
     // The dashboard goes on with it by itself.
-    if !group.record.promoting.state.is_nothing() {
+    if group.servers.is_empty() || !group.record.promoting.state.is_nothing() {
         return;
     }
-    match primary::judge(group, history, policy.failure_threshold) {
+    let primary = primary::judge(group, history, policy.failure_threshold);
+    let subject = match primary {
+        Primary::Leads => Subject::HandOver(id),
+        _ => Subject::Promotion(id),
+    };
+    if !history.is_free(&subject, round.at) {
+        return;
+    }
+    match primary {
         Primary::Leads => {
             clear_marks(group, round, history, decision);
             plan_hand_over(group, round, decision);
@@ -73,6 +81,7 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
         );
         return notice(decision, NoticeReason::Flapping, message);
     }
+    let primary = &group.servers[0];
     let promote = |to: &ServerSight, force: bool, reason: String| Order {
         action: Action::Promote {
             group: id,
@@ -86,33 +95,77 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
         after: down,
     };
     if let Some(next) = freshest_in_sync(group) {
-        decision
-            .orders
-            .push(promote(next, false, format!("{why}; {} holds its data", next.server)));
+        if !one_in_sync_may_wake(group, policy, history) {
+            let reason = format!("{why}; {} holds its data", next.server);
+            decision.orders.push(promote(next, false, reason));
+        }
         return;
     }
     // It may yet come back with its data, or be given its role again because nobody has more.
-    let accepted = group.accepted_loss.as_ref().filter(|server| *server != from);
-    if let Some(server) = accepted.and_then(|wanted| group.servers.iter().find(|s| s.server == *wanted && is_able(s))) {
+    let accepted = group.accepted_loss.as_ref();
+    let kept = accepted == Some(from);
+    let mut able = group.servers.iter().skip(1).filter(|s| is_able(s));
+    let accepted = accepted.and_then(|wanted| able.find(|s| s.server == *wanted));
+    let impatient = policy.mode == Mode::Aggressive && down >= policy.restart_after;
+    let has_data = is_able(primary) && primary.info().is_some_and(|info| info.keys() > 0);
+    if let Some(server) = accepted {
         let reason = format!("{why}; a person accepted what {} may lack", server.server);
         decision.orders.push(promote(server, true, reason));
-    } else if policy.mode == Mode::Aggressive
-        && down >= policy.restart_after
+    } else if impatient
+        && !kept
         && let Some(next) = freshest(group)
-        && (is_known(group, next) || group.servers[0].info().is_none())
+        && may_be_passed_over(group, primary, next)
     {
         let reason = format!(
             "{why}, and did not come back within {:?}; {} has the newest copy that can be had (ha.mode is Aggressive)",
             policy.restart_after, next.server
         );
         decision.orders.push(promote(next, true, reason));
+    } else if has_data && (kept || impatient) {
+        let by = if kept {
+            "a person accepted what it may lack"
+        } else {
+            "ha.mode is Aggressive"
+        };
+        keep_primary(group, format!("{why}; it has data ({by})"), down, decision);
     } else if group.servers.len() > 1 {
+        let (remedy, pod) = match from.pod().filter(|_| has_data) {
+            Some(pod) => ("it has data of its own and waits for its role: to go on with that", pod),
+            None => ("bring the primary back, or accept the loss", "POD"),
+        };
         let message = format!(
-            "group {id}: {why}, and no replica is known to hold all of its data: nobody is promoted; bring the primary back, or \
-             accept the loss: kubectl annotate codis … codis.dev/accept-data-loss=g{id}=POD"
+            "group {id}: {why}, and no replica is known to hold all of its data: nobody is promoted; {remedy}: kubectl annotate \
+             codis … codis.dev/accept-data-loss=g{id}={pod}"
         );
         notice(decision, NoticeReason::NoCopy, message);
     }
+}
+
+/// The primary is to lead again, unless that is asked for already.
+fn keep_primary(group: &GroupSight, reason: String, after: Duration, decision: &mut Decision) {
+    if group.record.primary().is_some_and(|primary| primary.action.forced) {
+        return;
+    }
+    decision.orders.push(Order {
+        action: Action::KeepPrimary {
+            group: group.record.id,
+            server: group.servers[0].server.clone(),
+            epoch: group.epoch,
+        },
+        reason,
+        after,
+    });
+}
+
+/// Whether a replica in sync is silent, but not for long: it may hold more than those that answer, and would be wiped by them.
+fn one_in_sync_may_wake(group: &GroupSight, policy: &Policy, history: &History) -> bool {
+    group.servers.iter().skip(1).any(|server| {
+        let runs = matches!(server.pod, PodSight::Running(_)) && !server.node.is_lost();
+        let silence = history.silence(&server.server);
+        let briefly = silence.is_none_or(|spell| spell.rounds < policy.failure_threshold);
+        let silent = matches!(server.probe, Probe::Silent(_)) && briefly;
+        runs && silent && group.record.in_sync.contains(&server.server)
+    })
 }
 
 /// How much longer a group that flaps has to wait.
@@ -126,11 +179,11 @@ fn cooldown(policy: &Policy, history: &History, group: &GroupSight, now: Duratio
         .saturating_sub(now.saturating_sub(*last))
 }
 
-/// Whether nothing is asked for, or under way, in a group.
+/// Whether nothing is asked for, or under way, in a group, so that one of its pods may go.
 pub(super) fn is_free(group: &GroupSight, round: &Round, history: &History, decision: &Decision) -> bool {
     let id = group.record.id;
     let asked = decision.orders.iter().any(|order| order.action.group() == Some(id));
-    !asked && group.record.promoting.state.is_nothing() && history.is_free(&Subject::Group(id), round.at)
+    !asked && group.record.promoting.state.is_nothing() && history.is_free(&Subject::Servers(id), round.at)
 }
 
 /// Whether a server can be asked to lead at all.
@@ -163,9 +216,14 @@ fn freshest(group: &GroupSight) -> Option<&ServerSight> {
     best(group, group.servers.iter().skip(1).filter(|s| is_able(s)))
 }
 
-/// Whether a copy is of the group's history. One that is not says nothing against a primary that is back with its own.
-fn is_known(group: &GroupSight, server: &ServerSight) -> bool {
-    rank(group, server).is_some()
+/// Whether a copy may lead by force although the primary is there: where that has nothing, a copy of the group's history;
+/// where it has data, or loads them, only one that certainly is fresher.
+fn may_be_passed_over(group: &GroupSight, primary: &ServerSight, next: &ServerSight) -> bool {
+    match primary.info() {
+        None => true,
+        Some(info) if info.keys() == 0 && !info.is_loading() => rank(group, next).is_some(),
+        Some(_) => rank(group, primary).is_some_and(|mine| rank(group, next) > Some(mine)),
+    }
 }
 
 fn rank(group: &GroupSight, server: &ServerSight) -> Option<(i64, i64)> {
@@ -236,11 +294,10 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
         let well = is_able(server) && !server.node.is_lost() && !disk_fails(server);
         linked && well && group.record.in_sync.contains(&server.server)
     };
-    let mut replicas = group.servers.iter().skip(1).filter(follows);
-    let next = match wanted {
-        Some(wanted) => replicas.find(|server| server.server == *wanted),
-        None => best(group, replicas),
-    };
+    let replicas = || group.servers.iter().skip(1).filter(follows);
+    let named = wanted.and_then(|wanted| replicas().find(|server| server.server == *wanted));
+    // What a person wants can wait, and a primary that is to go can not.
+    let next = named.or_else(|| (leaving || refuses_writes).then(|| best(group, replicas()))?);
     match (next, wanted) {
         (Some(next), _) => decision.orders.push(Order {
             action: Action::HandOver {
@@ -249,33 +306,34 @@ fn plan_hand_over(group: &GroupSight, round: &Round, decision: &mut Decision) {
                 to: next.server.clone(),
                 epoch: group.epoch,
             },
-            reason: match wanted {
+            reason: match named {
                 Some(_) => "a person asked for it".to_owned(),
                 None if refuses_writes => format!("{} can't write to its volume, and refuses writes", primary.server),
                 None => format!("the pod of {} is about to end", primary.server),
             },
             after: Duration::ZERO,
         }),
-        (None, Some(wanted)) => {
+        (None, Some(wanted)) if !leaving => {
             let message = format!("group {id}: {wanted} can't take over: it is not a replica in sync");
             notice(decision, NoticeReason::NoSuccessor, message);
         }
         // That is told already.
         (None, None) if !leaving => {}
-        (None, None) if group.servers.len() > 1 => {
+        (None, _) if group.servers.len() > 1 => {
             let message = format!(
                 "group {id}: the pod of {} is about to end, and no replica is in sync",
                 primary.server
             );
             notice(decision, NoticeReason::NoSuccessor, message);
         }
-        (None, None) if !group.persistent => {
+        (None, _) if !group.persistent => {
             let message = format!(
-                "group {id}: the pod of {} is about to end, and with it the only copy of the group's data, which is in memory: have                  two servers in each group (spec.servers.replicasPerGroup), or volumes (spec.servers.storage)",
+                "group {id}: the pod of {} is about to end, and with it the only copy of the group's data, which is in memory: have \
+                 two servers in each group (spec.servers.replicasPerGroup), or volumes (spec.servers.storage)",
                 primary.server
             );
             notice(decision, NoticeReason::NoSuccessor, message);
         }
-        (None, None) => {}
+        (None, _) => {}
     }
 }

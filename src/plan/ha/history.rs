@@ -1,23 +1,33 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use super::behind::Behind;
 use super::copies::Copies;
+use super::losses::{DataLoss, Losses};
 use super::policy::Policy;
 use super::primary::{self, Primary};
 use super::rolling;
 use super::sight::{Action, GroupSight, Mark, PodSight, Probe, Round, ServerSight};
-use crate::model::{GroupId, HostPort, Info, ProxyToken};
+use crate::model::{Failover, Group, GroupId, HostPort, Info, ProxyToken};
 
 /// How soon something that failed is asked for again; each further time twice as late.
 const RETRY: Duration = Duration::from_millis(500);
 /// The longest such wait.
 const LONGEST_RETRY: Duration = Duration::from_secs(10);
+/// How many rounds may be missed before what was seen earlier no longer counts.
+const MISSED: u32 = 5;
+/// The shortest time for which that is so.
+const LEAST_GAP: Duration = Duration::from_secs(5);
 
 /// What something is done to: one thing at a time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Subject {
-    /// A group.
-    Group(GroupId),
+    /// A group whose primary is gone.
+    Promotion(GroupId),
+    /// A group whose primary hands over.
+    HandOver(GroupId),
+    /// The pods of a group's servers.
+    Servers(GroupId),
     /// A proxy.
     Proxy(ProxyToken),
     /// A mark for a group.
@@ -43,16 +53,39 @@ impl Subject {
     /// What this is done to.
     pub fn of(action: &Action) -> Self {
         match action {
-            Action::Promote { group, .. }
-            | Action::HandOver { group, .. }
-            | Action::ReplaceServer { group, .. }
+            Action::Promote { group, .. } | Action::KeepPrimary { group, .. } => Self::Promotion(*group),
+            Action::HandOver { group, .. } => Self::HandOver(*group),
+            Action::ReplaceServer { group, .. }
             | Action::RestartServer { group, .. }
             | Action::ForceDeleteServer { group, .. }
-            | Action::GiveUpVolume { group, .. } => Self::Group(*group),
+            | Action::GiveUpVolume { group, .. } => Self::Servers(*group),
             Action::ForceDeletePod { uid, .. } => Self::Pod(uid.clone()),
             Action::SetAside { server, .. } => Self::Copy(server.clone()),
             Action::DropProxy { token, .. } => Self::Proxy(token.clone()),
             Action::ClearMark { group, mark, .. } => Self::Mark(*group, *mark),
+        }
+    }
+
+    /// All that a group can be disturbed by.
+    pub(super) fn all_of(group: GroupId) -> [Self; 3] {
+        [Self::Promotion(group), Self::HandOver(group), Self::Servers(group)]
+    }
+
+    /// What must not be under way when this begins: a group has one disruption at a time. A group without a primary is
+    /// disturbed already, and waits for nobody: the dashboard takes one wish for a group after the other and compares its
+    /// epoch, and whoever deletes a pod reads the record anew right before.
+    fn waits_for(&self) -> Vec<Self> {
+        match self {
+            Self::HandOver(group) | Self::Servers(group) => Self::all_of(*group).into(),
+            _ => vec![self.clone()],
+        }
+    }
+
+    /// What the end of this may have mended.
+    fn mended_by(&self) -> Vec<Self> {
+        match self {
+            Self::Promotion(group) => vec![Self::Promotion(*group), Self::HandOver(*group)],
+            _ => self.waits_for(),
         }
     }
 }
@@ -60,6 +93,7 @@ impl Subject {
 /// What is kept from round to round.
 #[derive(Debug, Clone, Default)]
 pub struct History {
+    last: Option<Looked>,
     silent: BTreeMap<HostPort, Spell>,
     useless: BTreeMap<HostPort, Spell>,
     unsound: BTreeMap<HostPort, Spell>,
@@ -70,11 +104,13 @@ pub struct History {
     lost: BTreeMap<HostPort, Spell>,
     mute: BTreeMap<ProxyToken, Spell>,
     unheard: BTreeMap<String, Spell>,
-    failovers: BTreeMap<GroupId, Vec<Duration>>,
+    losses: Losses,
+    failovers: BTreeMap<GroupId, Failovers>,
     failed: BTreeMap<Subject, Failed>,
     under_way: BTreeSet<Subject>,
     ended: BTreeMap<Subject, Duration>,
     copies: Copies,
+    behind: Behind,
 }
 
 /// Rounds in a row in which something held.
@@ -82,6 +118,24 @@ pub struct History {
 pub(super) struct Spell {
     pub(super) since: Duration,
     pub(super) rounds: u32,
+}
+
+/// What a group's record told of its failovers, whoever asked for them.
+#[derive(Debug, Clone, Default)]
+struct Failovers {
+    /// The last one, if there ever was one.
+    last: Option<Failover>,
+    /// When each was seen that came after the first look.
+    seen: Vec<Duration>,
+    /// When one was done that this instance asked for, until the record tells of it.
+    done: Option<Duration>,
+}
+
+/// The round before.
+#[derive(Debug, Clone, Copy)]
+struct Looked {
+    at: Duration,
+    paused: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -94,6 +148,14 @@ struct Failed {
 impl History {
     /// Takes a round in, before anything is decided on it.
     pub fn note(&mut self, round: &Round) {
+        self.losses.note(round);
+        if self.last.is_some_and(|last| begins_anew(last, round)) {
+            self.forget_spells();
+        }
+        self.last = Some(Looked {
+            at: round.at,
+            paused: round.paused,
+        });
         let all = || round.groups.iter().flat_map(|group| &group.servers);
         lengthen(&mut self.silent, round.at, all().map(|s| (&s.server, is_silent(s))));
         lengthen(&mut self.lost, round.at, all().map(|s| (&s.server, s.node.is_lost())));
@@ -132,9 +194,10 @@ impl History {
         let mute = round
             .proxies
             .iter()
-            .map(|p| (&p.token, round.dashboard && !p.answered && !p.polled));
+            .map(|p| (&p.token, round.dashboard && !p.answered && p.polled == Some(false)));
         lengthen(&mut self.mute, round.at, mute);
         self.copies.note(round);
+        self.behind.note(round);
         let mut down = BTreeMap::new();
         for group in &round.groups {
             if !matches!(primary::judge(group, self, u32::MAX), Primary::Leads) {
@@ -143,12 +206,39 @@ impl History {
             }
         }
         self.down = down;
+        for group in &round.groups {
+            self.note_failover(&group.record, round.at);
+        }
         for failovers in self.failovers.values_mut() {
-            failovers.retain(|at| round.at.saturating_sub(*at) < Policy::FLAPPING);
+            let counts = |at: &Duration| round.at.saturating_sub(*at) < Policy::FLAPPING;
+            failovers.seen.retain(counts);
         }
         self.failed
             .retain(|_, failed| round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2);
         self.ended.retain(|_, ended| *ended >= round.at);
+    }
+
+    fn note_failover(&mut self, record: &Group, now: Duration) {
+        let told = record.last_failover.as_deref();
+        let Some(failovers) = self.failovers.get_mut(&record.id) else {
+            // How long ago that was is not known.
+            let first = Failovers {
+                last: told.cloned(),
+                ..Failovers::default()
+            };
+            self.failovers.insert(record.id, first);
+            return;
+        };
+        let Some(told) = told else {
+            // The round began after it was done, and there is no record of it: an older dashboard keeps none.
+            failovers.seen.extend(failovers.done.take_if(|done| *done < now));
+            return;
+        };
+        failovers.done = None;
+        if !failovers.last.as_ref().is_some_and(|last| last.is_same(told)) {
+            failovers.seen.push(now);
+            failovers.last = Some(told.clone());
+        }
     }
 
     /// Something was begun.
@@ -162,7 +252,14 @@ impl History {
         self.under_way.remove(&subject);
         self.ended.insert(subject.clone(), at);
         match result {
-            Ok(()) => drop(self.failed.remove(&subject)),
+            Ok(()) => {
+                self.failed.remove(&subject);
+                // Who leads is settled, whichever way was tried before.
+                if let Action::Promote { group, .. } | Action::HandOver { group, .. } = action {
+                    self.failed.remove(&Subject::Promotion(*group));
+                    self.failed.remove(&Subject::HandOver(*group));
+                }
+            }
             Err(Undone::Late(_)) => return,
             Err(Undone::Failed(why)) => {
                 let times = self.failed.get(&subject).map_or(1, |failed| failed.times + 1);
@@ -171,11 +268,22 @@ impl History {
             }
         }
         match action {
-            Action::Promote { group, .. } => self.failovers.entry(*group).or_default().push(at),
+            Action::Promote { group, .. } => self.failovers.entry(*group).or_default().done = Some(at),
             Action::RestartServer { server, .. } => *self.restarts.entry(server.clone()).or_default() += 1,
             Action::SetAside { server, uid, .. } => drop(self.aside.insert(server.clone(), uid.clone())),
             _ => {}
         }
+    }
+
+    /// Whoever had the time to come back or to be repaired begins anew; how often something was tried stays.
+    fn forget_spells(&mut self) {
+        for spells in [&mut self.silent, &mut self.useless, &mut self.unsound, &mut self.lost] {
+            spells.clear();
+        }
+        self.mute.clear();
+        self.unheard.clear();
+        self.down.clear();
+        self.behind = Behind::default();
     }
 
     /// Bytes of the replication stream that a group's primary was seen to have, and no replica in sync: what its sudden end would
@@ -184,20 +292,32 @@ impl History {
         self.copies.at_risk(group)
     }
 
+    /// Groups that lost their data, as the last round found: each is told once.
+    pub fn data_losses(&self) -> &[DataLoss] {
+        self.losses.found()
+    }
+
     /// What a group's primary was seen to have.
     pub(super) fn copies(&self) -> &Copies {
         &self.copies
     }
 
-    /// Whether nothing is being done to it, and the last failure is long enough ago.
+    /// Which servers are behind.
+    pub(super) fn behind(&self) -> &Behind {
+        &self.behind
+    }
+
+    /// Whether something may be done to it: nothing that it has to wait for is under way, and its own last failure is long
+    /// enough ago.
     pub(super) fn is_free(&self, subject: &Subject, now: Duration) -> bool {
         let waits = self.failed.get(subject).is_some_and(|failed| {
             let wait = RETRY.saturating_mul(1 << failed.times.saturating_sub(1).min(10));
             now.saturating_sub(failed.at) < wait.min(LONGEST_RETRY)
         });
         // What a round saw that began before the last action ended may be what that action mended.
-        let is_old = self.ended.get(subject).is_some_and(|ended| now < *ended);
-        !waits && !is_old && !self.under_way.contains(subject)
+        let is_old = |other: &Subject| self.ended.get(other).is_some_and(|ended| now < *ended);
+        let under_way = |other: &Subject| self.under_way.contains(other);
+        !waits && !subject.mended_by().iter().any(is_old) && !subject.waits_for().iter().any(under_way)
     }
 
     /// Why what was asked for last, of late, was not done.
@@ -255,10 +375,19 @@ impl History {
         self.mute.get(token).copied()
     }
 
-    /// When the failovers of a group were done that count against the next one.
+    /// When the failovers of a group were seen that count against the next one.
     pub(super) fn failovers(&self, group: GroupId) -> &[Duration] {
-        self.failovers.get(&group).map_or(&[], Vec::as_slice)
+        self.failovers
+            .get(&group)
+            .map_or(&[], |failovers| failovers.seen.as_slice())
     }
+}
+
+/// Whether nobody looked for so long, or a person had the cluster to himself until now, that what was seen before may have
+/// come and gone several times.
+fn begins_anew(last: Looked, round: &Round) -> bool {
+    let gap = round.at.saturating_sub(last.at);
+    (last.paused && !round.paused) || gap > LEAST_GAP.max(round.interval.saturating_mul(MISSED))
 }
 
 fn lengthen<'a, K: Ord + Clone + 'a>(

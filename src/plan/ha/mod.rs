@@ -5,12 +5,15 @@
 //! one disruption per group at a time (8); everything may be asked for again (9). The dashboard judges each wish once more,
 //! by what the servers say at that moment.
 
+mod behind;
 mod copies;
 mod decide;
 mod group;
 mod history;
 mod leaving;
+mod losses;
 mod lost;
+mod memory;
 mod pods;
 mod policy;
 mod primary;
@@ -20,6 +23,7 @@ mod sight;
 
 pub use decide::decide;
 pub use history::{History, Undone};
+pub use losses::DataLoss;
 pub use policy::{Mode, Policy, Turn};
 pub use primary::leads;
 pub use sight::{
@@ -28,9 +32,17 @@ pub use sight::{
 };
 
 #[cfg(test)]
+mod behind_tests;
+#[cfg(test)]
+mod gap_tests;
+#[cfg(test)]
+mod group_tests;
+#[cfg(test)]
 mod lost_tests;
 #[cfg(test)]
 mod rolling_tests;
 #[cfg(test)]
 #[path = "tests.rs"]
 mod tests;
+#[cfg(test)]
+mod turn_tests;

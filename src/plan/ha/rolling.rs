@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::group;
-use super::history::History;
+use super::history::{History, Subject};
 use super::policy::{Policy, Turn};
 use super::primary::{self, Primary};
 use super::sight::{Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Round, ServerSight};
@@ -41,11 +41,11 @@ pub(super) fn decide(round: &Round, policy: &Policy, history: &History, decision
         tell_of_stop(group, server, round, policy, history, decision);
         return;
     }
-    roll(group, decision);
+    roll(group, round, history, decision);
 }
 
 /// Takes the next step in a group that is whole.
-fn roll(group: &GroupSight, decision: &mut Decision) {
+fn roll(group: &GroupSight, round: &Round, history: &History, decision: &mut Decision) {
     let id = group.record.id;
     let Some((primary, replicas)) = group.servers.split_first() else {
         return;
@@ -55,6 +55,9 @@ fn roll(group: &GroupSight, decision: &mut Decision) {
         return;
     }
     if let Some(next) = group::best(group, replicas.iter()) {
+        if !history.is_free(&Subject::HandOver(id), round.at) {
+            return;
+        }
         decision.orders.push(Order {
             action: Action::HandOver {
                 group: id,
@@ -185,6 +188,7 @@ pub(super) fn is_whole(group: &GroupSight, server: &ServerSight) -> bool {
     holds && !info.is_loading() && matches!(server.pod, PodSight::Running(_))
 }
 
-fn is_copying(server: &ServerSight) -> bool {
+/// Whether a server copies or loads what it is to hold.
+pub(super) fn is_copying(server: &ServerSight) -> bool {
     server.info().is_some_and(|info| info.is_loading() || info.is_copying())
 }

@@ -8,6 +8,10 @@ use crate::model::{Group, GroupId, HostPort, Info, ProxyToken};
 pub struct Round {
     /// When.
     pub at: Duration,
+    /// How often rounds are meant to be.
+    pub interval: Duration,
+    /// Whether a person has the cluster to himself: nothing is to be asked for.
+    pub paused: bool,
     /// Whose turn it is.
     pub turn: Turn,
     /// Whether a dashboard was active and answered. Without one, the groups are as they were told last, and nobody can be
@@ -126,8 +130,8 @@ pub struct ProxySight {
     pub pod_stays: bool,
     /// Whether its admin port answered the operator itself.
     pub answered: bool,
-    /// Whether the dashboard's last poll of it was answered.
-    pub polled: bool,
+    /// Whether the dashboard's last poll of it was answered; `None`: there was none.
+    pub polled: Option<bool>,
     /// The epoch of its record, which a wish names.
     pub epoch: i64,
     /// Its node.
@@ -164,6 +168,15 @@ pub enum Action {
         force: bool,
         /// Bytes of the replication stream that `from` was seen to have and `to` has not, where that is known.
         behind: Option<u64>,
+    },
+    /// Have the primary lead with the data that it has, whatever another server may have.
+    KeepPrimary {
+        /// The group.
+        group: GroupId,
+        /// Its primary.
+        server: HostPort,
+        /// The epoch of the group's record that this rests on.
+        epoch: i64,
     },
     /// Have `from` hand over to `to`.
     HandOver {
@@ -300,6 +313,8 @@ pub enum NoticeReason {
     Flapping,
     /// Something would be done if it were allowed.
     ReportOnly,
+    /// Something would be done if the cluster were not paused.
+    Paused,
     /// Servers that are to be replaced are not, because one that was replaced is not well, or has the only copy.
     RolloutStopped,
     /// A primary that is to go can't hand over.
@@ -310,7 +325,11 @@ pub enum NoticeReason {
     NodeLost,
     /// A server's volume is on a node that no longer exists, and nobody else leads its group.
     VolumeLost,
-    /// An annotation can't be read.
+    /// A primary refuses writes because its memory is used up.
+    MemoryFull,
+    /// A replica does not get in sync.
+    ReplicaBehind,
+    /// An annotation can't be read, or names nobody.
     BadAnnotation,
     /// What was asked for was refused, or could not be done.
     NotDone,
@@ -324,11 +343,14 @@ impl NoticeReason {
             Self::NoCopy => "NoCopyInSync",
             Self::Flapping => "Flapping",
             Self::ReportOnly => "ReportOnly",
+            Self::Paused => "Paused",
             Self::RolloutStopped => "RolloutStopped",
             Self::NoSuccessor => "NoSuccessor",
             Self::DiskFails => "DiskFails",
             Self::NodeLost => "NodeLost",
             Self::VolumeLost => "VolumeLost",
+            Self::MemoryFull => "MemoryFull",
+            Self::ReplicaBehind => "ReplicaBehind",
             Self::BadAnnotation => "BadAnnotation",
             Self::NotDone => "NotDone",
         }
@@ -355,10 +377,28 @@ impl ServerSight {
 }
 
 impl Action {
+    /// In one word, for figures.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Promote { .. } => "promote",
+            Self::KeepPrimary { .. } => "keep_primary",
+            Self::HandOver { .. } => "hand_over",
+            Self::DropProxy { .. } => "drop_proxy",
+            Self::ForceDeletePod { .. } => "force_delete_pod",
+            Self::ForceDeleteServer { .. } => "force_delete_server",
+            Self::GiveUpVolume { .. } => "give_up_volume",
+            Self::ClearMark { .. } => "clear_mark",
+            Self::SetAside { .. } => "set_aside",
+            Self::ReplaceServer { .. } => "replace_server",
+            Self::RestartServer { .. } => "restart_server",
+        }
+    }
+
     /// The group that it disturbs.
     pub fn group(&self) -> Option<GroupId> {
         match self {
             Self::Promote { group, .. }
+            | Self::KeepPrimary { group, .. }
             | Self::HandOver { group, .. }
             | Self::ReplaceServer { group, .. }
             | Self::RestartServer { group, .. }

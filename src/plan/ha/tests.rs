@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::model::{Group, GroupId, GroupServer, HostPort, Info, PromoteState};
+use crate::model::{Failover, Group, GroupId, GroupServer, HostPort, Info, PromoteState};
 
-const ROUND: Duration = Duration::from_millis(500);
+pub(super) const ROUND: Duration = Duration::from_millis(500);
 
 pub(super) fn addr(text: &str) -> HostPort {
     text.parse().unwrap()
@@ -92,8 +92,10 @@ pub(super) fn silent() -> Probe {
 /// Rounds that see the same, one after the other.
 pub(super) struct Film {
     pub(super) policy: Policy,
-    history: History,
-    now: Duration,
+    pub(super) history: History,
+    pub(super) now: Duration,
+    pub(super) interval: Duration,
+    pub(super) paused: bool,
     pub(super) turn: Turn,
     pub(super) stateless: Vec<StatelessPod>,
 }
@@ -104,15 +106,19 @@ impl Film {
             policy: Policy::default(),
             history: History::default(),
             now: Duration::from_secs(100),
+            interval: ROUND,
+            paused: false,
             turn: Turn::Leader,
             stateless: Vec::new(),
         }
     }
 
     pub(super) fn see(&mut self, groups: &[GroupSight], proxies: &[ProxySight]) -> Decision {
-        self.now += ROUND;
+        self.now += self.interval;
         let round = Round {
             at: self.now,
+            interval: self.interval,
+            paused: self.paused,
             turn: self.turn,
             dashboard: true,
             groups: groups.to_vec(),
@@ -144,7 +150,7 @@ impl Film {
 }
 
 #[track_caller]
-fn promoted(decision: &Decision) -> (&str, &str, bool) {
+pub(super) fn promoted(decision: &Decision) -> (&str, &str, bool) {
     match &decision.orders[..] {
         [
             Order {
@@ -398,13 +404,19 @@ fn what_was_seen_before_the_last_action_ended_calls_for_nothing() {
     assert_eq!(film.group(&group).orders, []);
 }
 
-#[test]
-fn a_group_that_flaps_waits_longer_each_time_and_says_so() {
+/// The dashboard's record of a failover.
+fn failover(at_ms: i64) -> Option<Failover> {
+    let told = format!(r#"{{"from": "a:1", "to": "b:1", "at_ms": {at_ms}}}"#);
+    serde_json::from_str(&told).unwrap()
+}
+
+/// The seconds until each of five failovers is asked for; what becomes of each is up to `then`.
+fn waits(then: impl Fn(&mut Film, &mut GroupSight, &Action, i64)) -> Vec<u64> {
     let mut group = group();
     group.servers[0].probe = Probe::Refused;
     let mut film = Film::new();
     let mut waits = Vec::new();
-    for _ in 0..5 {
+    for number in 1..=5 {
         let (mut rounds, began) = (0, film.now);
         let order = loop {
             let decision = film.group(&group);
@@ -416,9 +428,56 @@ fn a_group_that_flaps_waits_longer_each_time_and_says_so() {
             assert!(rounds < 1000);
         };
         waits.push((film.now - began).as_secs());
-        film.done(&order.action, true);
+        then(&mut film, &mut group, &order.action, number);
     }
-    assert_eq!(waits, [0, 0, 10, 20, 40]);
+    waits
+}
+
+#[test]
+fn a_group_that_flaps_waits_longer_each_time_and_says_so() {
+    let recorded = |film: &mut Film, group: &mut GroupSight, action: &Action, number| {
+        film.done(action, true);
+        group.record.last_failover = failover(number).map(Box::new);
+    };
+    assert_eq!(waits(recorded), [0, 0, 10, 20, 40]);
+}
+
+#[test]
+fn a_group_that_flaps_waits_whoever_asked_for_its_failovers() {
+    let asked_by_another = |_: &mut Film, group: &mut GroupSight, _: &Action, number| {
+        group.record.last_failover = failover(number).map(Box::new);
+    };
+    assert_eq!(waits(asked_by_another), [0, 0, 10, 20, 40]);
+}
+
+#[test]
+fn a_group_that_flaps_waits_where_an_older_dashboard_keeps_no_record() {
+    let not_recorded = |film: &mut Film, _: &mut GroupSight, action: &Action, _| film.done(action, true);
+    assert_eq!(waits(not_recorded), [0, 0, 10, 20, 40]);
+}
+
+#[test]
+fn a_failover_counts_once_and_not_when_it_was_before_the_first_look() {
+    let mut sight = group();
+    sight.record.last_failover = failover(1).map(Box::new);
+    let mut film = Film::new();
+    let counted = |film: &mut Film, sight: &GroupSight| {
+        film.group_after(3, sight);
+        film.history.failovers(one()).len()
+    };
+    assert_eq!(counted(&mut film, &sight), 0, "nobody knows how long ago it was");
+    sight.record.last_failover = failover(2).map(Box::new);
+    assert_eq!(counted(&mut film, &sight), 1);
+    // Only now it is known how long it took.
+    sight.record.last_failover.as_mut().unwrap().write_ms = Some(3);
+    assert_eq!(counted(&mut film, &sight), 1);
+    // An older dashboard drops the record when it changes the group.
+    sight.record.last_failover = None;
+    assert_eq!(counted(&mut film, &sight), 1);
+    sight.record.last_failover = failover(3).map(Box::new);
+    assert_eq!(counted(&mut film, &sight), 2);
+    film.now += Policy::FLAPPING;
+    assert_eq!(counted(&mut film, &sight), 0, "that is long ago");
 }
 
 #[test]
@@ -661,7 +720,7 @@ pub(super) fn mute_proxy() -> ProxySight {
         uid: "uid-x".to_owned(),
         pod_stays: true,
         answered: false,
-        polled: false,
+        polled: Some(false),
         epoch: 3,
         node: NodeSight::Well,
     }
@@ -672,7 +731,7 @@ pub(super) fn sound_proxy() -> ProxySight {
         token: "t2".into(),
         pod: "shop-proxy-y".to_owned(),
         answered: true,
-        polled: true,
+        polled: Some(true),
         ..mute_proxy()
     }
 }
@@ -689,7 +748,13 @@ fn a_proxy_that_nobody_hears_of_is_dropped() {
         panic!("{decision:?}")
     };
     assert!(matches!(action, Action::DropProxy { pod, epoch: 3, .. } if pod == "shop-proxy-x"));
-    for (answered, polled, pod_stays) in [(true, false, true), (false, true, true), (false, false, false)] {
+    // One that the dashboard did not ask yet has one witness against it.
+    for (answered, polled, pod_stays) in [
+        (true, Some(false), true),
+        (false, Some(true), true),
+        (false, None, true),
+        (false, Some(false), false),
+    ] {
         let proxy = ProxySight {
             answered,
             polled,

@@ -71,6 +71,15 @@ pub(super) fn routes() -> Table {
             says("Tells that a replica is about to end: its primary goes on without it, and it is not promoted.")
                 .expects(GROUP),
         )
+        .put(
+            "v2/group/keep-primary/X/{addr}",
+            keep_primary,
+            says(
+                "Asks that the primary of a group be given its role with the data that it has, whatever another server may have. \
+                 One without data is not.",
+            )
+            .expects(GROUP),
+        )
         .get(
             "group/info/{addr}",
             server_info,
@@ -141,6 +150,17 @@ async fn remove_action(call: Call) -> Result<Done, Error> {
     let done = change_seen(call, group, move |topology| rules::actions::remove(topology, &named)).await?;
     term.observations.note_admission(&addr, None);
     Ok(done)
+}
+
+async fn keep_primary(call: Call) -> Result<Done, Error> {
+    let (addr, term) = (call.addr()?, Arc::clone(&call.term));
+    let group = Subject::GroupOf(addr.clone());
+    let done = change_seen(call, group, move |topology| {
+        rules::actions::keep_primary(topology, &addr)
+    })
+    .await;
+    term.actions_asked.notify_one();
+    done
 }
 
 async fn set_aside(call: Call) -> Result<Done, Error> {
