@@ -10,6 +10,7 @@ mod command;
 mod config;
 mod host;
 mod jodis;
+mod leftovers;
 mod listen;
 mod logging;
 mod metrics;

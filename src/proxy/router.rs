@@ -298,6 +298,7 @@ impl Router {
         {
             let mut routes = self.routes.borrow_mut();
             let mut servers = self.servers.borrow_mut();
+            let mut any_moved = false;
             for slot in slots {
                 let route = &mut routes[slot.id.index()];
                 let state = &self.states[slot.id.index()];
@@ -311,6 +312,7 @@ impl Router {
                     server.or_insert_with(|| Server::new(worker, addr.clone())).clone()
                 };
                 let moved = route.server.as_ref().map(|server| &server.addr) != slot.backend_addr.as_ref();
+                any_moved |= moved;
                 if moved {
                     let moves = &self.moves[slot.id.index()];
                     moves.set(moves.get().wrapping_add(1));
@@ -329,7 +331,9 @@ impl Router {
                     state.former.set(Former::Awaited);
                 }
             }
-            self.number_serving(&routes);
+            if any_moved {
+                self.number_serving(&routes);
+            }
             servers.retain(|_, server| {
                 let routed = Rc::strong_count(server) > 1;
                 if !routed {
@@ -442,15 +446,11 @@ impl Router {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use tokio::task::LocalSet;
 
     use super::*;
-    use crate::model::ServerUserKind;
     use crate::proxy::config::Config;
-    use crate::proxy::tls::Tls;
-    use crate::proxy::worker::Settings;
+    use crate::proxy::session::tests::worker_of;
 
     fn slot_at(server: &str, epoch: i64) -> Slot {
         Slot {
@@ -468,9 +468,8 @@ mod tests {
 
     #[tokio::test]
     async fn former_servers_of_a_slot_are_forgotten_once_nothing_is_under_way() {
-        let settings = Settings::new(&Config::default(), 1, ServerUserKind::Probe, Tls::default());
         let in_one_thread = async {
-            let worker = Rc::new(Worker::new(Arc::new(settings)));
+            let worker = worker_of(&Config::default());
             let (router, slot) = (&worker.router, SlotId::of_key(b"a"));
             let former = || router.routes.borrow()[slot.index()].former.len();
             assert!(fill(&worker, slot_at("127.0.0.1:1", 1)).try_recv().is_ok());

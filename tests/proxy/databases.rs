@@ -1,7 +1,7 @@
 //! Databases other than the first.
 
 use crate::support::backend::Backend;
-use crate::support::proxy::{Proxy, Setup, slots_over};
+use crate::support::proxy::{Proxy, cluster, slots_over};
 use crate::support::wire::request;
 
 #[tokio::test]
@@ -49,12 +49,7 @@ async fn selection_in_a_pipeline_holds_for_what_follows() {
 
 #[tokio::test]
 async fn databases_beyond_the_setting_or_the_servers_are_refused() {
-    let backends = Backend::several(1).await;
-    let setup = Setup {
-        toml: "backend_number_databases = 40",
-        ..Setup::default()
-    };
-    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let (_backends, proxy) = cluster(1, "backend_number_databases = 40").await;
     let mut wire = proxy.wire().await;
     assert_eq!(
         wire.call("SELECT 40").await,

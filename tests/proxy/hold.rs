@@ -6,7 +6,7 @@ use codis_operator::model::Slot;
 
 use crate::support::backend::Backend;
 use crate::support::eventually;
-use crate::support::proxy::{Proxy, Setup, key_at, slot_of, slots_over};
+use crate::support::proxy::{Proxy, Setup, cluster, key_at, slot_of, slots_over};
 use crate::support::valkey::Valkey;
 use crate::support::wire::request;
 
@@ -55,12 +55,7 @@ async fn write_while_a_lost_replica_still_fences_the_primary_is_invisible() {
 
 #[tokio::test]
 async fn refusal_that_lasts_is_shown_in_the_end() {
-    let backends = Backend::several(1).await;
-    let setup = Setup {
-        toml: "repeat_timeout = \"500ms\"",
-        ..Setup::default()
-    };
-    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let (backends, proxy) = cluster(1, "repeat_timeout = \"500ms\"").await;
     fence(&backends[0], 1).await;
     let mut wire = proxy.wire().await;
     let began = Instant::now();
@@ -280,12 +275,7 @@ const TOO_LONG: &str = "-ERR handle request, the slot was locked, or its server 
 
 #[tokio::test]
 async fn requests_of_a_pipeline_on_a_locked_slot_wait_together_and_later_ones_anew() {
-    let backends = Backend::several(1).await;
-    let setup = Setup {
-        toml: "hold_timeout = \"1s\"",
-        ..Setup::default()
-    };
-    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let (backends, proxy) = cluster(1, "hold_timeout = \"1s\"").await;
     let locked = Slot {
         locked: true,
         ..slot_of("a", &backends[0].addr(), 2)
@@ -308,12 +298,7 @@ async fn requests_of_a_pipeline_on_a_locked_slot_wait_together_and_later_ones_an
 
 #[tokio::test]
 async fn time_that_a_request_waits_for_earlier_replies_is_none_of_its_wait_for_its_slot() {
-    let backends = Backend::several(2).await;
-    let setup = Setup {
-        toml: "hold_timeout = \"1s\"\nbackend_ping_period = \"0\"",
-        ..Setup::default()
-    };
-    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let (backends, proxy) = cluster(2, "hold_timeout = \"1s\"\nbackend_ping_period = \"0\"").await;
     let (slow, held) = (key_at(0, 2), key_at(1, 2));
     let locked = Slot {
         locked: true,

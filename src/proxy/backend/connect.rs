@@ -52,16 +52,18 @@ impl ConnectError {
     /// Whether nobody is there, as far as one sees. That its name is unknown, that it refuses, or that this process can open
     /// nothing says nothing of it.
     pub(super) fn is_silence(&self) -> bool {
-        use io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
         match self {
             Self::Slow(_) | Self::Silent(_) => true,
-            Self::Io(error) => matches!(
-                error.kind(),
-                ConnectionRefused | HostUnreachable | NetworkUnreachable | TimedOut
-            ),
+            Self::Io(error) => is_silence(error) || error.kind() == io::ErrorKind::ConnectionRefused,
             Self::Lookup(..) | Self::Tls(_) | Self::Login(_) => false,
         }
     }
+}
+
+/// Whether the system says that nobody answers at the other end, or that no way leads there.
+pub(super) fn is_silence(error: &io::Error) -> bool {
+    use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
+    matches!(error.kind(), HostUnreachable | NetworkUnreachable | TimedOut)
 }
 
 /// Opens a connection and logs in. The name is resolved anew each time, because pods change their addresses; and where name

@@ -22,6 +22,7 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 pub(super) use self::addresses::Addresses;
+use self::connect::is_silence;
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
 pub(super) use self::figures::BackendFigures;
 use self::figures::{Counts, add};
@@ -136,10 +137,11 @@ impl Reason {
 
 impl From<io::Error> for Reason {
     fn from(error: io::Error) -> Self {
-        use io::ErrorKind::{HostUnreachable, NetworkUnreachable, TimedOut};
-        match error.kind() {
-            TimedOut | HostUnreachable | NetworkUnreachable => Self::TimeOut(error.to_string()),
-            _ => Self::Other(error.to_string()),
+        let text = error.to_string();
+        if is_silence(&error) {
+            Self::TimeOut(text)
+        } else {
+            Self::Other(text)
         }
     }
 }

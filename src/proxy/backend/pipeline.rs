@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use super::requests::Requests;
 use crate::model::SlotId;
 use crate::proxy::command::CommandId;
+use crate::proxy::leftovers::drop_used;
 use crate::proxy::resp::{ReplyError, ReplyScanner};
 use crate::proxy::session::Client;
 use crate::proxy::transport::Transport;
@@ -226,11 +227,7 @@ impl Pipeline {
         } else {
             self.input.extend_from_slice(data);
             let used = scan(&self.input)?;
-            if used == self.input.len() && self.input.capacity() > 256 << 10 {
-                self.input = Vec::new();
-            } else {
-                self.input.drain(..used);
-            }
+            drop_used(&mut self.input, used);
         }
         Ok(())
     }

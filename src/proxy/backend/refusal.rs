@@ -4,9 +4,11 @@ use super::pipeline::Repeat;
 /// a script may answer with any code after having changed something.
 const REFUSALS: [&[u8]; 3] = [
     b"-NOREPLICAS Not enough good ",
-    b"-MASTERDOWN Link with ",
+    PRIMARY_DOWN,
     b"-READONLY You can't write against a read only ",
 ];
+/// That it has no data to show: said before anything begins.
+const PRIMARY_DOWN: &[u8] = b"-MASTERDOWN Link with ";
 
 /// How `EXEC` says that it carried out nothing because something was not queued, and because it was refused itself.
 const NOT_EXECUTED: &[u8] = b"-EXECABORT Transaction discarded because of";
@@ -20,7 +22,7 @@ pub(in crate::proxy) fn is_refusal(error: &[u8]) -> bool {
 /// The same of a script: it may be refused to write when it did something already. That the server has no data to show
 /// is said before a script begins.
 fn is_refusal_to_begin(error: &[u8]) -> bool {
-    error.starts_with(REFUSALS[1]) || is_loading(error)
+    error.starts_with(PRIMARY_DOWN) || is_loading(error)
 }
 
 fn is_loading(error: &[u8]) -> bool {

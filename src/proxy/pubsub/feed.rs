@@ -12,12 +12,10 @@ use tracing::{debug, warn};
 use super::topic::{Heard, Topic};
 use crate::model::HostPort;
 use crate::proxy::backend::{Backoff, ConnectError, PROVEN, connect};
+use crate::proxy::leftovers::drop_used;
 use crate::proxy::resp::{Protocol, ReplyError, ReplyScanner};
 use crate::proxy::transport::Transport;
 use crate::proxy::worker::Worker;
-
-/// Capacity that an empty buffer keeps; what grew beyond is given back.
-const KEEP: usize = 256 << 10;
 
 /// Why a subscribed connection ended.
 #[derive(Debug, thiserror::Error)]
@@ -176,11 +174,7 @@ impl Feed {
                         self.hear(worker, &input[used..used + len])?;
                         used += len;
                     }
-                    if used == input.len() && input.capacity() > KEEP {
-                        input = Vec::new();
-                    } else {
-                        input.drain(..used);
-                    }
+                    drop_used(&mut input, used);
                     share.set(input.capacity());
                     worker.pubsub.confirmed();
                 }
