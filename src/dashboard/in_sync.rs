@@ -46,14 +46,18 @@ pub(crate) fn judge(
     if !primary.is_primary() || primary.is_loading() || !is_admitted(record, primary) {
         return None;
     }
+    // A fence that is set before the primary heard a replica stops all writes until it does.
+    let is_heard = primary.fed(SILENT - 1).next().is_some();
     // When the poll began by which it stays.
     let stays = |replica: &GroupServer| {
         let was_in = group.in_sync.contains(&replica.server);
         let seen = seen.get(&replica.server);
-        match seen.and_then(|seen| Some((seen.at, seen.info(now, FRESH)?))) {
-            Some((at, info)) => {
-                (follows(replica, info, primary) && (was_in || has_caught_up(info, poll))).then_some(at)
+        match seen.and_then(|seen| Some((seen, seen.info(now, FRESH)?))) {
+            Some((seen, info)) if follows(replica, info, primary) => {
+                (was_in || has_caught_up(info, poll) && is_heard).then_some(seen.at)
             }
+            // Its primary may have died since it was asked, and then this one holds all that there is.
+            Some((seen, _)) => (was_in && poll.at < seen.ended).then_some(poll.at),
             // It may be out of our reach only.
             None => {
                 // Where it answers us no more either, it is let go before a fenced primary stops for it.
@@ -119,6 +123,7 @@ mod tests {
     fn seen(at: Instant, text: &str) -> Seen {
         Seen {
             at,
+            ended: at,
             answer: Ok(Info::parse(text)),
             offset_before: Some(90),
             answered_at: Some(at),
@@ -160,7 +165,7 @@ mod tests {
     #[test]
     fn a_replica_joins_when_it_has_what_the_primary_had_a_moment_ago() {
         let now = Instant::now();
-        let with = |replica: Seen| found(&group(&[]), &[("a:1", primary(now, "")), ("b:1", replica)], now);
+        let with = |replica: Seen| found(&group(&[]), &[("a:1", primary(now, FED_B)), ("b:1", replica)], now);
         assert_eq!(with(replica(now, "h", 95, "")), Some(vec![addr("b:1")]));
         assert_eq!(with(replica(now, "h", 89, "")), Some(vec![]));
         assert_eq!(with(replica(now, "other", 100, "")), Some(vec![]));
@@ -175,13 +180,25 @@ mod tests {
     }
 
     #[test]
+    fn one_that_woke_joins_when_its_primary_heard_it_again() {
+        let now = Instant::now();
+        let with = |fed: &str| {
+            let polls = [("a:1", primary(now, fed)), ("b:1", replica(now, "h", 100, ""))];
+            found(&group(&[]), &polls, now)
+        };
+        assert_eq!(with(""), Some(vec![]));
+        assert_eq!(with(&FED_B.replace("lag=0", "lag=5")), Some(vec![]));
+        assert_eq!(with(&FED_B.replace("lag=0", "lag=1")), Some(vec![addr("b:1")]));
+    }
+
+    #[test]
     fn what_is_found_is_as_old_as_the_oldest_poll_that_it_rests_upon() {
         let now = Instant::now();
         let before = now.checked_sub(Duration::from_millis(700)).unwrap();
         let at = |polls: &[(&str, Seen)]| findings(&group(&[]), polls, now).unwrap().at;
         let of_replica = |at, offset| ("b:1", replica(at, "h", offset, ""));
-        assert_eq!(at(&[("a:1", primary(now, "")), of_replica(before, 100)]), before);
-        assert_eq!(at(&[("a:1", primary(before, "")), of_replica(now, 100)]), before);
+        assert_eq!(at(&[("a:1", primary(now, FED_B)), of_replica(before, 100)]), before);
+        assert_eq!(at(&[("a:1", primary(before, FED_B)), of_replica(now, 100)]), before);
         // One that is not in sync says nothing.
         assert_eq!(at(&[("a:1", primary(now, "")), of_replica(before, 1)]), now);
     }
@@ -196,6 +213,26 @@ mod tests {
             ("b:1", replica(now, "h", 100, "master_link_status:down")),
         ];
         assert_eq!(found(&group(&["b:1"]), &polls, now), Some(vec![]));
+    }
+
+    #[test]
+    fn one_that_lost_its_primary_stays_unless_that_was_alive_afterwards() {
+        let now = Instant::now();
+        let earlier = now.checked_sub(Duration::from_millis(300)).unwrap();
+        let lost = |at| replica(at, "h", 100, "master_link_status:down");
+        let with = |primary_at, replica_at| {
+            let polls = [("a:1", primary(primary_at, "")), ("b:1", lost(replica_at))];
+            found(&group(&["b:1"]), &polls, now)
+        };
+        assert_eq!(with(earlier, now), Some(vec![addr("b:1")]));
+        assert_eq!(with(now, earlier), Some(vec![]));
+        // The primary was asked before the replica had answered.
+        let slow = Seen {
+            ended: now,
+            ..lost(earlier.checked_sub(Duration::from_millis(300)).unwrap())
+        };
+        let polls = [("a:1", primary(earlier, "")), ("b:1", slow)];
+        assert_eq!(found(&group(&["b:1"]), &polls, now), Some(vec![addr("b:1")]));
     }
 
     #[test]

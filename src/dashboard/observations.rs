@@ -9,6 +9,8 @@ use crate::model::{HostPort, Info, ProxyStatsEntry, ProxyToken, RedisStats};
 pub(crate) struct Seen {
     /// When the poll began.
     pub(crate) at: Instant,
+    /// When it ended.
+    pub(crate) ended: Instant,
     /// What it said, or why it said nothing.
     pub(crate) answer: Result<Info, String>,
     /// How far its data was at the poll before, if that was answered by the same process.
@@ -42,7 +44,7 @@ impl Observations {
     }
 
     /// Notes what a poll of a server that began at this moment found.
-    pub(crate) fn note_seen(&self, server: &HostPort, at: Instant, answer: Result<Info, String>) {
+    pub(crate) fn note_seen(&self, server: &HostPort, at: Instant, ended: Instant, answer: Result<Info, String>) {
         let mut seen = guard(&self.seen);
         let before = seen.get(server);
         let run_id = answer.as_ref().ok().map(Info::run_id);
@@ -51,6 +53,7 @@ impl Observations {
             .filter(|info| Some(info.run_id()) == run_id);
         let now = Seen {
             at,
+            ended,
             offset_before: same.map(Info::offset),
             answered_at: if answer.is_ok() {
                 Some(at)

@@ -90,6 +90,8 @@ async fn poll_server(term: Arc<Term>, server: HostPort) {
     let mut poll = ServerPoll::new(server.clone());
     loop {
         ticks.tick().await;
+        // Connections last; where a new one would lead has to be known when the name service is dead.
+        term.means.servers.keep_fresh(&server);
         let (unixtime, began) = (unixtime(), std::time::Instant::now());
         let asked = tokio::time::timeout(BUDGET, poll.ask(&term)).await;
         let (stats, answer) = match asked {
@@ -125,7 +127,8 @@ async fn poll_server(term: Arc<Term>, server: HostPort) {
         };
         term.means.metrics.server_polled(&stats);
         term.observations.note_server(&server, RedisStats { unixtime, ..stats });
-        term.observations.note_seen(&server, began, answer);
+        term.observations
+            .note_seen(&server, began, std::time::Instant::now(), answer);
         poll.open_to_proxies(&term).await;
     }
 }

@@ -123,6 +123,7 @@ impl World {
                 .filter(|info| answer.as_ref().is_some_and(|now| now.run_id() == info.run_id()));
             let seen = Seen {
                 at,
+                ended: at,
                 offset_before: same.map(|info| info.offset()),
                 answered_at: None,
                 answer: answer.ok_or_else(|| "no answer".to_owned()),

@@ -84,6 +84,11 @@ impl Servers {
         self.resolver.forget(addr);
     }
 
+    /// Has the address of this server asked for now and then, and waits for nothing.
+    pub(crate) fn keep_fresh(&self, addr: &HostPort) {
+        self.resolver.refresh([addr]);
+    }
+
     /// Forgets the addresses of hosts that are not among these.
     pub(crate) fn retain(&self, hosts: &HashSet<&str>) {
         self.resolver.retain(hosts);
