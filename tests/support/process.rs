@@ -102,16 +102,11 @@ impl Process {
 
     /// The time that it used a core.
     pub fn cpu_time(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        // User and system time, in hundredths of a second.
-        let ticks: u64 = fields
-            .split(' ')
-            .skip(11)
-            .take(2)
-            .map(|ticks| ticks.parse::<u64>().unwrap())
-            .sum();
-        Duration::from_millis(ticks * 10)
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id())).unwrap();
+        // One that ended meanwhile did next to nothing.
+        let times = threads.filter_map(|thread| std::fs::read_to_string(thread.ok()?.path().join("schedstat")).ok());
+        let nanoseconds = times.map(|times| times.split(' ').next().unwrap().parse::<u64>().unwrap());
+        Duration::from_nanos(nanoseconds.sum())
     }
 
     /// The memory that it has in the machine.
