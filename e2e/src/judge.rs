@@ -6,7 +6,7 @@ use crate::Log;
 use crate::faults::{Loss, Promise};
 
 /// How much longer than the goal something may take in a test: the machine is shared.
-const GENEROUS: u32 = 3;
+pub(crate) const GENEROUS: u32 = 3;
 /// What is held up for less than this on a busy machine says nothing.
 const LEAST: Duration = Duration::from_secs(1);
 /// What a primary acknowledged so shortly before its end may not have left it, in ms.

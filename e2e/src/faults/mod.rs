@@ -92,7 +92,13 @@ pub const FAULTS: &[Fault] = &[
     fault!(coordinator::member_of_etcd_and_the_primary_are_killed, 4000, LastMoment, errors: true),
     fault!(coordinator::all_of_etcd_is_down_for_a_minute, 100, Nothing, errors: false),
     fault!(operators::leader_is_frozen_and_the_primary_killed, 5000, LastMoment, errors: true),
+    fault!(operators::leader_is_killed_for_good_and_another_one_acts, 50, Nothing, errors: false),
+    fault!(operators::leader_is_frozen_and_another_one_acts, 50, Nothing, errors: false),
+    fault!(operators::leader_is_killed_with_the_primary, 5000, LastMoment, errors: true),
     fault!(operators::leader_is_killed_while_it_fails_over, 5000, LastMoment, errors: true),
+    fault!(operators::leader_is_killed_when_clients_write_again, 5000, LastMoment, errors: true),
+    fault!(operators::leader_is_killed_when_the_status_names_the_new_primary, 5000, LastMoment, errors: true),
+    fault!(operators::leader_is_killed_when_the_former_primary_follows, 5000, LastMoment, errors: true),
     fault!(operators::leader_wakes_after_a_minute_and_does_nothing_stale, 5000, LastMoment, errors: true),
     fault!(surroundings::names_can_not_be_resolved, 100, Nothing, errors: false),
     fault!(surroundings::names_can_not_be_resolved_and_the_primary_is_killed, 4000, LastMoment, errors: true),
@@ -104,6 +110,17 @@ pub const FAULTS: &[Fault] = &[
     fault!(node::node_of_the_primary_hears_nothing, 6000, LastMoment, errors: true),
     fault!(node::node_of_the_primary_is_not_heard, 6000, LastMoment, errors: true),
 ];
+
+impl Loss {
+    /// Why that may be lost, for people.
+    pub fn why(self) -> &'static str {
+        match self {
+            Self::Nothing => "",
+            Self::LastMoment => "its last moment: replication is asynchronous",
+            Self::All => "there was no copy",
+        }
+    }
+}
 
 impl Fault {
     /// Strikes while clients write, waits until the cluster is whole again, and tells what it cost.

@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use kube::ResourceExt;
+
 use crate::{Cluster, Codis, Node, Server, eventually, operator};
 
 /// One group, with a limit of memory for what is to run out of it. Nothing waits because the fault before was not long ago.
@@ -64,8 +66,20 @@ impl Scene {
         self.codis.wait_ready_within(WHOLE).await;
     }
 
-    /// Replaces pods whose containers were restarted before: Kubernetes would wait longer each time until it restarts them again.
+    /// Replaces pods whose containers were restarted before, the operator's too: Kubernetes would wait longer each time until it
+    /// restarts them again.
     pub async fn renew_pods(&self) {
+        for pod in operator::pods(self.cluster).await {
+            let containers = pod
+                .status
+                .iter()
+                .flat_map(|status| status.container_statuses.iter().flatten());
+            if containers.map(|container| container.restart_count).max() > Some(1) {
+                let args = ["delete", "pod", "-n", operator::NAMESPACE, &pod.name_any()];
+                self.cluster.kubectl(&args).await;
+                self.wait_until_whole().await;
+            }
+        }
         let pods = self.codis.pods().await;
         let restarts = |pod: &String| pod.rsplit('/').next().and_then(|count| count.parse().ok()).unwrap_or(0);
         let worn: Vec<&str> = pods
