@@ -157,9 +157,8 @@ fn start(flags: Flags) -> Result<(), String> {
     if flags.max_ncpu.is_some() {
         tracing::info!("--max-ncpu has no effect: the number of worker threads does not change");
     }
-    let cores = || std::thread::available_parallelism().map_or(1, usize::from);
     let options = Options {
-        workers: flags.ncpu.map_or_else(cores, usize::from),
+        workers: flags.ncpu.map_or_else(proxy::cores, usize::from),
         host_admin: flags.host_admin,
         host_proxy: flags.host_proxy,
         source: match flags.fillslots {

@@ -32,6 +32,7 @@ mod worker;
 #[cfg(test)]
 pub(crate) use slots::SlotMap;
 
+pub use cgroup::cores;
 pub use config::{AuthClients, Config, ConfigError, DEFAULT_CONFIG, ProtoType};
 pub use host::open_files_limit;
 pub use listen::ListenError;

@@ -1,5 +1,7 @@
 //! Which pushes of the slot map are taken: the one place that all of them pass before any worker hears of them.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::model::{HostPort, SLOT_COUNT, Slot, SlotId};
 
 /// Why a push is refused. Nothing of it was taken then.
@@ -84,6 +86,17 @@ pub(crate) struct SlotMap {
     slots: Vec<Slot>,
     filled: Vec<bool>,
     saw_epoch: bool,
+}
+
+/// The slot map that all threads look at. Workers have their own routes: here they look only to tell of it.
+#[derive(Debug, Default)]
+pub(in crate::proxy) struct SharedMap(Mutex<SlotMap>);
+
+impl SharedMap {
+    /// The map; nobody else looks at it or changes it meanwhile.
+    pub(in crate::proxy) fn lock(&self) -> MutexGuard<'_, SlotMap> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Default for SlotMap {

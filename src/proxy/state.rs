@@ -14,7 +14,7 @@ use super::config::Config;
 use super::host::UsageMeter;
 use super::logging::LogControl;
 use super::metrics::{self, Scene};
-use super::slots::{PushError, SlotMap};
+use super::slots::PushError;
 use super::worker::{Control, Readings, Settings, Totals, Worker, WorkerHandle};
 use crate::model::{
     Ops, OpsRedis, Proxy as Record, ProxyBackend, ProxyOverview, ProxySentinels, ProxyStatsBody, SLOT_COUNT,
@@ -66,7 +66,6 @@ pub(super) struct Proxy {
     workers: Vec<WorkerHandle>,
     record: Record,
     xauth: String,
-    map: Mutex<SlotMap>,
     online: watch::Sender<bool>,
     closed: AtomicBool,
     phase: watch::Sender<Phase>,
@@ -96,7 +95,6 @@ impl Proxy {
             workers,
             record,
             xauth,
-            map: Mutex::default(),
             online: watch::channel(false).0,
             closed: AtomicBool::new(false),
             phase: watch::channel(Phase::Serving).0,
@@ -160,7 +158,7 @@ impl Proxy {
 
     /// Why it should get no clients now, if so.
     pub(super) fn unready(&self) -> Option<String> {
-        match (self.is_closed(), self.is_online(), locked(&self.map).missing()) {
+        match (self.is_closed(), self.is_online(), self.settings.map.lock().missing()) {
             (true, ..) => Some("the proxy is shutting down".to_owned()),
             (_, _, missing @ 1..) => Some(format!("{missing} slots were not filled yet")),
             (_, false, _) => Some("the proxy is not online".to_owned()),
@@ -170,7 +168,7 @@ impl Proxy {
 
     /// The slot map in force.
     pub(super) fn slots(&self) -> Vec<Slot> {
-        locked(&self.map).slots().to_vec()
+        self.settings.map.lock().slots().to_vec()
     }
 
     /// Takes a push. Acknowledged when nothing is under way any more by the former routing of its slots. What is not
@@ -183,7 +181,7 @@ impl Proxy {
         let mut waits = Vec::with_capacity(self.workers.len());
         {
             // Under the lock, so that all workers get all pushes in one order.
-            let mut map = locked(&self.map);
+            let mut map = self.settings.map.lock();
             map.push(&slots)?;
             let prepared = slots.iter().flat_map(|slot| &slot.prepared);
             self.settings.prepared_servers.learn(prepared);
@@ -217,7 +215,7 @@ impl Proxy {
         if self.is_closed() {
             return Err("the proxy is shutting down".to_owned());
         }
-        let missing = locked(&self.map).missing();
+        let missing = self.settings.map.lock().missing();
         if missing > 0 {
             return Err(format!(
                 "{missing} slots were not filled yet; fill all of them before start"
@@ -290,7 +288,7 @@ impl Proxy {
             readings.add(more);
         }
         let (slots, missing) = {
-            let map = locked(&self.map);
+            let map = self.settings.map.lock();
             (map.counts(), map.missing())
         };
         metrics::text(&Scene {

@@ -271,6 +271,112 @@ async fn script_that_was_refused_to_write_is_not_run_again() {
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
+#[tokio::test]
+async fn watched_transaction_that_a_fence_refuses_answers_nothing_so_that_its_client_begins_anew() {
+    let (backends, proxy) = cluster(1, "repeat_timeout = \"1s\"").await;
+    fence(&backends[0], 1).await;
+    let mut wire = proxy.wire().await;
+    let words = ["WATCH a", "MULTI", "INCR a", "EXEC"];
+    let began = Instant::now();
+    assert_eq!(wire.pipeline(&words).await, ["+OK", "+OK", "+QUEUED", "*-"]);
+    fence(&backends[0], 0).await;
+    assert_eq!(wire.pipeline(&words).await[3], "*[:1]");
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    // One that is wrong is no such case, and one that lasts is shown.
+    let wrong = ["WATCH a", "MULTI", "OBJECT ENCODING", "EXEC"];
+    let aborted = "-EXECABORT Transaction discarded because of previous errors.";
+    assert_eq!(wire.pipeline(&wrong).await[3], aborted);
+    fence(&backends[0], 1).await;
+    let mut tries = 0;
+    while wire.pipeline(&words).await[3] == "*-" {
+        tries += 1;
+    }
+    assert_eq!(wire.pipeline(&words).await[3], aborted);
+    assert!((1..=20).contains(&tries), "{tries}");
+    fence(&backends[0], 0).await;
+    assert_eq!(wire.pipeline(&words).await[3], "*[:2]");
+}
+
+#[tokio::test]
+async fn refused_command_for_all_servers_is_sent_again_where_it_was_refused() {
+    let (backends, proxy) = cluster(2, "session_allow_flush = true").await;
+    let mut wire = proxy.wire().await;
+    let keys = [key_at(0, 2), key_at(1, 2)];
+    assert_eq!(wire.call(&format!("MSET {} 1 {} 1", keys[0], keys[1])).await, "+OK");
+    fence(&backends[0], 1).await;
+    let before = backends[0].errors().await;
+    wire.ask("FLUSHALL").await;
+    eventually("it is refused more than once", Duration::from_secs(2), async || {
+        (backends[0].errors().await >= before + 2).then_some(())
+    })
+    .await;
+    assert_eq!(backends[1].wire().await.call("DBSIZE").await, ":0");
+    let flushes = backends[1].wire().await.call("INFO commandstats").await;
+    assert!(flushes.contains("cmdstat_flushall:calls=1,"), "{flushes}");
+    fence(&backends[0], 0).await;
+    assert_eq!([wire.reply().await, wire.call("DBSIZE").await], ["+OK", ":0"]);
+}
+
+/// Shows no data, as a replica that has not heard of its primary yet.
+async fn hide(backend: &Backend) {
+    let mut wire = backend.wire().await;
+    assert_eq!(wire.call("CONFIG SET replica-serve-stale-data no").await, "+OK");
+    assert_eq!(wire.call("REPLICAOF 127.0.0.1 1").await, "+OK");
+}
+
+#[tokio::test]
+async fn commands_for_all_servers_keep_their_place_among_refused_requests() {
+    let (backends, proxy) = cluster(2, "").await;
+    let (mut wire, key) = (proxy.wire().await, key_at(0, 2));
+    hide(&backends[0]).await;
+    let set = format!("SET {key} 1");
+    wire.ask_all(&["DBSIZE", &set, "DBSIZE", "SCRIPT LOAD return{}", "SCAN 0", "RANDOMKEY"])
+        .await;
+    eventually("they are refused", Duration::from_secs(2), async || {
+        (backends[0].errors().await >= 5).then_some(())
+    })
+    .await;
+    assert_eq!(backends[0].wire().await.call("REPLICAOF NO ONE").await, "+OK");
+    assert_eq!(wire.replies(3).await, [":0", "+OK", ":1"]);
+    assert_eq!(wire.reply().await, "$8f0732537dcef5e06b4e8371446724937f2bc51f");
+    assert!(wire.reply().await.contains(&key));
+    assert_eq!(wire.reply().await, format!("${key}"));
+}
+
+#[tokio::test]
+async fn refused_command_for_all_servers_follows_their_slots_and_holds_up_no_change_of_the_map() {
+    let backends = Backend::several(3).await;
+    let addrs = Backend::addrs(&backends);
+    let proxy = Proxy::serving(slots_over(&addrs[..2], 1)).await;
+    assert_eq!(backends[2].wire().await.call("SET a 1").await, "+OK");
+    hide(&backends[0]).await;
+    let mut wire = proxy.wire().await;
+    wire.ask("DBSIZE").await;
+    eventually("it is refused", Duration::from_secs(2), async || {
+        (backends[0].errors().await >= 1).then_some(())
+    })
+    .await;
+    let api = proxy.api().await;
+    let mut locked = slots_over(&addrs[..2], 2);
+    locked.iter_mut().for_each(|slot| slot.locked = true);
+    api.fill_slots(&locked)
+        .await
+        .expect("what was refused is not under way");
+    let promoted = slots_over(&[addrs[2].clone(), addrs[1].clone()], 3);
+    api.fill_slots(&promoted).await.unwrap();
+    assert_eq!(wire.reply().await, ":1");
+}
+
+#[tokio::test]
+async fn refusal_of_a_command_for_all_servers_that_lasts_is_shown() {
+    let (backends, proxy) = cluster(2, "repeat_timeout = \"300ms\"").await;
+    hide(&backends[1]).await;
+    let mut wire = proxy.wire().await;
+    let reply = wire.call("DBSIZE").await;
+    assert!(reply.starts_with("-MASTERDOWN "), "{reply}");
+    assert_eq!(wire.call("PING").await, "+PONG");
+}
+
 const TOO_LONG: &str = "-ERR handle request, the slot was locked, or its server full, for too long";
 
 #[tokio::test]

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use codis_operator::model::{Slot, SlotId};
+
 use crate::support::eventually;
-use crate::support::proxy::{Proxy, cluster};
+use crate::support::proxy::{Proxy, cluster, slot};
 use crate::support::wire::{Wire, request};
 
 /// Clients that know each other by name; the workers share them out.
@@ -256,5 +258,40 @@ async fn slots_of_keys_are_told() {
     let (_backends, proxy) = cluster(1, "").await;
     let mut wire = proxy.wire().await;
     assert_eq!(wire.call("SLOTSHASHKEY a b {a}x").await, "*[:579 :1017 :579]");
-    assert!(wire.call("SLOTSMAPPING").await.contains("is not allowed"));
+    assert!(wire.call("SLOTSINFO").await.contains("is not allowed"));
+}
+
+#[tokio::test]
+async fn slot_map_is_told_as_codis_does() {
+    let (backends, proxy) = cluster(2, "").await;
+    let mut wire = proxy.wire().await;
+    let [one, two] = [backends[0].addr(), backends[1].addr()];
+    assert_eq!(wire.call("SLOTSMAPPING 4").await, format!("*[+4 +{one} + *[]]"));
+    let moved = Slot {
+        replica_groups: vec![vec![two.clone(), one]],
+        ..slot(SlotId::new(4).unwrap(), Some(&two), 2)
+    };
+    proxy.api().await.fill_slots(&[moved]).await.unwrap();
+    let told = format!("*[+4 +{two} + *[*[+{two} +{}]]]", backends[0].addr());
+    for hello in ["HELLO 2", "HELLO 3"] {
+        wire.call(hello).await;
+        assert_eq!(wire.call("slotsmapping 4").await, told, "{hello}");
+        let all = wire.call("SLOTSMAPPING").await;
+        assert!(
+            all.contains(&told) && all.matches(" + *[").count() == 1024,
+            "{hello}: {all}"
+        );
+    }
+    for (words, error) in [
+        ("SLOTSMAPPING 1024", "-ERR parse slotnum '1024' failed, "),
+        ("SLOTSMAPPING -1", "-ERR parse slotnum '-1' failed, "),
+        ("SLOTSMAPPING x", "-ERR parse slotnum 'x' failed, "),
+        (
+            "SLOTSMAPPING 1 2",
+            "-ERR wrong number of arguments for 'slotsmapping' command",
+        ),
+    ] {
+        let reply = wire.call(words).await;
+        assert!(reply.starts_with(error), "{reply}");
+    }
 }

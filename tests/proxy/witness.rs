@@ -8,7 +8,7 @@ use crate::support::backend::Backend;
 use crate::support::eventually;
 use crate::support::proxy::{Proxy, Setup, slot, slots_over};
 use crate::support::valkey::Valkey;
-use crate::support::wire::request;
+use crate::support::wire::{Wire, request};
 
 const LOST: &str = "-ERR handle response, backend conn reset";
 
@@ -68,6 +68,95 @@ async fn transaction_that_takes_long_is_not_taken_for_a_hung_server() {
     assert_eq!(wire.call("EXEC").await, "*[:7]");
     let witness = seen(&proxy, &backends[0]).await;
     assert_eq!((witness.timeouts, witness.lost), (0, 0), "{witness:?}");
+}
+
+/// A proxy of one core, whose one connection to its one server has a request under way when that is hung.
+async fn loaded_and_hung(toml: &str) -> (Vec<Backend>, Proxy, Wire) {
+    let backends = Backend::several(1).await;
+    let setup = Setup {
+        toml,
+        // Another core's idle connection would try the server by itself.
+        flags: &["--ncpu=1"],
+        ..Setup::default()
+    };
+    let proxy = Proxy::serving_with(slots_over(&Backend::addrs(&backends), 1), setup).await;
+    let mut wire = proxy.wire().await;
+    assert_eq!(wire.call("SET a 1").await, "+OK");
+    backends[0].process.signal("STOP");
+    wire.ask("APPEND a 2").await;
+    eventually("it is silent for a second", Duration::from_secs(5), async || {
+        (seen(&proxy, &backends[0]).await.silent_ms >= 1100).then_some(())
+    })
+    .await;
+    (backends, proxy, wire)
+}
+
+#[tokio::test]
+async fn requests_for_a_hung_server_with_others_under_way_are_kept_for_its_successor() {
+    let (backends, proxy, mut first) = loaded_and_hung("backend_recv_timeout = \"60s\"").await;
+    let successor = Backend::several(1).await;
+    let mut second = proxy.wire().await;
+    second.ask("INCR b").await;
+    eventually("it is held back", Duration::from_secs(2), async || {
+        let (_, text) = proxy.get("/metrics").await;
+        text.contains("\ncodis_proxy_held_clients 1\n").then_some(())
+    })
+    .await;
+    let witness = seen(&proxy, &backends[0]).await;
+    assert_eq!((witness.open, witness.lost, witness.timeouts), (1, 0, 0), "{witness:?}");
+    let promoted = slots_over(&Backend::addrs(&successor), 2);
+    proxy
+        .api()
+        .await
+        .fill_slots_dropping(&promoted, Duration::from_millis(100))
+        .await
+        .unwrap();
+    assert_eq!(first.reply().await, LOST, "it may have been carried out");
+    assert_eq!(second.reply().await, ":1");
+    backends[0].process.signal("CONT");
+    let mut direct = backends[0].wire().await;
+    assert_eq!(direct.call("EXISTS b").await, ":0", "nothing more was sent to it");
+}
+
+#[tokio::test]
+async fn requests_for_a_hung_server_fail_fast_while_what_was_sent_is_waited_for() {
+    let (backends, proxy, mut first) = loaded_and_hung("backend_recv_timeout = \"60s\"").await;
+    let began = Instant::now();
+    let mut second = proxy.wire().await;
+    assert_eq!(second.call("GET a").await, LOST);
+    let took = began.elapsed();
+    assert!(
+        took > Duration::from_millis(800) && took < Duration::from_secs(4),
+        "{took:?}"
+    );
+    let began = Instant::now();
+    assert_eq!(second.call("GET a").await, LOST);
+    assert!(began.elapsed() < Duration::from_millis(500), "{:?}", began.elapsed());
+    backends[0].process.signal("CONT");
+    assert_eq!(first.reply().await, ":2");
+    assert_eq!(second.call("GET a").await, "$12", "it said something");
+}
+
+#[tokio::test]
+async fn requests_behind_a_slow_command_are_served_when_it_ends() {
+    let (backends, proxy, mut first) = loaded_and_hung("").await;
+    let mut second = proxy.wire().await;
+    second.ask("GET a").await;
+    proxy.took_up("get").await;
+    backends[0].process.signal("CONT");
+    assert_eq!([first.reply().await, second.reply().await], [":2", "$12"]);
+    let witness = seen(&proxy, &backends[0]).await;
+    assert_eq!((witness.timeouts, witness.lost), (0, 0), "{witness:?}");
+}
+
+#[tokio::test]
+async fn what_was_sent_to_a_hung_server_fails_after_the_longer_time_and_the_rest_at_once_from_then_on() {
+    let (_backends, proxy, mut first) = loaded_and_hung("").await;
+    assert_eq!(first.reply().await, LOST);
+    let began = Instant::now();
+    let mut second = proxy.wire().await;
+    assert_eq!(second.call("GET a").await, LOST);
+    assert!(began.elapsed() < Duration::from_millis(1000), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! A server's shared connection: the requests of all clients of one worker in one pipeline.
 
 mod addresses;
+mod admit;
 mod connect;
 mod figures;
 mod login;
@@ -22,6 +23,8 @@ use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 pub(super) use self::addresses::Addresses;
+pub(super) use self::admit::Admit;
+use self::admit::Gate;
 use self::connect::is_silence;
 pub(super) use self::connect::{Backoff, ConnectError, connect, select};
 pub(super) use self::figures::BackendFigures;
@@ -31,8 +34,7 @@ pub(super) use self::login::{Login, PreparedServers};
 use self::passing::Passing;
 use self::pipeline::{Ended, Pipeline};
 pub(super) use self::pipeline::{Part, Repeat, Ticket};
-use self::refusal::Queueing;
-pub(super) use self::refusal::is_refusal;
+pub(super) use self::refusal::{Queueing, is_refusal};
 pub(super) use self::replication::Replication;
 use self::witness::Witness;
 pub(super) use self::witness::by_server;
@@ -43,12 +45,6 @@ use super::transport::Transport;
 use super::worker::{Bell, MemoryShare, Outcome, Settings, Worker};
 use crate::model::{HostPort, ServerWitness};
 
-/// How long requests wait for a connection that was lost before they fail.
-const HOLD: Duration = Duration::from_secs(2);
-/// How many bytes of requests a server may have left unanswered before its clients are no longer read.
-const MAX_WAITING_BYTES: usize = 16 << 20;
-/// The same while memory is short.
-const MAX_WAITING_IF_TIGHT: usize = 1 << 20;
 /// A connection that lived so long did not fail at once, so the next may be tried without a pause.
 pub(super) const PROVEN: Duration = Duration::from_secs(1);
 
@@ -58,24 +54,13 @@ const CONNECTION_LOST: &[u8] = b"-ERR handle response, backend conn reset\r\n";
 /// The reply to a request that was split, when a part's is longer than a client may have waiting for it.
 const TOO_LONG: &[u8] = b"-ERR handle response, the reply is too long to be merged\r\n";
 
-/// Whether a request can be given to a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Admit {
-    /// Now.
-    Yes,
-    /// Not yet: it is being opened, or full.
-    Later,
-    /// No: it could not be opened for a while.
-    No,
-}
-
 /// A server's connection, and the task that keeps it open.
 #[derive(Debug)]
 pub(super) struct Backend {
     addr: HostPort,
     protocol: Protocol,
     database: u16,
-    max_pipeline: usize,
+    gate: Gate,
     pipeline: RefCell<Pipeline>,
     /// What that takes of the worker's memory.
     share: MemoryShare,
@@ -159,7 +144,7 @@ impl Backend {
             addr,
             protocol,
             database,
-            max_pipeline: worker.settings.backend_max_pipeline,
+            gate: Gate::new(worker.settings.backend_max_pipeline),
             pipeline: RefCell::default(),
             share: worker.memory.share(),
             passing: Passing::default(),
@@ -217,33 +202,6 @@ impl Backend {
         if self.pipeline.borrow().under_way() > 0 {
             self.doom(Reason::Other(reason.to_owned()));
         }
-    }
-
-    /// Whether a request can be given to it now.
-    pub(super) fn admit(&self, now: Instant) -> Admit {
-        if self.transport.borrow().is_none() {
-            return if now.duration_since(self.since.get()) < HOLD {
-                Admit::Later
-            } else {
-                Admit::No
-            };
-        }
-        let pipeline = self.pipeline.borrow();
-        let full = pipeline.under_way() >= self.max_pipeline || pipeline.bytes() > self.max_waiting_bytes();
-        if full { Admit::Later } else { Admit::Yes }
-    }
-
-    fn max_waiting_bytes(&self) -> usize {
-        if self.share.is_tight() {
-            MAX_WAITING_IF_TIGHT
-        } else {
-            MAX_WAITING_BYTES
-        }
-    }
-
-    /// Has the client go on when something changes here.
-    pub(super) fn park(&self, client: &Rc<Client>) {
-        self.parked.borrow_mut().push(client.clone());
     }
 
     /// Whether the connection is there.
@@ -348,15 +306,20 @@ impl Backend {
 
     /// Looks for time-outs, and whether an idle connection still works.
     pub(super) fn tick(self: &Rc<Self>, worker: &Worker, now: Instant) {
-        if self.transport.borrow().is_none() {
-            if now.duration_since(self.since.get()) >= HOLD {
-                self.wake_parked();
-            }
+        self.wake_overdue(now);
+        if !self.is_open() {
             return;
         }
         self.hurry(worker, now);
         let settings = &worker.settings;
         let pipeline = self.pipeline.borrow();
+        if let Some(limit) = settings.backend_ping_timeout
+            && pipeline.silent_for(now).is_some_and(|silent| silent > limit)
+            && pipeline.ping_silent_for(now).is_none()
+            && self.gate.shut(now)
+        {
+            warn!(server = %self.addr, "no reply within {limit:?}: further requests wait until it says something");
+        }
         if pipeline
             .silent_for(now)
             .is_some_and(|silent| silent > settings.backend_recv_timeout)
@@ -408,7 +371,7 @@ impl Backend {
                     add(&self.counts.opened, 1);
                     let opened = worker.refresh_now();
                     let reason = self.serve(&worker, transport).await;
-                    let lost = self.lost(&worker);
+                    let lost = self.lost(&worker, reason.as_ref().is_some_and(Reason::is_silence));
                     match reason {
                         Some(reason) => {
                             add(&self.counts.lost, 1);
@@ -511,6 +474,7 @@ impl Backend {
         };
         add(&self.counts.read, read);
         let now = worker.refresh_now();
+        let was_silent = self.gate.open().is_some();
         let mut pipeline = self.pipeline.borrow_mut();
         if self.passing.goes_on() {
             pipeline.excuse(now);
@@ -523,20 +487,22 @@ impl Backend {
         let received = pipeline.receive(now, &buffer[..read], |ended, reply| self.deliver(worker, ended, reply));
         let result = received.and_then(|()| self.pass_on(worker, &mut pipeline));
         self.share.set(pipeline.memory());
-        let room = pipeline.under_way() * 4 <= self.max_pipeline * 3 && pipeline.bytes() < self.max_waiting_bytes() / 2;
+        let room = self.gate.has_room(pipeline.under_way()) && pipeline.bytes() < self.max_waiting_bytes() / 2;
         drop(pipeline);
-        if room && !self.parked.borrow().is_empty() {
+        if (room || was_silent) && !self.parked.borrow().is_empty() {
             self.wake_parked();
         }
         result.map_err(|error| Reason::Other(error.to_string()))
     }
 
     /// Fails what was under way: it may have been carried out, or not. What was never sent is given back. How much that was.
-    fn lost(&self, worker: &Rc<Worker>) -> usize {
+    /// Where the server said nothing, requests waited for it already.
+    fn lost(&self, worker: &Rc<Worker>, by_silence: bool) -> usize {
         *self.transport.borrow_mut() = None;
         self.replication.forget();
         self.askers.take();
-        self.since.set(worker.refresh_now());
+        let (now, silent_since) = (worker.refresh_now(), self.gate.open());
+        self.since.set(silent_since.filter(|_| by_silence).unwrap_or(now));
         self.passing.begin();
         let lost = self.pipeline.borrow_mut().abandon(|ended| {
             worker.turn.answered();
@@ -558,12 +524,6 @@ impl Backend {
         self.share.set(0);
         self.wake_parked();
         lost
-    }
-
-    fn wake_parked(&self) {
-        for client in self.parked.borrow_mut().drain(..) {
-            client.wake();
-        }
     }
 
     fn deliver(&self, worker: &Rc<Worker>, ended: Ended<'_>, reply: &[u8]) {

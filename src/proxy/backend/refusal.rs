@@ -31,7 +31,7 @@ fn is_loading(error: &[u8]) -> bool {
 
 /// What became of the requests that the transaction which is being answered queues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) enum Queueing {
+pub(in crate::proxy) enum Queueing {
     /// All were queued.
     #[default]
     Whole,
@@ -43,11 +43,19 @@ pub(super) enum Queueing {
 
 impl Queueing {
     /// One more got an error.
-    pub(super) fn after(self, error: &[u8]) -> Self {
+    pub(in crate::proxy) fn after(self, error: &[u8]) -> Self {
         if self != Self::Wrong && is_refusal(error) {
             Self::Refused
         } else {
             Self::Wrong
+        }
+    }
+
+    /// Whether nothing but refusals kept the transaction from being carried out whose `EXEC` got this error.
+    pub(in crate::proxy) fn is_refused_by(self, error: &[u8]) -> bool {
+        match error.strip_prefix(REFUSED_AT_THE_END) {
+            Some(why) => self != Self::Wrong && is_refusal(&[b"-".as_slice(), why].concat()),
+            None => self == Self::Refused && error.starts_with(NOT_EXECUTED),
         }
     }
 }
@@ -59,10 +67,7 @@ impl Repeat {
             Self::Never => false,
             Self::Refused => is_refusal(error),
             Self::Unbegun => is_refusal_to_begin(error),
-            Self::Unqueued { .. } => match error.strip_prefix(REFUSED_AT_THE_END) {
-                Some(why) => queueing != Queueing::Wrong && is_refusal(&[b"-".as_slice(), why].concat()),
-                None => queueing == Queueing::Refused && error.starts_with(NOT_EXECUTED),
-            },
+            Self::Unqueued { .. } => queueing.is_refused_by(error),
         }
     }
 }

@@ -89,6 +89,11 @@ impl Everywhere {
         }
     }
 
+    /// Whether what it answers depends on the keys that there are.
+    pub(crate) fn reads_keys(self) -> bool {
+        matches!(self, Self::DbSize | Self::Keys | Self::RandomKey | Self::Scan)
+    }
+
     /// Whether it changes what servers keep: it waits for slots that are locked, and changes of the slot map for it.
     pub(crate) fn writes(self) -> bool {
         matches!(
@@ -188,6 +193,7 @@ pub(crate) enum Local {
     Reset,
     Select,
     SlotsHashKey,
+    SlotsMapping,
     Slowlog,
     Time,
 }
@@ -293,6 +299,7 @@ fn local(name: &str) -> Option<Local> {
         "reset" => Local::Reset,
         "select" => Local::Select,
         "slotshashkey" => Local::SlotsHashKey,
+        "slotsmapping" => Local::SlotsMapping,
         "slowlog" => Local::Slowlog,
         "time" => Local::Time,
         _ => return None,

@@ -4,7 +4,7 @@ use super::{KeySpec, Optional, Plan, policy};
 
 /// `COMMAND` of Valkey 8.1: name, arity, first and last key and step, flags, key specifications.
 const COMMANDS: &str = include_str!("commands.txt");
-/// What it does not know, in the same form: commands of Redis 7.4, and Codis' own that needs no server.
+/// What it does not know, in the same form: commands of Redis 7.4, and Codis' own that need no server.
 const MORE_COMMANDS: &str = include_str!("more_commands.txt");
 
 /// Longest name that is looked up; as Codis.
@@ -278,6 +278,7 @@ mod tests {
             is(name, -5, false);
         }
         assert_eq!(plan_of("slotshashkey"), Some(Plan::Local(Local::SlotsHashKey)));
+        assert_eq!(plan_of("slotsmapping"), Some(Plan::Local(Local::SlotsMapping)));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::transaction::Transaction;
 use super::upload::Upload;
-use super::{Session, Verdict, Wait};
+use super::{Client, Session, Verdict, Wait};
 use crate::model::SlotId;
 use crate::proxy::private::{Blocked, Private};
 use crate::proxy::pubsub::TopicSet;
@@ -20,6 +20,7 @@ pub(super) struct Apart {
     /// What was queued since `MULTI`.
     pub(super) transaction: Option<Box<Transaction>>,
     pub(super) watch: Option<Watch>,
+    kept_back: KeptBack,
     /// The client's own connection, while nothing is under way on it.
     pub(super) own: Option<Box<Private>>,
     /// Its command that waits at a server.
@@ -45,6 +46,32 @@ impl Watch {
     /// Whether what happened to the keys since is still known: they are where they were.
     pub(super) fn holds(&self, worker: &Worker) -> bool {
         worker.router.moves(self.slot) == self.moves
+    }
+}
+
+/// Since when a client's transactions on watched keys were refused at short intervals, and when the last was.
+#[derive(Debug, Default)]
+struct KeptBack(Option<(Instant, Instant)>);
+
+impl KeptBack {
+    /// One more was refused: whether that went on for less than `limit`. When none was for as long, it begins anew.
+    fn goes_on(&mut self, now: Instant, limit: Duration) -> bool {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let first = self
+            .0
+            .filter(|(_, last)| since(*last) < limit)
+            .map_or(now, |(first, _)| first);
+        self.0 = Some((first, now));
+        since(first) < limit
+    }
+}
+
+impl Client {
+    /// A transaction on watched keys was refused as a whole. Whether the client is to hear that keys may have changed, so
+    /// that it begins anew, rather than of the refusal.
+    pub(super) fn may_begin_anew(&self, worker: &Worker) -> bool {
+        let kept_back = &mut self.session.borrow_mut().apart.kept_back;
+        kept_back.goes_on(worker.now(), worker.settings.repeat_timeout)
     }
 }
 
@@ -93,5 +120,22 @@ impl Session {
         if idle && self.apart.watch.is_none() {
             self.apart.own = None;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refusals_that_go_on_for_too_long_are_shown() {
+        let (mut kept_back, begin, limit) = (KeptBack::default(), Instant::now(), Duration::from_secs(2));
+        let mut after = |seconds| kept_back.goes_on(begin + Duration::from_secs(seconds), limit);
+        assert_eq!([0, 1, 2, 3, 4].map(&mut after), [true, true, false, false, false]);
+        assert!(after(6), "there was none for a while");
+        assert!(
+            !KeptBack::default().goes_on(begin, Duration::ZERO),
+            "it is switched off"
+        );
     }
 }

@@ -3,10 +3,10 @@
 use std::rc::Rc;
 
 use super::forward::NOT_READY;
-use super::merge::Merge;
+use super::merge::{Bond, Merge};
 use super::{Client, Session, Verdict};
 use crate::model::SlotId;
-use crate::proxy::backend::{Part, Ticket};
+use crate::proxy::backend::{Part, Repeat, Ticket};
 use crate::proxy::command::{Command, Everywhere, ScanCursor, ScanPlace, Split};
 use crate::proxy::resp::{Request, put_array, put_bulk};
 use crate::proxy::router::{Primary, Route};
@@ -17,8 +17,7 @@ struct Round<'a> {
     primaries: &'a [Primary],
     /// How their replies become one.
     merged: Split,
-    /// Changes of the slot map wait for it.
-    writes: bool,
+    bond: Bond,
     /// How much waits when it can't be sent.
     bytes: usize,
 }
@@ -62,10 +61,15 @@ impl Session {
             worker.router.park(client);
             return self.hold(worker, command.id, bytes);
         }
+        let bond = match (writes, kind.reads_keys()) {
+            (true, _) => Bond::Counted,
+            (false, true) => Bond::Ordered,
+            (false, false) => Bond::Loose,
+        };
         let round = Round {
             primaries: &primaries,
             merged: kind.merged(),
-            writes,
+            bond,
             bytes,
         };
         self.send_to_all(worker, client, command, round, |out| {
@@ -101,7 +105,7 @@ impl Session {
         let round = Round {
             primaries: &primaries[at..=at],
             merged,
-            writes: false,
+            bond: Bond::Ordered,
             bytes: request.raw().len(),
         };
         self.send_to_all(worker, client, command, round, |out| {
@@ -114,7 +118,8 @@ impl Session {
         })
     }
 
-    /// Nothing is sent before every server's connection takes it.
+    /// Nothing is sent before every server's connection takes it. A server that refuses it is asked again, or who leads its
+    /// slots by then.
     fn send_to_all(
         &mut self,
         worker: &Rc<Worker>,
@@ -126,7 +131,7 @@ impl Session {
         let Round {
             primaries,
             merged,
-            writes,
+            bond,
             bytes,
         } = round;
         for primary in primaries {
@@ -134,17 +139,14 @@ impl Session {
                 return verdict;
             }
         }
-        let slots: Vec<Vec<u16>> = primaries
-            .iter()
-            .map(|primary| if writes { primary.slots.as_slice() } else { &[] })
-            .map(|slots| slots.iter().map(|slot| slot.get()).collect())
-            .collect();
-        if writes {
+        let slots = primaries.iter().map(|primary| primary.slots.iter());
+        let slots = slots.map(|slots| slots.map(|slot| slot.get()).collect()).collect();
+        if bond == Bond::Counted {
             let all = primaries.iter().flat_map(|primary| &primary.slots);
             all.for_each(|slot| worker.router.begun(*slot));
         }
         let merge = Merge::new(merged, command.name, command.id, worker.now(), slots, Vec::new());
-        let sequence = self.replies.expect_merge(Box::new(merge));
+        let sequence = self.replies.expect_merge(Box::new(merge.bound(bond)));
         for (part, primary) in primaries.iter().enumerate() {
             let ticket = Ticket {
                 client: Some(client.clone()),
@@ -153,10 +155,8 @@ impl Session {
                 command: command.id,
                 since: worker.now(),
             };
-            primary
-                .server
-                .backend(worker, self.protocol, self.database)
-                .send(worker, ticket, &write);
+            let backend = primary.server.backend(worker, self.protocol, self.database);
+            backend.send_repeatable(worker, ticket, Repeat::Refused, &write);
         }
         Verdict::Taken
     }

@@ -67,6 +67,7 @@ impl Session {
                     put_integer(out, SlotId::of_key(key).get().into());
                 }
             }),
+            Local::SlotsMapping => self.slots_mapping(worker, command, request),
             Local::Slowlog => self.slow_log(worker, client, command, request),
             Local::Time => {
                 let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -21,17 +21,30 @@ pub(super) struct Merge {
     bytes: usize,
     /// For `MGET`: for each key its part and its place in that part.
     places: Vec<(u32, u32)>,
+    bond: Bond,
+}
+
+/// How a split request is bound to the slots that its parts are about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Bond {
+    /// They count its parts among what is under way to them, so that changes of the map wait for these.
+    Counted,
+    /// Not so, but it keeps its place among its client's other requests on them.
+    Ordered,
+    /// Nor that: it is not about their keys.
+    Loose,
 }
 
 #[derive(Debug, Default)]
 struct Part {
+    /// What it is about, while it is under way.
     slots: Vec<u16>,
     reply: Vec<u8>,
 }
 
 impl Merge {
-    /// A request split into one part for each item of `slots`, which holds the slots that the part's keys lie in.
-    /// `places` tells for each key its part and its place there.
+    /// A request split into one part for each item of `slots`, which holds the slots that the part is about. `places` tells
+    /// for each key its part and its place there.
     pub(super) fn new(
         kind: Split,
         name: &'static str,
@@ -58,11 +71,22 @@ impl Merge {
             failed: false,
             bytes: 0,
             places,
+            bond: Bond::Counted,
         }
     }
 
-    /// The reply to a part came, or (`failed`) the proxy's own error instead. The slots that the part was under way to,
-    /// and whether it was the last.
+    /// The same, bound so.
+    pub(super) fn bound(self, bond: Bond) -> Self {
+        Self { bond, ..self }
+    }
+
+    /// How it is bound.
+    pub(super) fn bond(&self) -> Bond {
+        self.bond
+    }
+
+    /// The reply to a part came, or (`failed`) the proxy's own error instead. The slots that counted it as under way, and
+    /// whether it was the last.
     pub(super) fn complete(&mut self, part: u32, reply: &[u8], failed: bool) -> (Vec<u16>, bool) {
         self.failed |= failed;
         let Some(part) = self.parts.get_mut(part as usize) else {
@@ -71,7 +95,9 @@ impl Merge {
         part.reply = reply.to_vec();
         self.bytes += reply.len();
         self.missing = self.missing.saturating_sub(1);
-        (std::mem::take(&mut part.slots), self.missing == 0)
+        let slots = std::mem::take(&mut part.slots);
+        let counted = self.bond == Bond::Counted;
+        (if counted { slots } else { Vec::new() }, self.missing == 0)
     }
 
     /// How many bytes the replies to parts have that came.
@@ -85,7 +111,7 @@ impl Merge {
         self.bytes = 0;
     }
 
-    /// The slots that a part is under way to.
+    /// The slots that a part is about; none while it is not under way.
     pub(super) fn slots(&mut self, part: u32) -> Option<&mut Vec<u16>> {
         self.parts.get_mut(part as usize).map(|part| &mut part.slots)
     }
@@ -245,6 +271,15 @@ mod tests {
             assert_eq!((slots, last), (vec![1], part == 0));
         }
         String::from_utf8(merge.reply()).unwrap()
+    }
+
+    #[test]
+    fn slots_that_did_not_count_a_part_do_not_hear_of_its_end() {
+        let merge = || Merge::new(Split::Count, "dbsize", 0, Instant::now(), vec![vec![1, 2]], Vec::new());
+        assert_eq!(merge().complete(0, b":1\r\n", false), (vec![1, 2], true));
+        let mut uncounted = merge().bound(Bond::Ordered);
+        assert_eq!(uncounted.slots(0), Some(&mut vec![1, 2]));
+        assert_eq!(uncounted.complete(0, b":1\r\n", false), (Vec::new(), true));
     }
 
     #[test]

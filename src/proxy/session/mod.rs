@@ -15,6 +15,7 @@ mod haul;
 mod info;
 mod keyspace;
 mod local;
+mod mapping;
 mod memory;
 mod merge;
 mod passed;

@@ -94,10 +94,10 @@ impl Session {
                 backend.park(client);
                 // A change of the map may come sooner than the connection.
                 worker.router.park(client);
-                Err(if backend.is_open() {
-                    self.wait_for_route(worker, command)
-                } else {
+                Err(if backend.is_missed() {
                     self.hold(worker, command, bytes)
+                } else {
+                    self.wait_for_route(worker, command)
                 })
             }
         }

@@ -1,17 +1,21 @@
 //! Requests on a client's own connection. They are rare, so that each has a task of its own while it is under way.
 
 use std::rc::Rc;
+use std::time::Duration;
 
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::debug;
 
 use super::Client;
 use super::forward::NO_CONNECTION;
 use crate::model::{HostPort, SlotId};
-use crate::proxy::backend::Ticket;
+use crate::proxy::backend::{Queueing, Ticket};
 use crate::proxy::private::{Blocked, Private, PrivateError};
-use crate::proxy::resp::{Protocol, put_error};
+use crate::proxy::resp::{Protocol, put_error, put_null_array};
 use crate::proxy::worker::{Outcome, QueuedBytes, Worker};
+
+/// How long a client waits before it hears that it may begin its transaction anew: what refused it rarely ends at once.
+const PAUSE: Duration = Duration::from_millis(50);
 
 /// Requests that are answered at once.
 pub(super) struct Job {
@@ -33,24 +37,36 @@ pub(super) struct Job {
 pub(super) async fn carry(worker: Rc<Worker>, client: Rc<Client>, ticket: Ticket, job: Job) {
     let blocked = Blocked::new(&worker.memory, job.slot);
     worker.router.waiting.insert(&blocked);
-    let lost = PrivateError::NotWaitedFor(job.addr.clone());
+    let (lost, protocol) = (PrivateError::NotWaitedFor(job.addr.clone()), job.protocol);
     let came = tokio::select! {
         came = exchange(&worker, &blocked, job) => came,
         () = blocked.until_cut() => Err(lost),
     };
     worker.router.waiting.remove(&blocked);
     match came {
-        Ok((own, reply)) => {
+        Ok((own, mut reply, queueing)) => {
             client.keep(own);
             worker.refresh_now();
             client.note_if_slow(&worker, ticket.command, ticket.since, None);
+            // Its server forgot what was watched, so that it can't be sent again: whoever hears that keys may have changed
+            // reads them and begins anew.
+            if queueing.is_refused_by(&reply) && client.may_begin_anew(&worker) {
+                sleep(PAUSE).await;
+                reply.clear();
+                put_null_array(&mut reply, protocol);
+            }
             hand_over(&worker, &client, ticket, &reply);
         }
         Err(error) => give_up(&worker, &client, ticket, &error),
     }
 }
 
-async fn exchange(worker: &Worker, blocked: &Blocked, job: Job) -> Result<(Box<Private>, Vec<u8>), PrivateError> {
+/// The connection, the last reply, and what became of those before it.
+async fn exchange(
+    worker: &Worker,
+    blocked: &Blocked,
+    job: Job,
+) -> Result<(Box<Private>, Vec<u8>, Queueing), PrivateError> {
     blocked.takes(job.requests.iter().map(Vec::capacity).sum());
     let _queued = job.queued;
     let settings = &worker.settings;
@@ -63,16 +79,19 @@ async fn exchange(worker: &Worker, blocked: &Blocked, job: Job) -> Result<(Box<P
             own.send(&requests).await?;
         }
         blocked.takes(0);
-        let mut last = Vec::new();
-        for _ in 0..job.replies {
-            last = own.reply().await?;
+        let mut queueing = Queueing::default();
+        for _ in 1..job.replies {
+            let reply = own.reply().await?;
+            if reply.starts_with(b"-") {
+                queueing = queueing.after(&reply);
+            }
         }
-        Ok(last)
+        Ok((own.reply().await?, queueing))
     };
-    let reply = timeout(settings.backend_recv_timeout, asked)
+    let (reply, queueing) = timeout(settings.backend_recv_timeout, asked)
         .await
         .unwrap_or_else(|_| Err(PrivateError::Slow(job.addr, settings.backend_recv_timeout)))?;
-    Ok((own, reply))
+    Ok((own, reply, queueing))
 }
 
 /// The client gets a server's reply.

@@ -1,6 +1,7 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use super::merge::Bond;
 use crate::model::SlotId;
 use crate::proxy::backend::{Repeat, Ticket};
 use crate::proxy::worker::{HeldRequest, Outcome};
@@ -10,8 +11,10 @@ use crate::proxy::worker::{HeldRequest, Outcome};
 pub(super) struct Item {
     /// Without its client.
     pub(super) ticket: Ticket,
-    /// The slots that its keys lie in.
+    /// The slots that it is about.
     pub(super) slots: Vec<SlotId>,
+    /// How it is bound to them.
+    pub(super) bond: Bond,
     pub(super) request: Vec<u8>,
     pub(super) repeat: Repeat,
     /// What its client is told if it is not sent again.
@@ -73,7 +76,10 @@ impl Refused {
             self.items.remove(place);
             self.carried_out = true;
         }
-        self.take(|item| item.ticket.sequence < ticket.sequence && item.slots.iter().any(|slot| slots.contains(slot)))
+        self.take(|item| {
+            let earlier = item.ticket.sequence < ticket.sequence;
+            earlier && item.bond != Bond::Loose && item.slots.iter().any(|slot| slots.contains(slot))
+        })
     }
 
     /// Those that came too long ago.
@@ -155,6 +161,7 @@ mod tests {
                 self.refused.add(Item {
                     ticket,
                     slots: vec![slot],
+                    bond: Bond::Counted,
                     request: Vec::new(),
                     repeat: Repeat::Refused,
                     error: Vec::new(),

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::merge::Bond;
 use super::refused::Item;
 use super::{Client, Session};
 use crate::model::SlotId;
@@ -32,8 +33,9 @@ impl Session {
         outcome: Outcome,
     ) {
         let slots = self.slots_of(&ticket);
-        for slot in &slots {
-            worker.router.ended(*slot);
+        let bond = self.bond_of(&ticket);
+        if bond == Bond::Counted {
+            slots.iter().for_each(|slot| worker.router.ended(*slot));
         }
         if let Part::Split(part) = ticket.part
             && let Some(slots) = self.replies.merge(ticket.sequence).and_then(|merge| merge.slots(part))
@@ -52,6 +54,7 @@ impl Session {
             Some(held) => self.refused.get_or_insert_default().add(Item {
                 ticket: Ticket { client: None, ..ticket },
                 slots,
+                bond,
                 request: request.to_vec(),
                 repeat,
                 error: error.to_vec(),
@@ -65,7 +68,10 @@ impl Session {
 
     /// A request was carried out, or may have been: earlier ones on its slots can't be any more.
     pub(super) fn carried_out(&mut self, worker: &Worker, ticket: &Ticket) {
-        let slots = self.slots_of(ticket);
+        let slots = match self.bond_of(ticket) {
+            Bond::Counted | Bond::Ordered => self.slots_of(ticket),
+            Bond::Loose => Vec::new(),
+        };
         let Some(mut refused) = self.refused.take() else { return };
         for item in refused.carried_out(ticket, &slots) {
             self.tell_refused(worker, &item.ticket, &item.error, item.outcome);
@@ -124,8 +130,8 @@ impl Session {
         {
             slots.extend(item.slots.iter().map(|slot| slot.get()));
         }
-        for slot in &item.slots {
-            worker.router.begun(*slot);
+        if item.bond == Bond::Counted {
+            item.slots.iter().for_each(|slot| worker.router.begun(*slot));
         }
         let ticket = Ticket {
             client: Some(client.clone()),
@@ -158,6 +164,14 @@ impl Session {
         if outcome == Outcome::Failed && worker.settings.session_break_on_failure {
             self.closing = true;
         }
+    }
+
+    fn bond_of(&mut self, ticket: &Ticket) -> Bond {
+        let merge = match ticket.part {
+            Part::Whole(_) => None,
+            Part::Split(_) => self.replies.merge(ticket.sequence),
+        };
+        merge.map_or(Bond::Counted, |merge| merge.bond())
     }
 
     fn slots_of(&mut self, ticket: &Ticket) -> Vec<SlotId> {

@@ -11,6 +11,7 @@ use crate::proxy::backend::{Addresses, Login, PreparedServers};
 use crate::proxy::command::Optional;
 use crate::proxy::config::Config;
 use crate::proxy::scripts::Scripts;
+use crate::proxy::slots::SharedMap;
 use crate::proxy::tls::Tls;
 
 /// What [`Settings::stream_window`] is, unless clients may have less waiting.
@@ -71,6 +72,7 @@ pub(in crate::proxy) struct Settings {
     pub(in crate::proxy) addresses: Addresses,
     pub(in crate::proxy) optional: Optional,
     pub(in crate::proxy) scripts: Scripts,
+    pub(in crate::proxy) map: SharedMap,
     pub(in crate::proxy) tls: Tls,
 }
 
@@ -170,6 +172,7 @@ impl Settings {
                 flush: config.session_allow_flush,
             },
             scripts: Scripts::default(),
+            map: SharedMap::default(),
             tls,
         }
     }
