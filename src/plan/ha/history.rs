@@ -413,9 +413,18 @@ fn is_useless(group: &GroupSight, server: &ServerSight) -> bool {
     matches!(server.pod, PodSight::Running(_))
         && match server.info() {
             Some(info) => {
-                let waits = info.is_loading() || info.is_copying();
+                let waits = info.is_loading() || info.is_copying() || !is_led(group);
                 !waits && !info.is_primary() && !info.is_linked() && !group.record.in_sync.contains(&server.server)
             }
             None => server.polled == Some(false),
         }
+}
+
+/// Whether there is a primary that others could follow.
+fn is_led(group: &GroupSight) -> bool {
+    group
+        .servers
+        .first()
+        .and_then(ServerSight::info)
+        .is_some_and(Info::is_primary)
 }

@@ -609,6 +609,29 @@ pub(super) fn hung(name: &str) -> ServerSight {
 }
 
 #[test]
+fn a_replica_whose_primary_was_away_for_long_gets_time_to_follow() {
+    let mut group = group();
+    group.record.in_sync.clear();
+    group.servers[2].probe = answer("run_id:run-c:1\nrole:slave\nmaster_link_status:down\n");
+    let mut away = group.clone();
+    away.servers[0].probe = Probe::Refused;
+    let mut film = Film::new();
+    film.group_after(200, &away);
+    assert_eq!(film.group_after(50, &group).orders, []);
+    let decision = film.group_after(20, &group);
+    assert!(
+        matches!(
+            decision.orders[..],
+            [Order {
+                action: Action::RestartServer { .. },
+                ..
+            }]
+        ),
+        "{decision:?}"
+    );
+}
+
+#[test]
 fn a_replica_that_is_of_no_use_for_long_is_restarted_one_at_a_time() {
     let mut group = group();
     group.servers[1] = hung("b:1");
