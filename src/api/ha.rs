@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 pub struct HaSpec {
     /// `Automatic`: everything that loses nothing which need not be lost. `Aggressive`: a group whose primary did not come
     /// back within `restartAfter` gets the newest copy that can be had, although it may lack acknowledged writes; one that is
-    /// back with data of its own leads with these. `ReportOnly`: nothing is done, only told.
+    /// back with data of its own leads with these. `ReportOnly`: nobody is promoted, restarted or replaced,
+    /// only told of; servers that start are still given their roles.
     #[serde(default)]
     pub mode: HaMode,
 
@@ -22,7 +23,7 @@ pub struct HaSpec {
     pub failure_threshold: i32,
 
     /// How long a server may run without answering or following its primary before its pod is restarted, such as `30s`. The
-    /// last copy of a group is never restarted.
+    /// last copy of a group is restarted only if its process does not answer at all and its data is on a volume.
     #[serde(default = "restart_after")]
     #[schemars(regex(pattern = DURATION))]
     pub restart_after: String,
@@ -89,7 +90,7 @@ pub enum HaMode {
     Automatic,
     /// Also what may lose acknowledged writes, when nothing better came back in time.
     Aggressive,
-    /// Nothing.
+    /// Only to give servers that start their roles.
     ReportOnly,
 }
 

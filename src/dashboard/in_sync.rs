@@ -127,6 +127,7 @@ mod tests {
             answer: Ok(Info::parse(text)),
             offset_before: Some(90),
             answered_at: Some(at),
+            heard_at: None,
         }
     }
 

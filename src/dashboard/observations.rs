@@ -17,9 +17,33 @@ pub(crate) struct Seen {
     pub(crate) offset_before: Option<i64>,
     /// When it last answered.
     pub(crate) answered_at: Option<Instant>,
+    /// When it had heard of a primary at the latest, by our clock: its own may jump.
+    pub(crate) heard_at: Option<Instant>,
 }
 
 impl Seen {
+    /// What a poll found that began and ended at these moments, after the one before.
+    pub(crate) fn after(before: Option<&Self>, (at, ended): (Instant, Instant), answer: Result<Info, String>) -> Self {
+        let run_id = answer.as_ref().ok().map(Info::run_id);
+        let same = before.filter(|before| {
+            let answered = before.answer.as_ref().ok().map(Info::run_id);
+            answered.is_some() && answered == run_id
+        });
+        let silence = answer.as_ref().ok().and_then(|info| u64::try_from(info.silence()).ok());
+        let heard_at = silence.and_then(|silence| ended.checked_sub(Duration::from_secs(silence)));
+        Self {
+            at,
+            ended,
+            offset_before: same.and_then(|before| before.answer.as_ref().ok()).map(Info::offset),
+            answered_at: match answer {
+                Ok(_) => Some(at),
+                Err(_) => before.and_then(|before| before.answered_at),
+            },
+            heard_at: heard_at.max(before.and_then(|before| before.heard_at)),
+            answer,
+        }
+    }
+
     /// What it said, if that was within this time.
     pub(crate) fn info(&self, now: Instant, within: Duration) -> Option<&Info> {
         let fresh = now.saturating_duration_since(self.at) <= within;
@@ -46,22 +70,7 @@ impl Observations {
     /// Notes what a poll of a server that began at this moment found.
     pub(crate) fn note_seen(&self, server: &HostPort, at: Instant, ended: Instant, answer: Result<Info, String>) {
         let mut seen = guard(&self.seen);
-        let before = seen.get(server);
-        let run_id = answer.as_ref().ok().map(Info::run_id);
-        let same = before
-            .and_then(|before| before.answer.as_ref().ok())
-            .filter(|info| Some(info.run_id()) == run_id);
-        let now = Seen {
-            at,
-            ended,
-            offset_before: same.map(Info::offset),
-            answered_at: if answer.is_ok() {
-                Some(at)
-            } else {
-                before.and_then(|before| before.answered_at)
-            },
-            answer,
-        };
+        let now = Seen::after(seen.get(server), (at, ended), answer);
         seen.insert(server.clone(), now);
     }
 

@@ -121,9 +121,18 @@ impl Info {
     }
 
     /// Seconds since a replica last heard of its primary, as far as it knows.
+    /// -1: it never did, or does not say; less: its clock was put back since.
     pub fn silence(&self) -> i64 {
         let number = |field| self.text(field).parse().unwrap_or(-1);
-        number("master_last_io_seconds_ago").max(number("master_link_down_since_seconds"))
+        let (heard, down): (i64, i64) = (
+            number("master_last_io_seconds_ago"),
+            number("master_link_down_since_seconds"),
+        );
+        if heard < -1 || down < -1 {
+            heard.min(down)
+        } else {
+            heard.max(down)
+        }
     }
 
     /// Seconds since the process began.
@@ -242,6 +251,12 @@ mod tests {
             7
         );
         assert_eq!(silence("role:master\n"), -1);
+        // Its clock was put back.
+        assert_eq!(silence("master_last_io_seconds_ago:-30\n"), -30);
+        assert_eq!(
+            silence("master_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:-30\n"),
+            -30
+        );
     }
 
     #[test]

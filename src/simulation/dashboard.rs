@@ -14,9 +14,9 @@ use crate::model::{Group, GroupId, GroupServer, HostPort, PromoteState};
 /// How often servers and proxies are asked.
 const POLL: Tick = 5;
 
-static BEGIN: LazyLock<Instant> = LazyLock::new(Instant::now);
+static BEGIN: LazyLock<Instant> = LazyLock::new(|| Instant::now() + Duration::from_secs(7200));
 
-fn instant(tick: Tick) -> Instant {
+pub(super) fn instant(tick: Tick) -> Instant {
     *BEGIN + Duration::from_millis(u64::from(tick) * 100)
 }
 
@@ -47,10 +47,12 @@ pub(super) struct Dashboard {
     pub(super) asking: Option<Asking>,
     /// Which processes are about to end.
     aside: [Option<String>; SERVERS],
-    seen: HashMap<HostPort, Seen>,
+    pub(super) seen: HashMap<HostPort, Seen>,
     told: Option<Told>,
     /// When the state of the promotion began.
     pub(super) since: Tick,
+    /// How long its clock stood still.
+    pub(super) stood: Tick,
     dead: Tick,
 }
 
@@ -77,6 +79,7 @@ impl Dashboard {
             seen: HashMap::new(),
             told: None,
             since: 0,
+            stood: 0,
             dead: 0,
         }
     }
@@ -96,21 +99,31 @@ impl World {
         self.dashboard.dead <= self.now && self.awake(DASHBOARD)
     }
 
+    /// What its clock says.
+    pub(super) fn dashboard_clock(&self) -> Tick {
+        self.now - self.dashboard.stood
+    }
+
     pub(super) fn dashboard_tick(&mut self) {
         if !self.dashboard_works() {
             return;
         }
         self.promote();
+        self.poll_servers();
         if self.now.is_multiple_of(POLL) {
-            self.poll();
+            self.poll_proxies();
             self.give_roles();
             self.keep_fence();
         }
     }
 
-    fn poll(&mut self) {
-        let at = instant(self.now);
+    /// Each in its own turn: what one says may be older than what another one does.
+    fn poll_servers(&mut self) {
+        let at = instant(self.dashboard_clock());
         for server in 0..self.size {
+            if !(self.now as usize + server).is_multiple_of(POLL as usize) {
+                continue;
+            }
             let answer = match self.hears(DASHBOARD, server) {
                 true => self.info(server).map(|(info, _)| info.clone()),
                 false => None,
@@ -118,18 +131,12 @@ impl World {
             let dashboard = &mut self.dashboard;
             dashboard.polled[server] = Some(answer.is_some());
             let before = dashboard.seen.get(name(server));
-            let same = before
-                .and_then(|before| before.answer.as_ref().ok())
-                .filter(|info| answer.as_ref().is_some_and(|now| now.run_id() == info.run_id()));
-            let seen = Seen {
-                at,
-                ended: at,
-                offset_before: same.map(|info| info.offset()),
-                answered_at: None,
-                answer: answer.ok_or_else(|| "no answer".to_owned()),
-            };
+            let seen = Seen::after(before, (at, at), answer.ok_or_else(|| "no answer".to_owned()));
             dashboard.seen.insert(name(server).clone(), seen);
         }
+    }
+
+    fn poll_proxies(&mut self) {
         for number in 0..PROXIES {
             let told = self.tell(number);
             self.dashboard.proxy_polled[number] = told;
@@ -144,16 +151,16 @@ impl World {
     /// Servers hear who is shut off.
     pub(super) fn tell_servers(&mut self) {
         for server in 0..self.size {
-            if !self.hears(DASHBOARD, server) {
+            if !self.is_up(server) || !self.carries(DASHBOARD, server) {
                 continue;
             }
-            let shut_off = self.dashboard.shut_off;
+            let (shut_off, heard) = (self.dashboard.shut_off, self.carries(server, DASHBOARD));
             let Some(process) = self.servers[server].process.as_mut().filter(|process| process.admitted) else {
                 continue;
             };
             process.keeps_out = shut_off;
             for known in &mut self.dashboard.record.servers {
-                if place(&known.server) == server && known.leaky {
+                if place(&known.server) == server && known.leaky && heard {
                     known.leaky = false;
                     self.dashboard.epoch += 1;
                 }
@@ -164,14 +171,17 @@ impl World {
     /// A proxy is told the map; whether it heard.
     pub(super) fn tell(&mut self, number: usize) -> bool {
         let node = PROXY + number;
-        if !self.proxies[number].running || !self.awake(node) || !self.reach(DASHBOARD, node) {
+        if !self.proxies[number].running || !self.awake(node) {
             return false;
+        }
+        if !self.carries(DASHBOARD, node) {
+            return self.broken.heard && self.carries(node, DASHBOARD);
         }
         let record = &self.dashboard.record;
         let locked = matches!(record.promoting.state, PromoteState::Preparing | PromoteState::Prepared);
         let proxy = &mut self.proxies[number];
         (proxy.epoch, proxy.primary, proxy.locked) = (self.dashboard.map, place(&record.servers[0].server), locked);
-        true
+        self.carries(node, DASHBOARD)
     }
 
     pub(super) fn tell_all(&mut self) {
@@ -216,8 +226,12 @@ impl World {
             return;
         };
         let mut decision = admission::decide(&self.dashboard.record, index, &info, &others);
-        if self.broken.admission && index == 0 {
+        let reads = self.broken.file && info.keys() > 0;
+        if (self.broken.admission || reads) && index == 0 {
             decision = Decision::Lead;
+        }
+        if decision == Decision::Lead {
+            self.check_read(server);
         }
         let (history, now, shut_off) = (self.fresh(), self.now, self.dashboard.shut_off);
         let Some(process) = self.servers[server].process.as_mut() else {
@@ -253,9 +267,9 @@ impl World {
 
     /// The fence goes up before the record says that somebody is in sync, and comes down only after it says that nobody is.
     fn keep_fence(&mut self) {
-        let dashboard = &self.dashboard;
+        let (clock, dashboard) = (self.dashboard_clock(), &self.dashboard);
         let address = |server: &HostPort| format!("10.0.0.{}:1", place(server)).parse().ok();
-        let Some(mut found) = in_sync::judge(&dashboard.record, &dashboard.seen, address, instant(self.now)) else {
+        let Some(mut found) = in_sync::judge(&dashboard.record, &dashboard.seen, address, instant(clock)) else {
             return;
         };
         found.in_sync.retain(|replica| !self.is_aside(replica));
@@ -271,7 +285,7 @@ impl World {
                     run_id: found.run_id.clone(),
                     history: found.history.clone(),
                     wanted,
-                    at: self.now,
+                    at: clock,
                 };
                 if !wanted {
                     self.note(found, false);

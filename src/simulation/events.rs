@@ -32,14 +32,34 @@ pub(super) struct Event {
 /// What goes wrong. Numbers are places among all nodes, or among the operators where these are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// A server's process ends, and comes back empty.
+    /// A server's process ends at once, and comes back with what its volume has.
     Restart(usize),
+    /// A server's process is told to end, and writes down what it has if it has a volume for that.
+    Stop(usize),
     /// A server's node loses its power.
     PowerOff(usize),
     /// A process does nothing; an operator that does not, looks at nothing and goes on later.
     Freeze(usize),
+    /// A server's process does nothing until its pod is gone, if it has a volume; otherwise for a while.
+    Hang(usize),
+    /// An operator, or the dashboard, does nothing, and its clock stands still.
+    Suspend(usize),
+    /// A server's wall clock jumps by so many seconds.
+    Clock(usize, i64),
+    /// The wall clock of everybody else does.
+    Date(i64),
     /// Two don't reach each other.
     Cut(usize, usize),
+    /// What the first sends does not reach the second.
+    OneWay(usize, usize),
+    /// What one sends reaches nobody.
+    Mute(usize),
+    /// Nothing reaches one.
+    Unheeding(usize),
+    /// What a server and a proxy send reaches each other, and nobody else.
+    MutePair(usize, usize),
+    /// Another group of the cluster has a proxy shut off at all servers.
+    Elsewhere(usize),
     /// One reaches nobody.
     Alone(usize),
     /// A server and a proxy reach each other, and nobody else.
@@ -91,8 +111,25 @@ fn event(random: &mut Random) -> Event {
     let node = random.below(DASHBOARD + 1);
     let operator = random.below(2);
     let other = random.below(NODES);
-    let fault = match random.below(24) {
+    const JUMPS: [i64; 6] = [-3600, -30, -4, 4, 30, 3600];
+    let jump = JUMPS[random.below(JUMPS.len())];
+    let fault = match random.below(40) {
         0..=3 => Fault::Restart(server),
+        24 => Fault::Stop(server),
+        25 | 26 => Fault::Hang(server),
+        27 => Fault::Suspend(OPERATOR + operator),
+        28 => Fault::Suspend(DASHBOARD),
+        29 => Fault::Clock(server, jump),
+        30 => Fault::Date(jump),
+        31 => Fault::OneWay(server, other),
+        32 => Fault::OneWay(other, server),
+        33 => Fault::OneWay(OPERATOR + operator, DASHBOARD),
+        34 => Fault::Mute(server),
+        35 => Fault::Unheeding(server),
+        36 => Fault::MutePair(server, PROXY + operator),
+        37 => Fault::Elsewhere(operator),
+        38 => Fault::OneWay(DASHBOARD, PROXY + operator),
+        39 => Fault::OneWay(PROXY + operator, DASHBOARD),
         4 | 5 => Fault::PowerOff(server),
         6..=8 => Fault::Freeze(node),
         9 => Fault::Freeze(OPERATOR + operator),

@@ -6,6 +6,7 @@ use super::Broken;
 use super::dashboard::Asking;
 use super::events::{DASHBOARD, PROXIES, PROXY, Tick};
 use super::rules::node;
+use super::servers::{End, Volume};
 use super::world::{World, place};
 use crate::model::ProxyToken;
 use crate::plan::ha::{
@@ -54,6 +55,8 @@ pub(super) struct Operator {
     pub(super) late: Tick,
     pub(super) deaf: Tick,
     pub(super) twice: Tick,
+    /// How long its clock stood still.
+    pub(super) stood: Tick,
 }
 
 impl Operator {
@@ -89,6 +92,7 @@ impl Operator {
             late: 0,
             deaf: 0,
             twice: 0,
+            stood: 0,
         }
     }
 
@@ -105,13 +109,22 @@ impl World {
     /// The dashboard answers an operator, if that can be.
     pub(super) fn answer(&mut self, asking: Asking, result: Result<(), String>) {
         let deaf = self.operators[asking.operator].deaf > self.now;
-        if deaf || !self.reach(DASHBOARD, node(asking.operator)) {
+        if deaf || !self.carries(DASHBOARD, node(asking.operator)) {
             return;
         }
         let asked = &mut self.operators[asking.operator].asked;
         if let Some(asked) = asked.iter_mut().find(|asked| asked.number == asking.number) {
             asked.answer.get_or_insert(result);
         }
+    }
+
+    /// What its clock says.
+    fn operator_clock(&self, number: usize) -> Duration {
+        let clock = match self.broken.clock {
+            true => u32::try_from(i64::from(self.now) + self.date).unwrap_or(0),
+            false => self.now - self.operators[number].stood,
+        };
+        time(clock)
     }
 
     pub(super) fn operator_tick(&mut self, number: usize) {
@@ -150,7 +163,7 @@ impl World {
     }
 
     fn take_answers(&mut self, number: usize) {
-        let now = self.now;
+        let (now, clock) = (self.now, self.operator_clock(number));
         let operator = &mut self.operators[number];
         operator.asked.retain_mut(|asked| {
             let late = (asked.since + PATIENCE <= now).then(|| Err("no answer".to_owned()));
@@ -159,7 +172,7 @@ impl World {
             };
             operator
                 .history
-                .ended(&asked.action, time(now), result.map_err(Undone::Failed));
+                .ended(&asked.action, clock, result.map_err(Undone::Failed));
             false
         });
     }
@@ -187,7 +200,7 @@ impl World {
             Action::RestartServer { .. } | Action::ReplaceServer { .. } => {
                 Some(Err("another instance leads".to_owned()))
             }
-            _ if !self.dashboard_works() || !self.reach(DASHBOARD, node(number)) => return,
+            _ if !self.dashboard_works() || !self.carries(node(number), DASHBOARD) => return,
             Action::Promote { .. } | Action::HandOver { .. } => self.wish(&action, asking),
             Action::SetAside { server, epoch, .. } => Some(self.set_aside(place(server), *epoch)),
             Action::DropProxy { token, .. } if self.leader == number => {
@@ -207,7 +220,7 @@ impl World {
             return Ok(());
         }
         let spoilt = self.broken.live || self.broken.restart || self.broken.rolling;
-        if !spoilt && !self.is_spare(number, server, epoch)? {
+        if !spoilt && !self.is_spare(number, server, epoch, grace)? {
             return Ok(());
         }
         self.check_deletion(server);
@@ -218,7 +231,7 @@ impl World {
 
     /// Whether a server may end just now, as an operator finds it that asks once more before it deletes its pod: not when the
     /// record is another one than was decided on.
-    fn is_spare(&mut self, number: usize, server: usize, epoch: i64) -> Result<bool, String> {
+    fn is_spare(&mut self, number: usize, server: usize, epoch: i64, grace: Tick) -> Result<bool, String> {
         let me = node(number);
         if !self.dashboard_works() || !self.reach(DASHBOARD, me) {
             return Err("no dashboard answers".to_owned());
@@ -230,6 +243,9 @@ impl World {
         let known = record.servers[0].clone();
         let primary = place(&known.server);
         let running = self.servers[server].process.is_some();
+        if server == primary && grace == 0 {
+            return Ok(self.volume != Volume::None && !self.hears(me, primary));
+        }
         if server == primary || !running {
             return Ok(true);
         }
@@ -239,7 +255,9 @@ impl World {
 
     /// A pod is gone, and another one takes its place.
     pub(super) fn renew(&mut self, server: usize) {
-        self.end_process(server, self.now + POD);
+        // One that does not answer is not told, it is killed.
+        let how = if self.is_up(server) { End::Told } else { End::Killed };
+        self.end_process(server, how, self.now + POD);
         let uid = self.fresh();
         self.thaw(server);
         let server = &mut self.servers[server];
@@ -262,7 +280,7 @@ impl World {
             }
         }
         let mut round = std::mem::take(&mut self.operators[number].round);
-        round.at = time(now);
+        round.at = self.operator_clock(number);
         round.turn = if self.leader == number {
             Turn::Leader
         } else {
@@ -297,7 +315,7 @@ impl World {
                 servers: servers.collect(),
                 record,
                 epoch: self.dashboard.epoch,
-                persistent: false,
+                persistent: self.volume != Volume::None,
                 wanted_primary: None,
                 accepted_loss: None,
             }];

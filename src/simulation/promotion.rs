@@ -1,16 +1,15 @@
 //! Promotions: whom the dashboard lets lead, and each state that it records on the way.
 
-use super::dashboard::{Asking, Dashboard};
+use super::dashboard::{Asking, Dashboard, instant};
 use super::events::{DASHBOARD, PROXIES, Tick};
 use super::world::{World, name, place};
 use crate::dashboard::promotion::judge::{Asked, Way, judge};
-use crate::model::{Failover, PromoteState, Promoting};
+use crate::dashboard::promotion::quiet::is_certain;
+use crate::model::{Failover, HostPort, PromoteState, Promoting};
 use crate::plan::ha::Action;
 
 /// How long the candidate may take to get what its primary has.
 const CATCH_UP: Tick = 5;
-/// How long a replica of a fenced primary must have heard nothing of it until that has stopped.
-const STOPPED: i64 = 4;
 /// How long is waited for that.
 const STOP_PATIENCE: Tick = 60;
 
@@ -108,8 +107,9 @@ impl World {
         if let Err(reason) = self.judge(&promoting) {
             return Some(Err(reason));
         }
+        let clock = self.dashboard_clock();
         self.dashboard.record.promoting = promoting;
-        self.dashboard.set_promoting(PromoteState::Preparing, self.now);
+        self.dashboard.set_promoting(PromoteState::Preparing, clock);
         self.dashboard.map += 1;
         self.dashboard.asking = Some(asking);
         None
@@ -125,7 +125,8 @@ impl World {
             }
             self.shut_off(number);
         }
-        self.dashboard.set_promoting(PromoteState::Prepared, self.now);
+        let clock = self.dashboard_clock();
+        self.dashboard.set_promoting(PromoteState::Prepared, clock);
     }
 
     /// No server lets this proxy in any more.
@@ -140,6 +141,15 @@ impl World {
         self.tell_servers();
     }
 
+    /// The same for the sake of another group of the cluster.
+    pub(super) fn shut_off_elsewhere(&mut self, number: usize) {
+        if self.broken.elsewhere {
+            self.dashboard.shut_off[number] = true;
+            return;
+        }
+        self.shut_off(number);
+    }
+
     fn lead_candidate(&mut self) {
         let promoting = self.dashboard.record.promoting.clone();
         let (index, forced, now) = (promoting.index as usize, promoting.forced, self.now);
@@ -147,7 +157,7 @@ impl World {
             Ok(way) => way,
             Err(reason) => return self.give_up(reason),
         };
-        let waited = now - self.dashboard.since;
+        let waited = self.dashboard_clock() - self.dashboard.since;
         let former = place(&self.dashboard.record.servers[0].server);
         let candidate = place(&self.dashboard.record.servers[index].server);
         match way {
@@ -229,14 +239,18 @@ impl World {
             return true;
         }
         let asked = self.asked();
+        let now = instant(self.dashboard_clock());
+        let seen = &self.dashboard.seen;
+        let heard_at = |server: &HostPort| seen.get(server).and_then(|seen| seen.heard_at);
         let silent = |other: &Asked| match &other.answer {
-            Ok(info) => info.is_primary() || info.silence() >= STOPPED,
+            Ok(info) => is_certain(info, heard_at(&other.server), now),
             Err(_) => false,
         };
         self.dashboard.record.fenced && asked.get(index).is_some() && asked.iter().skip(1).all(silent)
     }
 
     fn record_leader(&mut self, index: usize, (run_id, history, offset): (String, String, i64)) {
+        let (clock, date) = (self.dashboard_clock(), self.date);
         let record = &mut self.dashboard.record;
         let mut candidate = record.servers.remove(index);
         candidate.admitted_run_id = Some(run_id);
@@ -245,7 +259,7 @@ impl World {
             record.last_failover = Some(Box::new(Failover {
                 from: former.server.clone(),
                 to: candidate.server.clone(),
-                at_ms: i64::from(self.now) * 100,
+                at_ms: (i64::from(self.now) + date) * 100,
                 epoch: record.lineage_epoch(),
                 reason: String::new(),
                 forced: record.promoting.forced,
@@ -262,7 +276,7 @@ impl World {
         record.fenced = false;
         record.begin_lineage(&history, offset);
         record.promoting = Promoting::default();
-        self.dashboard.set_promoting(PromoteState::Finished, self.now);
+        self.dashboard.set_promoting(PromoteState::Finished, clock);
     }
 
     fn unlock(&mut self) {

@@ -3,7 +3,7 @@
 use std::mem::{Discriminant, discriminant};
 
 use super::events::{DASHBOARD, OPERATOR, PROXIES, PROXY, Tick};
-use super::servers::{Process, Server};
+use super::servers::{Process, Server, Volume};
 use super::world::{World, place};
 use crate::plan::ha::Action;
 
@@ -36,19 +36,43 @@ pub(super) struct Ledger {
     pub(super) known_failovers: [Vec<Tick>; 2],
 }
 
-impl Ledger {
-    /// A process with these writes is gone.
-    pub(super) fn forgotten(&mut self, left: &[Server], data: u128) {
-        self.excused |= data & !held(left);
-    }
-}
-
 fn held(servers: &[Server]) -> u128 {
     let processes = servers.iter().filter_map(|server| server.process.as_ref());
     processes.fold(0, |all, process| all | process.data)
 }
 
 impl World {
+    /// A process with these writes is gone. What the volume of a replica has counts for nobody: who reads it can't tell how old
+    /// it is.
+    pub(super) fn forgotten(&mut self, data: u128) {
+        let primary = &self.servers[place(&self.dashboard.record.servers[0].server)];
+        let written = primary.disk.filter(|_| primary.process.is_none());
+        let left = held(&self.servers) | written.map_or(0, |disk| disk.data);
+        self.ledger.excused |= data & !left;
+    }
+
+    /// A primary is given its role. One that read a log has the newest copy of all that can't tell how old theirs are, and of
+    /// those that it went on without.
+    pub(super) fn check_read(&mut self, server: usize) {
+        let record = &self.dashboard.record;
+        let Some(process) = &self.servers[server].process else {
+            return;
+        };
+        let run_id = format!("r{}", process.run);
+        let again = record.servers[0].admitted_run_id.as_deref() == Some(run_id.as_str());
+        if again || process.data == 0 || self.volume != Volume::Log {
+            return;
+        }
+        let in_sync = record.servers.iter().filter(|known| {
+            let process = self.servers[place(&known.server)].process.as_ref();
+            let run_id = process.map(|process| format!("r{}", process.run));
+            record.in_sync.contains(&known.server) && known.admitted_run_id == run_id
+        });
+        let vouched = in_sync.filter_map(|known| self.servers[place(&known.server)].process.as_ref());
+        let vouched = vouched.fold(0, |all, process| all | process.data);
+        self.ledger.excused |= self.ledger.acknowledged & !process.data & !vouched;
+    }
+
     pub(super) fn fail(&mut self, what: impl Into<String>) {
         self.wrong.get_or_insert_with(|| what.into());
     }
@@ -104,7 +128,9 @@ impl World {
                 vouched = true;
             }
             let same = lineage == Some(format!("h{}", process.history).as_str());
-            if same && process.history == next.history && process.offset > next.offset {
+            // One that loads does not know yet what it has.
+            let tells = same && !process.is_loading(self.now);
+            if tells && process.history == next.history && process.offset > next.offset {
                 older = Some(number);
             }
         }
@@ -125,7 +151,8 @@ impl World {
             self.fail("a write is lost that was taken long after anybody heard of the primary");
         } else if lost != 0 && by == "hand-over" {
             self.fail(format!("server {server} lacks a write after a hand-over"));
-        } else if !next.admitted {
+        } else if !next.admitted && self.volume != Volume::Dump {
+            // One that reads its history may lead if it is ahead of one in sync.
             self.fail(format!("server {server} is promoted, which holds no role"));
         }
         self.ledger.excused |= lost;
@@ -194,6 +221,10 @@ impl World {
 
     /// A server's pod is deleted. What ends after that, before its server does, nobody can foresee.
     pub(super) fn check_deletion(&mut self, server: usize) {
+        // It is there again with its volume.
+        if self.volume != Volume::None {
+            return;
+        }
         let Some(process) = &self.servers[server].process else {
             return;
         };
@@ -234,11 +265,40 @@ impl World {
         let replicas = record
             .servers
             .iter()
-            .filter(|known| record.in_sync.contains(&known.server));
+            .filter(|known| record.in_sync.contains(&known.server) && !self.hangs(place(&known.server)));
         let mut copies = replicas.filter_map(same);
+        // A primary may be back with more than they have, and one that hangs with more than that.
+        let hung = || record.in_sync.iter().any(|name| self.hangs(place(name)));
+        let unsure = self.volume == Volume::Dump && hung();
         same(&record.servers[0]).is_some()
-            || copies.any(|process| newest == Some(format!("h{}", process.history).as_str()))
+            || !unsure && copies.any(|process| newest == Some(format!("h{}", process.history).as_str()))
             || held(&self.servers) == 0
+            || self.has_read_everything()
+    }
+
+    /// Whether the primary of the record read from its volume all that is left, and no other server may have more as far as anybody
+    /// can tell.
+    fn has_read_everything(&self) -> bool {
+        let record = &self.dashboard.record;
+        let primary = &self.servers[place(&record.servers[0].server)];
+        let Some(process) = primary.process.as_ref().filter(|process| process.data != 0) else {
+            return false;
+        };
+        let rank = |process: &Process| record.rank(&format!("h{}", process.history), process.offset);
+        let mut others = record.servers.iter().skip(1).map(|known| (known, place(&known.server)));
+        self.volume != Volume::None
+            && others.all(|(known, number)| {
+                let Some(other) = &self.servers[number].process else {
+                    return false;
+                };
+                let admitted = known.admitted_run_id.as_deref() == Some(format!("r{}", other.run).as_str());
+                let older = match (rank(process), rank(other)) {
+                    (Some(mine), theirs) => Some(mine) >= theirs,
+                    (None, Some(_)) => !record.in_sync.contains(&known.server),
+                    (None, None) => !admitted || other.data == 0,
+                };
+                !self.hangs(number) && other.data & !process.data == 0 && older
+            })
     }
 
     /// At the end: nothing that was not to be lost is.

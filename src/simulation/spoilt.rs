@@ -40,6 +40,10 @@ impl World {
                 });
             }
         }
+        if self.broken.alone {
+            let leader = &group.record.servers[0].server;
+            orders.retain(|order| !matches!(&order.action, Action::RestartServer { server, .. } if server == leader));
+        }
         let leads = self.leads(place(&group.record.servers[0].server));
         if self.broken.restart && orders.is_empty() && !leads && self.operators[number].asked.is_empty() {
             let replica = group

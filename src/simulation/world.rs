@@ -4,10 +4,10 @@ use std::sync::LazyLock;
 
 use super::Broken;
 use super::dashboard::Dashboard;
-use super::events::{Event, Fault, NODES, PROXIES, PROXY, Random, SERVERS, Tick};
+use super::events::{DASHBOARD, Event, Fault, NODES, OPERATOR, PROXIES, PROXY, Random, SERVERS, Tick};
 use super::operators::Operator;
 use super::rules::Ledger;
-use super::servers::{Process, Server};
+use super::servers::{Disk, End as Ends, Process, Server, Volume};
 use crate::model::HostPort;
 
 /// How long the group may take to be whole again once nothing fails any more.
@@ -45,6 +45,7 @@ pub(super) struct World {
     pub(super) broken: Broken,
     pub(super) now: Tick,
     pub(super) size: usize,
+    pub(super) volume: Volume,
     pub(super) servers: Vec<Server>,
     pub(super) proxies: [Proxy; PROXIES],
     pub(super) dashboard: Dashboard,
@@ -52,16 +53,26 @@ pub(super) struct World {
     pub(super) leader: usize,
     pub(super) ledger: Ledger,
     pub(super) wrong: Option<String>,
+    /// How far everybody's wall clock is off, in tenths of a second.
+    pub(super) date: i64,
+    /// Until when what the first sends does not reach the second.
     cut: [[Tick; NODES]; NODES],
     frozen: [Tick; NODES],
     ids: u32,
 }
 
+/// As long as nobody does something about it.
+const FOR_EVER: Tick = Tick::MAX;
+
 impl World {
     /// A group at work, all in sync.
     fn new(broken: Broken, seed: u64) -> Self {
         let mut random = Random(seed);
-        let size = 2 + random.below(2);
+        let volume = [Volume::None, Volume::None, Volume::Log, Volume::Log, Volume::Dump][random.below(5)];
+        let size = match volume {
+            Volume::None => 2 + random.below(2),
+            _ => 1 + random.below(3),
+        };
         let servers = (0..size).map(|place| Server {
             process: Some(Process {
                 run: 1 + place as u32,
@@ -76,12 +87,19 @@ impl World {
                 source: 1,
                 ..Process::default()
             }),
+            disk: (volume != Volume::None).then_some(Disk {
+                data: 1,
+                history: 10,
+                offset: 1,
+            }),
             ..Server::default()
         });
         Self {
             broken,
             now: 1,
             size,
+            volume,
+            date: 0,
             servers: servers.collect(),
             proxies: [Proxy {
                 running: true,
@@ -111,8 +129,14 @@ impl World {
         self.ids
     }
 
+    /// Whether what one sends reaches the other.
+    pub(super) fn carries(&self, from: usize, to: usize) -> bool {
+        self.cut[from][to] <= self.now
+    }
+
+    /// Whether one can ask the other, and hears the answer.
     pub(super) fn reach(&self, one: usize, other: usize) -> bool {
-        self.cut[one][other] <= self.now
+        self.carries(one, other) && self.carries(other, one)
     }
 
     pub(super) fn awake(&self, node: usize) -> bool {
@@ -126,27 +150,64 @@ impl World {
         }
     }
 
-    fn sever(&mut self, one: usize, other: usize, until: Tick) {
-        for (one, other) in [(one, other), (other, one)] {
-            let cut = &mut self.cut[one][other];
+    /// Whether it does nothing until somebody ends it.
+    pub(super) fn hangs(&self, node: usize) -> bool {
+        self.frozen[node] == FOR_EVER
+    }
+
+    fn hush(&mut self, from: usize, to: usize, until: Tick) {
+        if from != to {
+            let cut = &mut self.cut[from][to];
             *cut = (*cut).max(until);
         }
+    }
+
+    fn sever(&mut self, one: usize, other: usize, until: Tick) {
+        self.hush(one, other, until);
+        self.hush(other, one, until);
+    }
+
+    fn freeze(&mut self, node: usize, until: Tick) {
+        self.frozen[node] = self.frozen[node].max(until);
     }
 
     fn happen(&mut self, event: &Event) {
         let until = self.now + event.lasts;
         match event.fault {
-            Fault::Restart(server) if server < self.size => self.end_process(server, until),
+            Fault::Restart(server) if server < self.size => self.end_process(server, Ends::Killed, until),
+            Fault::Stop(server) if server < self.size => self.end_process(server, Ends::Told, until),
             Fault::PowerOff(server) if server < self.size => {
-                self.end_process(server, until);
+                self.end_process(server, Ends::Dark, until);
                 self.servers[server].dark = until;
                 self.servers[server].dark_since = self.now;
             }
-            Fault::Freeze(node) => self.frozen[node] = self.frozen[node].max(until),
-            Fault::Cut(one, other) if one != other => self.sever(one, other, until),
-            Fault::Alone(node) => (0..NODES)
-                .filter(|o| *o != node)
-                .for_each(|other| self.sever(node, other, until)),
+            Fault::Freeze(node) => self.freeze(node, until),
+            Fault::Hang(server) => match self.volume {
+                Volume::None => self.freeze(server, until),
+                _ => self.freeze(server, FOR_EVER),
+            },
+            Fault::Suspend(node) => {
+                let stands = until.saturating_sub(self.frozen[node].max(self.now));
+                match node {
+                    DASHBOARD => self.dashboard.stood += stands,
+                    _ => self.operators[node - OPERATOR].stood += stands,
+                }
+                self.freeze(node, until);
+            }
+            Fault::Clock(server, jump) if server < self.size => self.turn_clock(server, jump * 10),
+            Fault::Date(jump) => self.date += jump * 10,
+            Fault::Cut(one, other) => self.sever(one, other, until),
+            Fault::OneWay(from, to) => self.hush(from, to, until),
+            Fault::Alone(node) => (0..NODES).for_each(|other| self.sever(node, other, until)),
+            Fault::Mute(node) => (0..NODES).for_each(|other| self.hush(node, other, until)),
+            Fault::Unheeding(node) => (0..NODES).for_each(|other| self.hush(other, node, until)),
+            Fault::MutePair(server, proxy) => {
+                for other in (0..NODES).filter(|other| ![server, proxy].contains(other)) {
+                    self.hush(server, other, until);
+                    self.hush(proxy, other, until);
+                }
+            }
+            Fault::Elsewhere(proxy) if self.dashboard_works() => self.shut_off_elsewhere(proxy),
             Fault::Split(server, proxy) => {
                 for other in (0..NODES).filter(|other| ![server, proxy].contains(other)) {
                     self.sever(server, other, until);
@@ -170,6 +231,7 @@ impl World {
             self.write(number);
         }
         (0..self.size).for_each(|server| self.replicate(server));
+        self.write_down();
         self.look();
         self.dashboard_tick();
         (0..2).for_each(|operator| self.operator_tick(operator));
@@ -185,7 +247,7 @@ impl World {
         {
             return;
         }
-        if !self.hears(node, proxy.primary) {
+        if !self.is_up(proxy.primary) || !self.carries(node, proxy.primary) {
             return;
         }
         let now = self.now;
@@ -199,7 +261,9 @@ impl World {
         process.data |= bit;
         process.offset += 1;
         self.ledger.next += 1;
-        self.acknowledged(proxy.epoch, proxy.primary, bit);
+        if self.carries(proxy.primary, node) {
+            self.acknowledged(proxy.epoch, proxy.primary, bit);
+        }
     }
 }
 

@@ -6,6 +6,7 @@
 //! whoever comes next, here or in another dashboard, goes on from there, or undoes it.
 
 pub(crate) mod judge;
+pub(crate) mod quiet;
 mod servers;
 
 use std::sync::Arc;

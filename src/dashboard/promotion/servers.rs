@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 
 use super::judge::Asked;
+use super::quiet::{is_certain, quiet};
 use crate::dashboard::error::Error;
 use crate::dashboard::fences::Durability;
 use crate::dashboard::rules::Refusal;
@@ -24,9 +25,6 @@ const LOOK: Duration = Duration::from_millis(1);
 const PAUSE: Duration = Duration::from_secs(3);
 /// How long the former primary may take to follow. It is asked again by the sync-action that is recorded.
 const DEMOTE: Duration = Duration::from_millis(300);
-/// How long a replica must have heard nothing of a fenced primary until that certainly takes no writes: 2 s of lag, counted
-/// in whole seconds and looked at once a second.
-const STOPPED: i64 = 4;
 /// How often it is looked whether it did.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 /// How long is waited for that.
@@ -279,10 +277,12 @@ pub(super) async fn wait_until_stopped(term: &Term, group: &Group, index: usize)
     let began = Instant::now();
     loop {
         let asked = examine(term, group, LOOK_AGAIN).await.asked();
+        let seen = term.observations.seen();
+        let heard_at = |server: &HostPort| seen.get(server).and_then(|seen| seen.heard_at);
         let mut not_yet = None;
         for (place, other) in asked.iter().enumerate().skip(1) {
             match &other.answer {
-                Ok(info) if info.is_primary() || quiet(info) >= STOPPED => {}
+                Ok(info) if is_certain(info, heard_at(&other.server), Instant::now()) => {}
                 Ok(info) => {
                     not_yet = Some(format!("{} heard of it {} s ago", other.server, quiet(info)));
                 }
@@ -297,31 +297,5 @@ pub(super) async fn wait_until_stopped(term: &Term, group: &Group, index: usize)
             Some(reason) if began.elapsed() > STOP_PATIENCE => return Err(unsure(reason)),
             Some(_) => tokio::time::sleep(LOOK_AGAIN).await,
         }
-    }
-}
-
-/// Seconds since a replica may have heard of its primary for the last time. Of a process that never had one: since it began, for
-/// the one before it may have followed until then.
-fn quiet(info: &Info) -> i64 {
-    match info.silence() {
-        heard @ 0.. => heard,
-        _ => info.uptime(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_process_that_never_heard_of_a_primary_is_quiet_since_it_began() {
-        let quiet = |text: &str| quiet(&Info::parse(text));
-        let never = "master_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:-1\nuptime_in_seconds:7\n";
-        assert_eq!(quiet(never), 7);
-        assert_eq!(quiet("master_last_io_seconds_ago:2\nuptime_in_seconds:7\n"), 2);
-        assert_eq!(
-            quiet("master_last_io_seconds_ago:-1\nmaster_link_down_since_seconds:3\nuptime_in_seconds:7\n"),
-            3
-        );
     }
 }

@@ -44,6 +44,8 @@ pub(super) struct Actor {
     pub(super) dashboard: DashboardClient,
     /// The password that is used inside the cluster.
     pub(super) product_auth: String,
+    /// How often the order was carried out before, in vain.
+    tries: u32,
 }
 
 /// Why something was not done.
@@ -61,6 +63,10 @@ pub(super) enum Failed {
     NotLed(GroupId, String),
     #[error("the node of {0} is back")]
     NodeBack(String),
+    #[error("{0} answers again")]
+    Awake(String),
+    #[error("the data of {0} is in its memory only")]
+    InMemory(String),
     #[error("{0}: the API server does not answer")]
     Slow(String),
 }
@@ -69,7 +75,7 @@ impl Failed {
     /// Whether what was decided on had changed by then.
     fn is_late(&self) -> bool {
         match self {
-            Self::Changed(_) | Self::NodeBack(_) => true,
+            Self::Changed(_) | Self::NodeBack(_) | Self::Awake(_) => true,
             Self::Dashboard(error) => error.is_late(),
             _ => false,
         }
@@ -83,6 +89,7 @@ impl Actor {
         cluster: CodisCluster,
         (product, product_auth): (ProductName, String),
         dashboards: Vec<String>,
+        tries: u32,
     ) -> Self {
         Self {
             client: means.client.clone(),
@@ -92,6 +99,7 @@ impl Actor {
             dashboard: DashboardClient::new(means.http.clone(), dashboards, product),
             product_auth,
             cluster,
+            tries,
         }
     }
 
@@ -256,8 +264,16 @@ async fn keep_primary(
         "group {group}: {server} is to lead again with what it has: {}",
         order.reason
     );
-    actor.tell(events::warning("PrimaryKept", note));
+    if is_worth_telling(actor.tries) {
+        actor.tell(events::warning("PrimaryKept", note));
+    }
     Ok(())
+}
+
+/// Whether an Event is due when something is done again that did not help so many times: after the first one ever later. Why it
+/// does not help is told by the cluster's conditions.
+fn is_worth_telling(tries: u32) -> bool {
+    tries == 0 || (tries >= 8 && tries.is_power_of_two())
 }
 
 async fn drop_proxy(
@@ -355,6 +371,12 @@ mod tests {
 
     fn one() -> GroupId {
         GroupId::new(1).unwrap()
+    }
+
+    #[test]
+    fn what_is_done_again_in_vain_is_told_ever_later() {
+        let told: Vec<u32> = (0..100).filter(|tries| is_worth_telling(*tries)).collect();
+        assert_eq!(told, [0, 8, 16, 32, 64]);
     }
 
     #[tokio::test]

@@ -60,12 +60,23 @@ pub(super) async fn replace_server(actor: &Actor, order: &Order, meant: Meant<'_
     Ok(())
 }
 
-/// Deletes the pod of a replica that is of no use, while its primary leads.
+/// Deletes the pod of a server that is of no use: a replica's while its primary leads, a primary's while it hangs and its data is
+/// on a volume.
 pub(super) async fn restart_server(actor: &Actor, order: &Order, meant: Meant<'_>) -> Result<(), Failed> {
     live::check_lead(actor).await?;
     let Some(pod) = meant.server.pod() else { return Ok(()) };
     let record = live::record(actor, meant.group, meant.epoch).await?;
-    live::check_primary(actor, &record).await?;
+    if record.primary().is_some_and(|primary| primary.server == *meant.server) {
+        let Some(pod) = live::pod(actor, pod).await?.filter(|pod| has_uid(pod, meant.uid)) else {
+            return Ok(());
+        };
+        if !volumes::keeps_data(&pod) {
+            return Err(Failed::InMemory(pod.name_any()));
+        }
+        live::check_hung(actor, &pod).await?;
+    } else {
+        live::check_primary(actor, &record).await?;
+    }
     let params = DeleteParams {
         grace_period_seconds: Some(GRACE),
         ..exactly(meant.uid)

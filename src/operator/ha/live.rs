@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
+use kube::{Api, ResourceExt};
 
 use super::act::{Actor, Failed, bounded};
 use super::nodes;
@@ -50,19 +50,32 @@ pub(super) async fn check_primary(actor: &Actor, record: &Group) -> Result<(), F
         return Err(not_led("it has no server"));
     };
     let name = primary.server.pod().unwrap_or_default();
-    let pod = pod(actor, name).await?;
-    let Some(ip) = pod.as_ref().and_then(pod_ip) else {
-        return Err(not_led("its primary has no address"));
+    let Some(pod) = pod(actor, name).await? else {
+        return Err(not_led("its primary has no pod"));
     };
-    let user = ServerUser::new(ServerUserKind::Probe, name);
-    let password = user.password(&actor.product_auth);
-    let peer = SocketAddr::new(ip, SERVER_PORT);
-    match ServerProbe::default().ask(peer, &user, &password, PATIENCE).await {
-        Answer::Info(info) if leads(primary, &info) => Ok(()),
-        Answer::Info(_) => Err(not_led("its primary has not got its role")),
-        Answer::Refused => Err(not_led("its primary is gone")),
-        Answer::None(why) => Err(not_led(&why)),
+    match ask(actor, &pod).await {
+        None => Err(not_led("its primary has no address")),
+        Some(Answer::Info(info)) if leads(primary, &info) => Ok(()),
+        Some(Answer::Info(_)) => Err(not_led("its primary has not got its role")),
+        Some(Answer::Refused) => Err(not_led("its primary is gone")),
+        Some(Answer::None(why)) => Err(not_led(&why)),
     }
+}
+
+/// Whether the server in this pod still does not answer.
+pub(super) async fn check_hung(actor: &Actor, pod: &Pod) -> Result<(), Failed> {
+    match ask(actor, pod).await {
+        Some(Answer::Info(_)) => Err(Failed::Awake(pod.name_any())),
+        _ => Ok(()),
+    }
+}
+
+/// Asks the server in a pod how it is; `None`: it has no address.
+async fn ask(actor: &Actor, pod: &Pod) -> Option<Answer> {
+    let user = ServerUser::new(ServerUserKind::Probe, &pod.name_any());
+    let password = user.password(&actor.product_auth);
+    let peer = SocketAddr::new(pod_ip(pod)?, SERVER_PORT);
+    Some(ServerProbe::default().ask(peer, &user, &password, PATIENCE).await)
 }
 
 /// How the node of a pod is, as the API server has it now.

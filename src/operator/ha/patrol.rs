@@ -165,9 +165,11 @@ async fn guard(means: &Means, world: &World, first: CodisCluster) {
             let decision = decide(&settings.policy, &history, &round);
             for order in decision.orders {
                 tracing::warn!(cluster = %id(&cluster), action = ?order.action, reason = order.reason, ?turn, "acting");
+                let tries = history.tries(&order.action);
                 history.begun(&order.action);
                 let dashboards = eyes.dashboards().to_vec();
-                let actor = Actor::new(means, cluster.clone(), (product.clone(), auth.clone()), dashboards);
+                let login = (product.clone(), auth.clone());
+                let actor = Actor::new(means, cluster.clone(), login, dashboards, tries);
                 operations.spawn(async move {
                     let action = order.action.clone();
                     // In a task of its own: whatever becomes of it, the group is free again.

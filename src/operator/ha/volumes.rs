@@ -80,6 +80,14 @@ impl Volumes {
     }
 }
 
+/// Whether what a server's pod holds is there again in the next pod of its name.
+pub(super) fn keeps_data(pod: &Pod) -> bool {
+    let claim = claim_name(&pod.name_any());
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    let mut claims = volumes.filter_map(|volume| volume.persistent_volume_claim.as_ref());
+    claims.any(|source| source.claim_name == claim)
+}
+
 /// Whether a pod was not given a node, because there is none for it.
 pub(super) fn waits_for_a_place(pod: &Pod) -> bool {
     let placed = pod.spec.as_ref().is_some_and(|spec| spec.node_name.is_some());
@@ -157,6 +165,20 @@ mod tests {
         assert_eq!(bound_to(json!([other])), None);
         assert_eq!(bound_to(json!([])), None);
         assert_eq!(hosts(&PersistentVolume::default()), None);
+    }
+
+    #[test]
+    fn only_a_pod_with_a_claim_of_its_own_keeps_its_data() {
+        let pod = |volumes: Value| -> Pod {
+            let spec = json!({"containers": [], "volumes": volumes});
+            serde_json::from_value(json!({"metadata": {"name": "shop-g1-0"}, "spec": spec})).unwrap()
+        };
+        let claimed = |name: &str| json!({"name": "v", "persistentVolumeClaim": {"claimName": name}});
+        let memory = json!({"name": "data", "emptyDir": {}});
+        assert!(keeps_data(&pod(json!([memory, claimed("data-shop-g1-0")]))));
+        for volumes in [json!([]), json!([memory]), json!([claimed("somebody-elses")])] {
+            assert!(!keeps_data(&pod(volumes)));
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 use super::history::History;
 use super::policy::{Mode, Policy};
 use super::sight::{Decision, Notice, NoticeReason, Round};
-use super::{behind, group, leaving, lost, memory, pods, proxies, rolling};
+use super::{alone, behind, group, leaving, lost, memory, pods, proxies, rolling};
 
 /// What is to be asked for after this round, which the history took in ([`History::note`]).
 pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
@@ -12,6 +12,7 @@ pub fn decide(policy: &Policy, history: &History, round: &Round) -> Decision {
         for group in &round.groups {
             group::decide(group, round, policy, history, &mut decision);
             pods::decide(group, round, policy, history, &mut decision);
+            alone::decide(group, round, policy, history, &mut decision);
             leaving::decide(group, round, policy, history, &mut decision);
             memory::tell(group, &mut decision);
             behind::tell(group, round, history, &mut decision);

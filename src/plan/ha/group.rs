@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::alone;
 use super::history::{History, Subject};
 use super::policy::{Mode, Policy, Turn};
 use super::primary::{self, Primary};
@@ -95,7 +96,7 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
         after: down,
     };
     if let Some(next) = freshest_in_sync(group) {
-        if !one_in_sync_may_wake(group, policy, history) {
+        if !one_in_sync_may_wake(group, policy, history) && !alone::is_due(group, round, policy, history) {
             let reason = format!("{why}; {} holds its data", next.server);
             decision.orders.push(promote(next, false, reason));
         }
@@ -127,7 +128,9 @@ fn replace(group: &GroupSight, why: &str, round: &Round, policy: &Policy, histor
         } else {
             "ha.mode is Aggressive"
         };
-        keep_primary(group, format!("{why}; it has data ({by})"), down, decision);
+        if history.is_free(&Subject::Lead(id), round.at) {
+            keep_primary(group, format!("{why}; it has data ({by})"), down, decision);
+        }
     } else if group.servers.len() > 1 {
         let (remedy, pod) = match from.pod().filter(|_| has_data) {
             Some(pod) => ("it has data of its own and waits for its role: to go on with that", pod),
@@ -193,7 +196,7 @@ fn is_able(server: &ServerSight) -> bool {
 
 /// The replica that got furthest, if one in sync answers; of several the first one in the record. One that is ahead of one in
 /// sync holds all that it has to hold, although that is not recorded yet, or it was restarted since and read it from its volume.
-fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
+pub(super) fn freshest_in_sync(group: &GroupSight) -> Option<&ServerSight> {
     let admitted = |server: &ServerSight| {
         let record = group
             .record

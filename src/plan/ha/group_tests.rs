@@ -129,6 +129,36 @@ fn a_primary_that_is_back_with_data_leads_again_when_a_person_says_so() {
 }
 
 #[test]
+fn primary_that_is_refused_its_role_again_and_again_is_asked_to_lead_ever_later() {
+    let mut group = gone_on_alone_with_consent();
+    let (mut film, mut asked) = (Film::new(), Vec::new());
+    for _ in 0..200 {
+        let decision = film.group(&group);
+        if let Some(order) = decision.orders.first() {
+            kept(&decision);
+            assert_eq!(film.history.tries(&order.action), asked.len() as u32);
+            asked.push(film.now);
+            film.done(&order.action, true);
+        }
+    }
+    let pauses: Vec<u64> = asked.windows(2).map(|pair| (pair[1] - pair[0]).as_secs()).collect();
+    assert!(pauses.is_sorted() && pauses.last() == Some(&10), "{pauses:?}");
+    // Another one that can lead does not wait for that.
+    group.record.in_sync = vec![addr("b:1")];
+    assert_eq!(promoted(&film.group(&group)).1, "b:1");
+    // Once it led, it is as if nothing had been.
+    film.group(&super::tests::group());
+    kept(&film.group(&gone_on_alone_with_consent()));
+}
+
+fn gone_on_alone_with_consent() -> GroupSight {
+    GroupSight {
+        accepted_loss: Some(addr("a:1")),
+        ..gone_on_alone()
+    }
+}
+
+#[test]
 fn the_remedy_names_a_primary_that_is_back_with_data() {
     let mut group = gone_on_alone();
     let name = addr("shop-g1-0.shop-servers.ns.svc:6379");

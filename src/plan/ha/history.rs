@@ -24,6 +24,8 @@ const LEAST_GAP: Duration = Duration::from_secs(5);
 pub enum Subject {
     /// A group whose primary is gone.
     Promotion(GroupId),
+    /// A group whose primary is to lead again with what it has.
+    Lead(GroupId),
     /// A group whose primary hands over.
     HandOver(GroupId),
     /// The pods of a group's servers.
@@ -53,7 +55,8 @@ impl Subject {
     /// What this is done to.
     pub fn of(action: &Action) -> Self {
         match action {
-            Action::Promote { group, .. } | Action::KeepPrimary { group, .. } => Self::Promotion(*group),
+            Action::Promote { group, .. } => Self::Promotion(*group),
+            Action::KeepPrimary { group, .. } => Self::Lead(*group),
             Action::HandOver { group, .. } => Self::HandOver(*group),
             Action::ReplaceServer { group, .. }
             | Action::RestartServer { group, .. }
@@ -67,8 +70,13 @@ impl Subject {
     }
 
     /// All that a group can be disturbed by.
-    pub(super) fn all_of(group: GroupId) -> [Self; 3] {
-        [Self::Promotion(group), Self::HandOver(group), Self::Servers(group)]
+    pub(super) fn all_of(group: GroupId) -> [Self; 4] {
+        [
+            Self::Promotion(group),
+            Self::Lead(group),
+            Self::HandOver(group),
+            Self::Servers(group),
+        ]
     }
 
     /// What must not be under way when this begins: a group has one disruption at a time. A group without a primary is
@@ -77,6 +85,7 @@ impl Subject {
     fn waits_for(&self) -> Vec<Self> {
         match self {
             Self::HandOver(group) | Self::Servers(group) => Self::all_of(*group).into(),
+            Self::Promotion(group) | Self::Lead(group) => vec![Self::Promotion(*group), Self::Lead(*group)],
             _ => vec![self.clone()],
         }
     }
@@ -84,7 +93,7 @@ impl Subject {
     /// What the end of this may have mended.
     fn mended_by(&self) -> Vec<Self> {
         match self {
-            Self::Promotion(group) => vec![Self::Promotion(*group), Self::HandOver(*group)],
+            Self::Promotion(group) => vec![Self::Promotion(*group), Self::Lead(*group), Self::HandOver(*group)],
             _ => self.waits_for(),
         }
     }
@@ -142,7 +151,8 @@ struct Looked {
 struct Failed {
     times: u32,
     at: Duration,
-    why: String,
+    /// `None`: it was asked for, and did not help yet.
+    why: Option<String>,
 }
 
 impl History {
@@ -206,6 +216,10 @@ impl History {
             }
         }
         self.down = down;
+        // Whoever was to lead does.
+        let down = &self.down;
+        self.failed
+            .retain(|subject, _| !matches!(subject, Subject::Lead(group) if !down.contains_key(group)));
         for group in &round.groups {
             self.note_failover(&group.record, round.at);
         }
@@ -213,8 +227,10 @@ impl History {
             let counts = |at: &Duration| round.at.saturating_sub(*at) < Policy::FLAPPING;
             failovers.seen.retain(counts);
         }
-        self.failed
-            .retain(|_, failed| round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2);
+        let under_way = &self.under_way;
+        self.failed.retain(|subject, failed| {
+            under_way.contains(subject) || round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2
+        });
         self.ended.retain(|_, ended| *ended >= round.at);
     }
 
@@ -252,6 +268,8 @@ impl History {
         self.under_way.remove(&subject);
         self.ended.insert(subject.clone(), at);
         match result {
+            // That it was asked to lead is not yet that it does: the dashboard may refuse it its role, again and again.
+            Ok(()) if matches!(action, Action::KeepPrimary { .. }) => self.did_not_help(subject, at, None),
             Ok(()) => {
                 self.failed.remove(&subject);
                 // Who leads is settled, whichever way was tried before.
@@ -262,8 +280,7 @@ impl History {
             }
             Err(Undone::Late(_)) => return,
             Err(Undone::Failed(why)) => {
-                let times = self.failed.get(&subject).map_or(1, |failed| failed.times + 1);
-                self.failed.insert(subject, Failed { times, at, why });
+                self.did_not_help(subject, at, Some(why));
                 return;
             }
         }
@@ -273,6 +290,16 @@ impl History {
             Action::SetAside { server, uid, .. } => drop(self.aside.insert(server.clone(), uid.clone())),
             _ => {}
         }
+    }
+
+    fn did_not_help(&mut self, subject: Subject, at: Duration, why: Option<String>) {
+        let times = self.failed.get(&subject).map_or(1, |failed| failed.times + 1);
+        self.failed.insert(subject, Failed { times, at, why });
+    }
+
+    /// How often in a row an action of this kind was asked for in vain.
+    pub fn tries(&self, action: &Action) -> u32 {
+        self.failed.get(&Subject::of(action)).map_or(0, |failed| failed.times)
     }
 
     /// Whoever had the time to come back or to be repaired begins anew; how often something was tried stays.
@@ -322,7 +349,7 @@ impl History {
 
     /// Why what was asked for last, of late, was not done.
     pub(super) fn failure(&self, subject: &Subject) -> Option<&str> {
-        self.failed.get(subject).map(|failed| failed.why.as_str())
+        self.failed.get(subject)?.why.as_deref()
     }
 
     /// Whether a server could not write to its disk, and has not been whole since. One that copies does not say so any more.

@@ -5,6 +5,7 @@
 //! one disruption per group at a time (8); everything may be asked for again (9). The dashboard judges each wish once more,
 //! by what the servers say at that moment.
 
+mod alone;
 mod behind;
 mod copies;
 mod decide;
@@ -32,6 +33,8 @@ pub use sight::{
 };
 
 #[cfg(test)]
+mod alone_tests;
+#[cfg(test)]
 mod behind_tests;
 #[cfg(test)]
 mod gap_tests;
@@ -39,6 +42,8 @@ mod gap_tests;
 mod group_tests;
 #[cfg(test)]
 mod lost_tests;
+#[cfg(test)]
+mod pair_tests;
 #[cfg(test)]
 mod rolling_tests;
 #[cfg(test)]

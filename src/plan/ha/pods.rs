@@ -1,10 +1,12 @@
 //! Servers whose process runs and is of no use are started anew.
 
+use std::time::Duration;
+
 use super::group;
 use super::history::History;
 use super::policy::{Policy, Turn};
 use super::primary::{self, Primary};
-use super::sight::{Action, Decision, GroupSight, Order, PodSight, Round};
+use super::sight::{Action, Decision, GroupSight, Order, PodSight, Round, ServerSight};
 
 /// Has one server of a group started anew, while the rest of it is whole: it must not be the last copy of anything.
 pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history: &History, decision: &mut Decision) {
@@ -28,11 +30,7 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
             continue;
         };
         let after = round.at.saturating_sub(spell.since);
-        // A restart that did not help is not repeated without pause: something else has to happen first.
-        let patience = policy
-            .restart_after
-            .saturating_mul(1 << history.restarts(&server.server).min(6));
-        if after >= patience {
+        if after >= patience(server, policy, history) {
             decision.orders.push(Order {
                 action: Action::RestartServer {
                     group: group.record.id,
@@ -49,4 +47,11 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
             return;
         }
     }
+}
+
+/// How long a server may be of no use before it is started anew. A restart that did not help is not repeated without pause:
+/// something else has to happen first.
+pub(super) fn patience(server: &ServerSight, policy: &Policy, history: &History) -> Duration {
+    let restarts = history.restarts(&server.server).min(6);
+    policy.restart_after.saturating_mul(1 << restarts)
 }

@@ -309,6 +309,8 @@ pub enum NoticeReason {
     OneWitness,
     /// A primary is gone and no copy is known to have all of its data.
     NoCopy,
+    /// A primary runs and does not answer, and its group has no other server.
+    PrimaryHung,
     /// A group's primary was replaced too often lately.
     Flapping,
     /// Something would be done if it were allowed.
@@ -341,6 +343,7 @@ impl NoticeReason {
         match self {
             Self::OneWitness => "PrimaryUnreachable",
             Self::NoCopy => "NoCopyInSync",
+            Self::PrimaryHung => "PrimaryHung",
             Self::Flapping => "Flapping",
             Self::ReportOnly => "ReportOnly",
             Self::Paused => "Paused",

@@ -618,7 +618,7 @@ fn a_replica_whose_primary_was_away_for_long_gets_time_to_follow() {
     let mut film = Film::new();
     film.group_after(200, &away);
     assert_eq!(film.group_after(50, &group).orders, []);
-    let decision = film.group_after(20, &group);
+    let decision = film.group_after(11, &group);
     assert!(
         matches!(
             decision.orders[..],
