@@ -11,9 +11,9 @@ use super::labels::MANAGER;
 use super::settings::Settings;
 
 /// How long a leader that fell silent keeps the others waiting, in seconds.
-const DURATION: u64 = 5;
+const DURATION: u64 = 4;
 /// How long before that it renews, in seconds.
-const GRACE: u64 = 3;
+const GRACE: u64 = 2;
 
 /// The Lease, held.
 pub(super) struct Lease {
