@@ -333,7 +333,7 @@ async fn sentinels_are_told_whoever_ends_while_telling_them() {
         let standby = shop.another_dashboard();
         let mut met = false;
         for path in [&add, &resync, &remove] {
-            let answer = shop.api().try_put_within(path, "", Duration::from_millis(700)).await;
+            let answer = shop.api().try_put_within(path, "", Duration::from_millis(1500)).await;
             met |= answer.is_none();
         }
         assert!(met, "{fault} was not met");

@@ -1,6 +1,7 @@
 //! Places at which tests end or freeze the process. They do nothing in a release build.
 
 /// All places, so that a test can go through them.
+#[cfg(debug_assertions)]
 pub const POINTS: [&str; 24] = [
     "commit.part",
     "online.recorded",
