@@ -67,7 +67,7 @@ impl Observations {
         guard(&self.servers).insert(server.clone(), stats);
     }
 
-    /// Notes what a poll of a server that began at this moment found.
+    /// Notes what a poll of a server found that began and ended at these moments.
     pub(crate) fn note_seen(&self, server: &HostPort, at: Instant, ended: Instant, answer: Result<Info, String>) {
         let mut seen = guard(&self.seen);
         let now = Seen::after(seen.get(server), (at, ended), answer);

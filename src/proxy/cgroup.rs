@@ -80,14 +80,16 @@ fn least<T: Ord>(root: &Path, own: &str, controller: &str, read: impl Fn(&Path, 
 mod tests {
     use super::*;
 
+    fn write_below(root: &Path, path: &str, text: &str) {
+        let path = root.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
     #[test]
     fn least_limit_of_all_cgroups_above_holds() {
         let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| write_below(root.path(), path, text);
         let limit = |own: &str| limit_in(root.path(), own);
         assert_eq!(limit("0::/\n"), None, "there are no files");
         write("a/memory.max", "2000000\n");
@@ -119,11 +121,7 @@ mod tests {
     #[test]
     fn least_quota_of_all_cgroups_above_holds() {
         let root = tempfile::tempdir().unwrap();
-        let write = |path: &str, text: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        };
+        let write = |path: &str, text: &str| write_below(root.path(), path, text);
         let cores = |own: &str| cores_in(root.path(), own);
         assert_eq!(cores("0::/a\n"), None, "there are no files");
         write("a/cpu.max", "350000 100000\n");

@@ -7,7 +7,7 @@ use super::history::{History, Subject};
 use super::pods;
 use super::policy::{Policy, Turn};
 use super::primary::{self, Primary};
-use super::sight::{Action, Decision, GroupSight, Notice, NoticeReason, Order, PodSight, Round, ServerSight};
+use super::sight::{Decision, GroupSight, Notice, NoticeReason, PodSight, Round, ServerSight};
 
 /// Has it started anew where its data is on its volume, since that is how it gets its data back. What is only in its memory would
 /// be lost: it may wake up, and people are told.
@@ -15,22 +15,15 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
     let Some((server, uid, after)) = hung(group, round, policy, history) else {
         return;
     };
-    if is_due(group, round, policy, history) && group::is_free(group, round, history, decision) {
-        let name = &server.server;
-        decision.orders.push(Order {
-            action: Action::RestartServer {
-                group: group.record.id,
-                server: name.clone(),
-                uid: uid.to_owned(),
-                epoch: group.epoch,
-            },
-            reason: format!(
-                "{name} runs and does not answer, nobody leads in its place, and its data is on its volume"
-            ),
-            after,
-        });
-    } else if !group.persistent || after < pods::patience(server, policy, history) {
-        tell(group, server, pods::patience(server, policy, history), decision);
+    let patience = pods::patience(server, policy, history);
+    if !group.persistent || after < patience {
+        tell(group, server, patience, decision);
+    } else if round.turn == Turn::Leader && group::is_free(group, round, history, decision) {
+        let reason = format!(
+            "{} runs and does not answer, nobody leads in its place, and its data is on its volume",
+            server.server
+        );
+        decision.orders.push(pods::restart(group, server, uid, reason, after));
     }
 }
 

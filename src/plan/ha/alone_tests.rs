@@ -3,14 +3,20 @@
 use super::tests::{Film, addr, answer, group, hung, one, only_told, promoted, replica};
 use super::*;
 
-/// `a` has no other server, keeps its data on a volume, and hangs: nobody can use it.
-fn alone() -> GroupSight {
+/// `a` keeps its data on a volume and hangs: nobody can use it.
+fn in_company() -> GroupSight {
     let mut group = group();
+    group.persistent = true;
+    group.servers[0] = hung_primary();
+    group
+}
+
+/// The same without any other server.
+fn alone() -> GroupSight {
+    let mut group = in_company();
     group.servers.truncate(1);
     group.record.servers.truncate(1);
     group.record.in_sync.clear();
-    group.persistent = true;
-    group.servers[0] = hung_primary();
     group
 }
 
@@ -43,10 +49,8 @@ fn hung_primary_with_a_volume_is_restarted_when_nobody_can_lead_in_its_place() {
     restarted(&film.group_after(58, &alone()));
     // A replica that lacks data, or was restarted since it was in sync, is no help.
     for in_sync in [vec![], vec![addr("b:1")]] {
-        let mut group = group();
-        group.persistent = true;
+        let mut group = in_company();
         group.record.in_sync = in_sync;
-        group.servers[0] = hung_primary();
         group.servers[1].probe = answer("run_id:new\nrole:slave\nmaster_replid:x\nslave_repl_offset:0\n");
         let mut film = Film::new();
         only_told(&film.group_after(3, &group), NoticeReason::NoCopy);
@@ -65,10 +69,7 @@ fn hung_primary_whose_data_is_only_in_memory_is_left_alone_and_told_of() {
 
 #[test]
 fn hung_primary_is_not_restarted_where_another_one_can_lead() {
-    let mut group = group();
-    group.persistent = true;
-    group.servers[0] = hung_primary();
-    let mut film = Film::new();
+    let (mut film, group) = (Film::new(), in_company());
     let order = film.group_after(3, &group).orders.remove(0);
     assert!(matches!(order.action, Action::Promote { .. }), "{order:?}");
     film.history.begun(&order.action);
@@ -77,10 +78,7 @@ fn hung_primary_is_not_restarted_where_another_one_can_lead() {
 
 #[test]
 fn hung_primary_with_a_volume_is_restarted_when_whoever_could_lead_in_its_place_is_refused() {
-    let mut group = group();
-    group.persistent = true;
-    group.servers[0] = hung_primary();
-    let mut film = Film::new();
+    let (mut film, group) = (Film::new(), in_company());
     for round in 1..61 {
         for order in film.group(&group).orders {
             assert!(
@@ -145,10 +143,8 @@ fn standby_and_report_only_restart_no_hung_primary() {
 
 #[test]
 fn restart_of_a_hung_primary_waits_for_whatever_is_under_way_in_its_group() {
-    let mut group = group();
-    group.persistent = true;
+    let mut group = in_company();
     group.record.in_sync.clear();
-    group.servers[0] = hung_primary();
     group.servers[1] = replica("b:1", 95);
     group.accepted_loss = Some(addr("b:1"));
     let mut film = Film::new();

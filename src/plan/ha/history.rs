@@ -216,10 +216,6 @@ impl History {
             }
         }
         self.down = down;
-        // Whoever was to lead does.
-        let down = &self.down;
-        self.failed
-            .retain(|subject, _| !matches!(subject, Subject::Lead(group) if !down.contains_key(group)));
         for group in &round.groups {
             self.note_failover(&group.record, round.at);
         }
@@ -227,9 +223,11 @@ impl History {
             let counts = |at: &Duration| round.at.saturating_sub(*at) < Policy::FLAPPING;
             failovers.seen.retain(counts);
         }
-        let under_way = &self.under_way;
-        self.failed.retain(|subject, failed| {
-            under_way.contains(subject) || round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2
+        let (down, under_way) = (&self.down, &self.under_way);
+        self.failed.retain(|subject, failed| match subject {
+            // Whoever was to lead does.
+            Subject::Lead(group) if !down.contains_key(group) => false,
+            _ => under_way.contains(subject) || round.at.saturating_sub(failed.at) < LONGEST_RETRY * 2,
         });
         self.ended.retain(|_, ended| *ended >= round.at);
     }

@@ -31,19 +31,11 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
         };
         let after = round.at.saturating_sub(spell.since);
         if after >= patience(server, policy, history) {
-            decision.orders.push(Order {
-                action: Action::RestartServer {
-                    group: group.record.id,
-                    server: server.server.clone(),
-                    uid: uid.clone(),
-                    epoch: group.epoch,
-                },
-                reason: match server.info() {
-                    Some(_) => format!("{} runs and does not follow its primary", server.server),
-                    None => format!("{} runs and does not answer", server.server),
-                },
-                after,
-            });
+            let reason = match server.info() {
+                Some(_) => format!("{} runs and does not follow its primary", server.server),
+                None => format!("{} runs and does not answer", server.server),
+            };
+            decision.orders.push(restart(group, server, uid, reason, after));
             return;
         }
     }
@@ -54,4 +46,18 @@ pub(super) fn decide(group: &GroupSight, round: &Round, policy: &Policy, history
 pub(super) fn patience(server: &ServerSight, policy: &Policy, history: &History) -> Duration {
     let restarts = history.restarts(&server.server).min(6);
     policy.restart_after.saturating_mul(1 << restarts)
+}
+
+/// Has this pod of a server, which was of no use for so long, started anew.
+pub(super) fn restart(group: &GroupSight, server: &ServerSight, uid: &str, reason: String, after: Duration) -> Order {
+    Order {
+        action: Action::RestartServer {
+            group: group.record.id,
+            server: server.server.clone(),
+            uid: uid.to_owned(),
+            epoch: group.epoch,
+        },
+        reason,
+        after,
+    }
 }
