@@ -104,6 +104,22 @@ impl<'a> Codis<'a> {
         .await
     }
 
+    /// Waits until an Event of this reason, or one whose reason begins so, tells of all this.
+    pub async fn wait_for_event(&self, within: Duration, reason: &str, words: &[&str]) {
+        let path = "jsonpath={range .items[*]}{.reason}: {.note}{\"\\n\"}{end}";
+        eventually(within, "an Event tells of it", async || {
+            let events = self.kubectl(&["get", "events.events.k8s.io", "-o", path]).await;
+            let events = events.map_err(|failed| failed.to_string())?;
+            let tells = |line: &str| line.starts_with(reason) && words.iter().all(|word| line.contains(word));
+            if events.lines().any(tells) {
+                Ok(())
+            } else {
+                Err(format!("{reason}, {words:?}, in: {events}"))
+            }
+        })
+        .await;
+    }
+
     /// The object as the API server holds it.
     ///
     /// # Errors

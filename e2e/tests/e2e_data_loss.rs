@@ -9,6 +9,8 @@ use e2e::{Cluster, Codis, Server, eventually, operator};
 
 /// How long what follows by itself may take.
 const SOON: Duration = Duration::from_secs(60);
+/// How soon an Event tells of something.
+const TOLD: Duration = Duration::from_secs(20);
 /// What is written that only the primary has, in MiB: more than the connection to a frozen replica takes in, so that it never
 /// gets the last of it.
 const LATE: u64 = 48;
@@ -98,7 +100,9 @@ impl Loss {
         assert!(leads["reason"].as_str().unwrap().contains(why), "{leads}");
         // It was seen before the end: what the connection took in is not lost.
         assert!(leads["lostBytes"].as_i64().is_some_and(|bytes| bytes > 0), "{leads}");
-        wait_for_event(codis, "Failover", &[&self.older, why, "are lost"]).await;
+        codis
+            .wait_for_event(TOLD, "Failover", &[&self.older, why, "are lost"])
+            .await;
         leads
     }
 }
@@ -132,22 +136,6 @@ async fn write_late(codis: &Codis<'_>, round: &str) {
             Ok(())
         } else {
             Err(format!("{risk:?} bytes"))
-        }
-    })
-    .await;
-}
-
-/// Waits until an Event of this reason tells of all this.
-async fn wait_for_event(codis: &Codis<'_>, reason: &str, words: &[&str]) {
-    let path = "jsonpath={range .items[*]}{.reason}: {.note}{\"\\n\"}{end}";
-    eventually(Duration::from_secs(20), "an Event tells of it", async || {
-        let events = codis.kubectl(&["get", "events.events.k8s.io", "-o", path]).await;
-        let events = events.map_err(|failed| failed.to_string())?;
-        let tells = |line: &str| line.starts_with(reason) && words.iter().all(|word| line.contains(word));
-        if events.lines().any(tells) {
-            Ok(())
-        } else {
-            Err(format!("{reason}, {words:?}, in: {events}"))
         }
     })
     .await;
@@ -206,7 +194,7 @@ async fn older_copy_leads_when_a_person_accepts_that_and_in_aggressive_mode_unas
     let before = group(&codis).await["lastFailover"].clone();
     let remedy = "codis.dev/accept-data-loss=g1=";
     wait_until_degraded(&codis, &["nobody is promoted", remedy]).await;
-    wait_for_event(&codis, "", &["nobody is promoted", remedy]).await;
+    codis.wait_for_event(TOLD, "", &["nobody is promoted", remedy]).await;
     // Whom it does not mean is not taken for somebody else.
     accept(&codis, "older-g1-7").await;
     let told = "g1=older-g1-7, and group 1 has no such pod; its pods are: older-g1-";

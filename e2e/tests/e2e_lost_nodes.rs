@@ -15,6 +15,8 @@ const ALLOWED: Duration = Duration::from_secs(15);
 const ON_VOLUMES: &str = "{servers: {groups: 1, replicasPerGroup: 2, storage: {size: 1Gi}}, proxies: {replicas: 1}}";
 /// Kubernetes takes 40 s to notice.
 const SOON: Duration = Duration::from_secs(120);
+/// How soon an Event tells of something.
+const TOLD: Duration = Duration::from_secs(20);
 
 /// A cluster whose client is where the whole machine's etcd is: that node stays.
 async fn ready<'a>(cluster: &'a Cluster, name: &str, spec: &str) -> (Codis<'a>, String) {
@@ -95,15 +97,6 @@ async fn wait_until_it_moved(codis: &Codis<'_>, pod: &str, before: &str, lost: &
     after
 }
 
-async fn was_told(codis: &Codis<'_>, reason: &str) {
-    let events = ["get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"];
-    eventually(Duration::from_secs(20), "an Event tells of it", async || {
-        let told = codis.kubectl(&events).await.map_err(|failed| failed.to_string())?;
-        if told.contains(reason) { Ok(()) } else { Err(told) }
-    })
-    .await;
-}
-
 #[tokio::test]
 async fn dashboard_and_proxies_of_a_lost_node_run_elsewhere_at_once_and_its_server_after_the_time_that_was_set() {
     let cluster = Cluster::get().await;
@@ -126,8 +119,8 @@ async fn dashboard_and_proxies_of_a_lost_node_run_elsewhere_at_once_and_its_serv
         after > ALLOWED - Duration::from_secs(1),
         "it might still have come back"
     );
-    was_told(&codis, "PodForceDeleted").await;
-    was_told(&codis, "ServerForceDeleted").await;
+    codis.wait_for_event(TOLD, "PodForceDeleted", &[]).await;
+    codis.wait_for_event(TOLD, "ServerForceDeleted", &[]).await;
     eventually(SOON, "no pod without data is left on the lost node", async || {
         let names = "jsonpath={range .items[*]}{.spec.nodeName}/{.metadata.name} {end}";
         let pods = codis.kubectl(&["get", "pods", "-o", names]).await;
@@ -177,7 +170,7 @@ async fn server_on_a_node_that_is_out_of_service_runs_elsewhere() {
     wait_until_it_moved(&codis, &server, &before, &node).await;
     let taint = format!("{taint}-");
     codis.kubectl(&["taint", "node", &node.name(), &taint]).await.unwrap();
-    was_told(&codis, "ServerForceDeleted").await;
+    codis.wait_for_event(TOLD, "ServerForceDeleted", &[]).await;
     codis.wait_ready().await;
     assert_eq!(codis.cli(&["GET", "key"]).await.unwrap(), "1");
     node.start().await;
@@ -200,7 +193,7 @@ async fn server_whose_volume_went_with_its_node_begins_anew_elsewhere() {
         .await
         .unwrap();
     wait_until_it_moved(&codis, &server, &before, &node).await;
-    was_told(&codis, "VolumeGivenUp").await;
+    codis.wait_for_event(TOLD, "VolumeGivenUp", &[]).await;
     codis.wait_ready().await;
     assert_eq!(codis.cli(&["GET", "key"]).await.unwrap(), "1");
     node.start().await;

@@ -288,18 +288,9 @@ async fn coordinator_that_lost_everything_is_given_the_slot_map_back() {
     fill(&codis).await;
     let product = format!("{}.mirrored", codis.namespace());
     operator::lose_keys(&cluster, &format!("/codis3/{product}/")).await;
-    eventually(Duration::from_secs(120), "it was restored", async || {
-        let events = codis
-            .kubectl(&["get", "events.events.k8s.io", "-o", "jsonpath={.items[*].reason}"])
-            .await
-            .map_err(|failed| failed.to_string())?;
-        if events.contains("TopologyRestored") {
-            Ok(())
-        } else {
-            Err(events)
-        }
-    })
-    .await;
+    codis
+        .wait_for_event(Duration::from_secs(120), "TopologyRestored", &[])
+        .await;
     codis.wait_ready().await;
     check(&codis).await;
     let object = codis.object().await.unwrap();
